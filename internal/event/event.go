@@ -1,0 +1,72 @@
+// Package event names what Sallyport reports: every login attempt and every
+// administrative action, one JSON object each. The names are stable; other
+// programs match on them (docs/events.md lists them).
+package event
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Name says what happened.
+type Name string
+
+// The names. Add, never rename.
+const (
+	LoginAttempt     Name = "login_attempt"     // a login reached its verdict
+	UserLocked       Name = "user_locked"       // too many wrong codes in a row
+	UserUnlocked     Name = "user_unlocked"     // the helpdesk ended a lockout
+	UserEnrolled     Name = "user_enrolled"     // a TOTP secret was set
+	UserImported     Name = "user_imported"     // a TOTP secret came from another product
+	UserRemoved      Name = "user_removed"      // the record is gone
+	RecoveryIssued   Name = "recovery_issued"   // new recovery codes; the old ones ended
+	BypassIssued     Name = "bypass_issued"     // the helpdesk made a one-time code
+	EnrolmentOpened  Name = "enrolment_opened"  // a window or a one-time code to enrol at the login
+	ClockWentBack    Name = "clock_went_back"   // the wall clock lies behind a time seen before
+	ClockReset       Name = "clock_reset"       // the helpdesk cleared the highest time seen
+	VaultInitialised Name = "vault_initialised" // a new, empty vault
+	VaultRekeyed     Name = "vault_rekeyed"     // the vault's key was changed or moved
+	VaultUnavailable Name = "vault_unavailable" // the vault cannot be opened, read or written
+	ConfigRejected   Name = "config_rejected"   // a broken configuration file; the last good one stays
+	ConfigLoaded     Name = "config_loaded"     // a configuration took effect
+	RequestRefused   Name = "request_refused"   // a local caller asked for what it may not do
+	AgentStarted     Name = "agent_started"     //
+	AgentStopped     Name = "agent_stopped"     //
+)
+
+// Event is one thing that happened. It never holds a code, a secret or a
+// password; Text is for people, everything else for programs.
+type Event struct {
+	Seq      uint64    `json:"seq"`               // rises by one, never reused; set by the vault
+	Time     time.Time `json:"time"`              // the wall clock
+	Name     Name      `json:"event"`             //
+	User     string    `json:"user,omitempty"`    // name as the system knows it; "" when it does not resolve
+	Key      string    `json:"key,omitempty"`     // "uid:1000": the record it is about
+	Hook     string    `json:"hook,omitempty"`    // "pam"
+	Service  string    `json:"service,omitempty"` // PAM service
+	Scenario string    `json:"scenario,omitempty"`
+	Remote   string    `json:"remote,omitempty"`  // where from, as the hook gave it
+	Session  string    `json:"session,omitempty"` // terminal
+	Verdict  string    `json:"verdict,omitempty"` // "allow", "deny", "skip"
+	Reason   string    `json:"reason,omitempty"`  // stable, such as "wrong_code"
+	Factor   string    `json:"factor,omitempty"`  // "totp", "recovery", "bypass"
+	Rule     string    `json:"rule,omitempty"`    // which policy rule decided who is asked
+	By       string    `json:"by,omitempty"`      // local peer, "uid:0"
+	Text     string    `json:"text,omitempty"`    // one line for the helpdesk
+}
+
+// LogValue implements slog.LogValuer: an event in the log has the same names as
+// in the file.
+func (e Event) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("event", string(e.Name))}
+	for _, f := range []struct{ k, v string }{
+		{"user", e.User}, {"key", e.Key}, {"hook", e.Hook}, {"service", e.Service}, {"scenario", e.Scenario},
+		{"remote", e.Remote}, {"session", e.Session}, {"verdict", e.Verdict}, {"reason", e.Reason},
+		{"factor", e.Factor}, {"rule", e.Rule}, {"by", e.By}, {"text", e.Text},
+	} {
+		if f.v != "" {
+			attrs = append(attrs, slog.String(f.k, f.v))
+		}
+	}
+	return slog.GroupValue(attrs...)
+}
