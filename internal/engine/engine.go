@@ -1,0 +1,381 @@
+// Package engine is one login as a state machine: what happened goes in, what
+// to do next comes out, and the time is passed in. It knows no wire, no disk
+// and no clock; agent/loginsvc carries out what it says.
+//
+// The table transitions is the whole of what is legal when. Whatever is not in
+// it denies.
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"sallyport/internal/factor"
+	"sallyport/internal/policy"
+	"sallyport/internal/secret"
+)
+
+// State is where a login stands.
+type State int
+
+// The states.
+const (
+	Fresh             State = iota
+	AskingCode              // the prompt for a code is open
+	CheckingCode            // the vault compares it
+	AskingEnrolCode         // the prompt for the one-time code to enrol with is open
+	CheckingEnrolCode       //
+	AskingConfirm           // the new secret is shown; a code of it is asked for
+	CheckingConfirm         //
+	ShowingRecovery         // enrolled; the recovery codes are on the screen
+	Done                    // the verdict is out
+)
+
+func (s State) String() string {
+	return [...]string{"fresh", "asking-code", "checking-code", "asking-enrol-code", "checking-enrol-code",
+		"asking-confirm", "checking-confirm", "showing-recovery", "done"}[s]
+}
+
+// Input is something that happened.
+type Input interface{ kind() inputKind }
+
+type inputKind int
+
+const (
+	begun inputKind = iota
+	answered
+	checked
+	prepared
+	enrolled
+	cancelled
+	timedOut
+	failed
+)
+
+// Begun: the login is opened, and this is what is known.
+type Begun struct {
+	Decision policy.Decision
+	Resolved bool // the system knows the user
+	Enrolled bool // and the vault has a second factor for them
+	// AccountOnly: the hook only asks whether this user could have come in
+	// without a second factor. Nothing is prompted.
+	AccountOnly bool
+	// MayEnrol and NeedsEnrolCode: policy and an open window let this person
+	// enrol here, the latter only after a one-time code.
+	MayEnrol, NeedsEnrolCode bool
+	// Visible: show what is typed. In sshd an echoed prompt makes the password
+	// method fail cleanly instead of answering with the password.
+	Visible bool
+	QR      bool // the hook can show a QR code
+}
+
+// Answered: the person answered the open prompt.
+type Answered struct {
+	PromptID   uint32
+	Text       secret.String
+	IsPassword bool
+}
+
+// Checked: the vault compared the answer, and the outcome is on disk.
+type Checked struct{ Outcome factor.Outcome }
+
+// Prepared: a new secret was made, not yet in force.
+type Prepared struct{ SeedText, QR string }
+
+// Enrolled: the new secret is in force and on disk.
+type Enrolled struct{ RecoveryCodes []string }
+
+// Cancelled: the person gave up, or the hook did.
+type Cancelled struct{}
+
+// TimedOut: the person took too long.
+type TimedOut struct{}
+
+// Failed: something on our side did not work (the vault, a look-up).
+type Failed struct{ Reason factor.Reason }
+
+func (Begun) kind() inputKind     { return begun }
+func (Answered) kind() inputKind  { return answered }
+func (Checked) kind() inputKind   { return checked }
+func (Prepared) kind() inputKind  { return prepared }
+func (Enrolled) kind() inputKind  { return enrolled }
+func (Cancelled) kind() inputKind { return cancelled }
+func (TimedOut) kind() inputKind  { return timedOut }
+func (Failed) kind() inputKind    { return failed }
+
+// Output is something to do.
+type Output interface{ output() }
+
+// Prompt asks the person for a line; the answer comes back as Answered.
+type Prompt struct {
+	ID           uint32
+	Text         string
+	Visible      bool
+	EmptyAllowed bool
+}
+
+// Notice shows something.
+type Notice struct {
+	Text  string
+	Error bool
+	QR    bool
+}
+
+// Check compares a code in the vault; the outcome comes back as Checked.
+type Check struct{ Answer secret.String }
+
+// CheckEnrolCode compares a one-time code to enrol with; Checked comes back.
+type CheckEnrolCode struct{ Answer secret.String }
+
+// Prepare makes a new secret; Prepared comes back.
+type Prepare struct{}
+
+// Confirm compares a code of the new secret and, when right, puts it in force;
+// Enrolled or Checked comes back.
+type Confirm struct{ Code secret.String }
+
+// Verdict ends the login.
+type Verdict struct {
+	Decision Decision
+	Reason   factor.Reason
+	Factor   factor.Name
+	Text     string // for the person
+}
+
+func (Prompt) output()         {}
+func (Notice) output()         {}
+func (Check) output()          {}
+func (CheckEnrolCode) output() {}
+func (Prepare) output()        {}
+func (Confirm) output()        {}
+func (Verdict) output()        {}
+
+// Decision is what a verdict says. The zero value denies.
+type Decision int
+
+// The decisions.
+const (
+	Deny Decision = iota
+	Allow
+	Skip
+)
+
+func (d Decision) String() string { return [...]string{"deny", "allow", "skip"}[d] }
+
+// The engine's own reasons, beside those of the factors.
+const (
+	ReasonSkip        factor.Reason = "not_asked"
+	ReasonExempt      factor.Reason = "exempt"
+	ReasonUnknownUser factor.Reason = "unknown_user"
+	ReasonRequired    factor.Reason = "second_factor_required"
+	ReasonCancelled   factor.Reason = "cancelled"
+	ReasonTimedOut    factor.Reason = "timed_out"
+	ReasonProtocol    factor.Reason = "protocol_error"
+	ReasonEnrolled    factor.Reason = "enrolled_at_login"
+)
+
+// maxConfirmTries is how often the code of a new secret may be mistyped.
+const maxConfirmTries = 3
+
+// Machine is one login. Not safe for concurrent use.
+type Machine struct {
+	state    State
+	facts    Begun
+	promptID uint32
+	tries    int
+}
+
+// State returns where the login stands.
+func (m *Machine) State() State { return m.state }
+
+type transition struct {
+	from State
+	on   inputKind
+}
+
+// transitions: every input that is legal, in the state where it is. Cancelled,
+// TimedOut and Failed deny in every state and are not listed.
+var transitions = map[transition]func(*Machine, Input) []Output{
+	{Fresh, begun}:               (*Machine).begin,
+	{AskingCode, answered}:       (*Machine).check,
+	{CheckingCode, checked}:      (*Machine).judge,
+	{AskingEnrolCode, answered}:  (*Machine).checkEnrolCode,
+	{CheckingEnrolCode, checked}: (*Machine).judgeEnrolCode,
+	// The new secret is made while the login waits for it.
+	{AskingConfirm, prepared}:   (*Machine).showSecret,
+	{AskingConfirm, answered}:   (*Machine).confirm,
+	{CheckingConfirm, checked}:  (*Machine).confirmAgain,
+	{CheckingConfirm, enrolled}: (*Machine).showRecovery,
+	{ShowingRecovery, answered}: (*Machine).finishEnrolment,
+}
+
+// Step takes one input. After the verdict there is nothing more to do.
+func (m *Machine) Step(in Input) []Output {
+	if m.state == Done {
+		return nil
+	}
+	switch in := in.(type) {
+	case Cancelled:
+		return m.deny(ReasonCancelled, "", "")
+	case TimedOut:
+		return m.deny(ReasonTimedOut, "", "That took too long. Please try again.")
+	case Failed:
+		return m.deny(in.Reason, "", "Sallyport cannot check logins right now. Please call your helpdesk.")
+	}
+	next := transitions[transition{m.state, in.kind()}]
+	if next == nil {
+		return m.deny(ReasonProtocol, "", "")
+	}
+	if a, ok := in.(Answered); ok && (a.PromptID != m.promptID || m.promptID == 0) {
+		return m.deny(ReasonProtocol, "", "")
+	}
+	return next(m, in)
+}
+
+func (m *Machine) begin(in Input) []Output {
+	m.facts = in.(Begun)
+	f := m.facts
+	switch {
+	case f.Decision.Effect == policy.Skip && f.Resolved:
+		return m.verdict(Skip, ReasonExempt, "", "")
+	case f.Decision.Effect == policy.IfEnrolled && !f.Resolved:
+		// Looks from outside like a user who is not enrolled: no prompt. But a
+		// name that does not resolve never yields Skip.
+		return m.deny(ReasonUnknownUser, "", "")
+	case f.Decision.Effect == policy.IfEnrolled && !f.Enrolled:
+		return m.verdict(Skip, ReasonSkip, "", "")
+	case f.AccountOnly:
+		return m.deny(ReasonRequired, "", "This computer also wants a second factor for your account.")
+	case f.Resolved && !f.Enrolled && f.MayEnrol && f.NeedsEnrolCode:
+		return m.ask(AskingEnrolCode, "Code to enrol with (from your helpdesk): ", false)
+	case f.Resolved && !f.Enrolled && f.MayEnrol:
+		m.state = AskingConfirm
+		return []Output{Prepare{}}
+	}
+	return m.ask(AskingCode, "Code from your authenticator app: ", false)
+}
+
+func (m *Machine) check(in Input) []Output {
+	a := in.(Answered)
+	switch {
+	case a.IsPassword:
+		return m.judge(Checked{factor.Outcome{Reason: factor.PasswordTyped}})
+	case a.Text.Empty():
+		return m.deny(ReasonCancelled, "", "")
+	}
+	m.state = CheckingCode
+	return []Output{Check{a.Text}}
+}
+
+func (m *Machine) judge(in Input) []Output {
+	o := in.(Checked).Outcome
+	switch {
+	case o.OK && m.facts.Resolved:
+		return m.verdict(Allow, o.Reason, o.Factor, "")
+	case !m.facts.Resolved:
+		return m.deny(ReasonUnknownUser, "", textFor(factor.Outcome{Reason: factor.WrongCode}))
+	default:
+		return m.deny(o.Reason, o.Factor, textFor(o))
+	}
+}
+
+func (m *Machine) checkEnrolCode(in Input) []Output {
+	a := in.(Answered)
+	if a.IsPassword || a.Text.Empty() {
+		return m.deny(ReasonCancelled, "", "")
+	}
+	m.state = CheckingEnrolCode
+	return []Output{CheckEnrolCode{a.Text}}
+}
+
+func (m *Machine) judgeEnrolCode(in Input) []Output {
+	if o := in.(Checked).Outcome; !o.OK {
+		return m.deny(o.Reason, "", "That code is not right, or it has expired. Please ask your helpdesk.")
+	}
+	m.state = AskingConfirm
+	return []Output{Prepare{}}
+}
+
+func (m *Machine) showSecret(in Input) []Output {
+	p := in.(Prepared)
+	var out []Output
+	text := "Your account needs a second factor. Add this key to your authenticator app: " + p.SeedText
+	if m.facts.QR && p.QR != "" {
+		out = append(out, Notice{Text: p.QR, QR: true})
+		text = "Your account needs a second factor. Scan the code above with your authenticator app, or type in this key: " + p.SeedText
+	}
+	return append(append(out, Notice{Text: text}), m.ask(AskingConfirm, "Code the app shows now: ", false)...)
+}
+
+func (m *Machine) confirm(in Input) []Output {
+	a := in.(Answered)
+	if m.tries++; m.tries > maxConfirmTries || a.IsPassword || a.Text.Empty() {
+		return m.deny(ReasonCancelled, "", "You are not enrolled yet. Please try again.")
+	}
+	m.state = CheckingConfirm
+	return []Output{Confirm{a.Text}}
+}
+
+func (m *Machine) confirmAgain(Input) []Output {
+	if m.tries >= maxConfirmTries {
+		return m.deny(factor.WrongCode, "", "You are not enrolled yet. Please try again.")
+	}
+	return m.ask(AskingConfirm, "That code is not right. Code the app shows now: ", false)
+}
+
+func (m *Machine) showRecovery(in Input) []Output {
+	text := "You are enrolled. Keep these recovery codes; each is good once when your phone is not at hand:"
+	for _, c := range in.(Enrolled).RecoveryCodes {
+		text += "\n  " + c
+	}
+	return append([]Output{Notice{Text: text}}, m.ask(ShowingRecovery, "Press Enter when you have written them down: ", true)...)
+}
+
+func (m *Machine) finishEnrolment(Input) []Output {
+	return m.verdict(Allow, ReasonEnrolled, factor.TOTP, "")
+}
+
+func (m *Machine) ask(state State, text string, emptyAllowed bool) []Output {
+	m.state = state
+	m.promptID++
+	return []Output{Prompt{ID: m.promptID, Text: text, Visible: m.facts.Visible, EmptyAllowed: emptyAllowed}}
+}
+
+func (m *Machine) deny(reason factor.Reason, name factor.Name, text string) []Output {
+	return m.verdict(Deny, reason, name, text)
+}
+
+func (m *Machine) verdict(d Decision, reason factor.Reason, name factor.Name, text string) []Output {
+	m.state = Done
+	return []Output{Verdict{d, reason, name, text}}
+}
+
+// textFor is what the person reads after a refused code.
+func textFor(o factor.Outcome) string {
+	switch {
+	case o.LockedNow, o.Reason == factor.Locked:
+		return fmt.Sprintf("Too many wrong codes. Wait %s, use a recovery code, or call your helpdesk.", roundUp(o.LockedFor))
+	case o.Reason == factor.AlreadyUsed:
+		return "That code was used already. Wait for the next one."
+	case o.Reason == factor.PasswordTyped:
+		return "That was your password. Type the code from your authenticator app."
+	case o.Reason == factor.Malformed:
+		return "That is not a code. Type the digits your authenticator app shows."
+	case o.Reason == factor.Expired:
+		return "That code has expired. Please ask your helpdesk for another."
+	default:
+		return "That code is not right."
+	}
+}
+
+func roundUp(d time.Duration) string {
+	minutes := int((d + time.Minute - 1) / time.Minute)
+	switch {
+	case minutes <= 1:
+		return "a minute"
+	case minutes < 120:
+		return fmt.Sprintf("%d minutes", minutes)
+	default:
+		return fmt.Sprintf("%d hours", (minutes+59)/60)
+	}
+}

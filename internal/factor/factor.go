@@ -1,0 +1,190 @@
+// Package factor holds one person's account of factors and decides what an
+// answer at the prompt is worth: Check is the whole rule.
+//
+// It is pure. The agent calls Check inside one vault transaction, which also
+// records the outcome, and sends the verdict after that is on disk.
+package factor
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"sallyport/internal/clock"
+	"sallyport/internal/factor/onetime"
+	"sallyport/internal/factor/totp"
+	"sallyport/internal/secret"
+)
+
+// Account is what the vault keeps of one person. Its key is the uid or SID,
+// never the typed name: under SSSD "ALICE" and "alice@corp" are one uid.
+type Account struct {
+	Key         string          `json:"key"`  // "uid:1000"
+	Name        string          `json:"name"` // the last name known, for people
+	TOTP        *totp.State     `json:"totp,omitempty"`
+	Recovery    []onetime.Hash  `json:"recovery,omitempty"`
+	Bypass      *onetime.Spoken `json:"bypass,omitempty"`
+	Enrolment   *Enrolment      `json:"enrolment,omitempty"`
+	Lockout     Lockout         `json:"lockout"`
+	Enrolled    time.Time       `json:"enrolled,omitzero"`
+	LastSuccess time.Time       `json:"last_success,omitzero"`
+}
+
+// Enrolment lets the person enrol at the login, until it expires.
+type Enrolment struct {
+	Expires clock.Deadline  `json:"expires"`
+	Code    *onetime.Spoken `json:"code,omitempty"` // must be typed first
+	Tries   int             `json:"tries,omitempty"`
+}
+
+// LogValue implements slog.LogValuer: an account in a log is its key.
+func (a *Account) LogValue() slog.Value { return slog.StringValue(a.Key) }
+
+// Format implements fmt.Formatter: an account in a text is its key.
+func (a *Account) Format(f fmt.State, _ rune) { fmt.Fprint(f, a.Key) }
+
+// IsEnrolled says whether there is a second factor to ask for. A bypass alone
+// is none: it must not make a person required who was not.
+func (a *Account) IsEnrolled() bool { return a != nil && a.TOTP != nil }
+
+// EnrolmentOpen says whether the person may enrol at the login now.
+func (a *Account) EnrolmentOpen(now clock.Instant) bool {
+	return a != nil && a.Enrolment != nil && !a.Enrolment.Expires.Passed(now)
+}
+
+// Name says which factor.
+type Name string
+
+// The factors.
+const (
+	TOTP     Name = "totp"
+	Recovery Name = "recovery"
+	Bypass   Name = "bypass"
+)
+
+// Reason says why an answer was taken or not; stable, for events.
+type Reason string
+
+// The reasons of an Outcome.
+const (
+	Accepted      Reason = "code_accepted"
+	WrongCode     Reason = "wrong_code"
+	AlreadyUsed   Reason = "code_already_used"
+	Expired       Reason = "code_expired"
+	Locked        Reason = "locked"
+	Malformed     Reason = "malformed_code"
+	PasswordTyped Reason = "password_typed_as_code"
+	NotEnrolled   Reason = "not_enrolled"
+)
+
+// Outcome is what an answer was worth. The zero value lets nobody in.
+type Outcome struct {
+	OK        bool
+	Factor    Name // which one the answer was for; "" when that cannot be told
+	Reason    Reason
+	LockedNow bool          // this answer locked the account
+	LockedFor time.Duration // what is left, when Reason is Locked or LockedNow
+}
+
+// Check decides what an answer is worth to an account and changes the account
+// accordingly; the caller keeps it in the same transaction. account may be nil:
+// nobody known under that key.
+//
+// The shape of the answer says which factor it is for, so there is one prompt:
+// 6 or 8 digits are TOTP, 10 letters and digits a recovery code, 12 digits a
+// bypass. Only what could have been a code is counted as a failure: a password
+// typed at the wrong prompt locks nobody out.
+func Check(account *Account, answer secret.String, now clock.Instant, codeKey []byte) Outcome {
+	code := onetime.Normalize(answer.Reveal())
+	if account == nil {
+		return Outcome{Reason: NotEnrolled}
+	}
+	switch {
+	case onetime.IsSpoken(code):
+		if account.Bypass.Matches(codeKey, account.Key, code) {
+			expired := account.Bypass.Expires.Passed(now)
+			account.Bypass = nil
+			if expired {
+				return Outcome{Factor: Bypass, Reason: Expired}
+			}
+			return account.accept(Bypass, now)
+		}
+		return account.refuse(Bypass, now)
+	case onetime.IsRecovery(code):
+		left, ok := onetime.Take(codeKey, account.Key, code, account.Recovery)
+		if ok {
+			account.Recovery = left
+			return account.accept(Recovery, now)
+		}
+		return account.refuse(Recovery, now)
+	case account.TOTP == nil:
+		return Outcome{Reason: NotEnrolled}
+	case len(code) != account.TOTP.Digits || !isDigits(code):
+		return Outcome{Reason: Malformed}
+	case account.Lockout.Locked(now):
+		return Outcome{Factor: TOTP, Reason: Locked, LockedFor: account.Lockout.Until.Left(now)}
+	}
+	switch account.TOTP.Verify(code, now.Wall) {
+	case totp.Correct:
+		return account.accept(TOTP, now)
+	case totp.Used:
+		return Outcome{Factor: TOTP, Reason: AlreadyUsed}
+	default:
+		return account.refuse(TOTP, now)
+	}
+}
+
+func (a *Account) accept(name Name, now clock.Instant) Outcome {
+	a.Lockout.succeed(now)
+	a.LastSuccess = now.Wall
+	return Outcome{OK: true, Factor: name, Reason: Accepted}
+}
+
+func (a *Account) refuse(name Name, now clock.Instant) Outcome {
+	o := Outcome{Factor: name, Reason: WrongCode, LockedNow: a.Lockout.fail(now)}
+	if o.LockedNow {
+		o.LockedFor = a.Lockout.Until.Left(now)
+	}
+	return o
+}
+
+// maxEnrolmentTries is how many wrong one-time codes end an enrolment code.
+const maxEnrolmentTries = 5
+
+// CheckEnrolmentCode compares the one-time code that lets the person enrol at
+// the login. A right code is used up; after five wrong ones the window closes.
+func CheckEnrolmentCode(a *Account, answer secret.String, now clock.Instant, codeKey []byte) Outcome {
+	if !a.EnrolmentOpen(now) || a.Enrolment.Code == nil {
+		return Outcome{Reason: Expired}
+	}
+	if a.Enrolment.Code.Matches(codeKey, a.Key, onetime.Normalize(answer.Reveal())) {
+		// The login that typed it goes on to enrol; no other one may.
+		a.Enrolment = nil
+		return Outcome{OK: true, Reason: Accepted}
+	}
+	if a.Enrolment.Tries++; a.Enrolment.Tries >= maxEnrolmentTries {
+		a.Enrolment = nil
+	}
+	return Outcome{Reason: WrongCode}
+}
+
+// Enrol puts a TOTP state and fresh recovery codes into the account and returns
+// the codes to show. A lockout ends: it was counted against the old secret.
+func (a *Account) Enrol(state *totp.State, now clock.Instant, codeKey []byte) ([]string, error) {
+	codes, hashes, err := onetime.NewRecovery(codeKey, a.Key)
+	if err != nil {
+		return nil, err
+	}
+	a.TOTP, a.Recovery, a.Enrolment, a.Enrolled = state, hashes, nil, now.Wall
+	a.Lockout.Clear()
+	return codes, nil
+}
+
+func isDigits(s string) bool {
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,179 @@
+// Package policy decides who is asked for a second factor. It is pure: names
+// and groups are resolved by the caller, and a look-up that failed says so.
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Rules is the [policy] section of the configuration.
+type Rules struct {
+	// Ask says what happens to whoever no list names: "enrolled" (only those
+	// with a second factor are asked; an installation locks nobody out) or
+	// "required" (everyone is).
+	Ask      string `toml:"ask" comment:"who is asked when no list below matches: \"enrolled\" or \"required\""`
+	Required Match  `toml:"required"`
+	Exempt   Match  `toml:"exempt"`
+}
+
+// Match names people and places. Any one entry that fits makes it match.
+type Match struct {
+	Users    []string `toml:"users"`    // names; resolved to uids before they are compared
+	UIDs     []uint32 `toml:"uids"`     //
+	Groups   []string `toml:"groups"`   // names or numbers
+	Services []string `toml:"services"` // PAM services
+	Remote   []string `toml:"remote"`   // addresses or CIDR ranges of the remote host
+}
+
+// Ask values.
+const (
+	AskEnrolled = "enrolled"
+	AskRequired = "required"
+)
+
+// Validate says what is wrong with the rules, naming the key.
+func (r *Rules) Validate() error {
+	if r.Ask != AskEnrolled && r.Ask != AskRequired {
+		return fmt.Errorf("policy.ask is %q; it must be \"enrolled\" or \"required\"", r.Ask)
+	}
+	for name, m := range map[string]*Match{"required": &r.Required, "exempt": &r.Exempt} {
+		for _, entry := range m.Remote {
+			if _, err := parseRange(entry); err != nil {
+				return fmt.Errorf("policy.%s.remote: %q is not an address or a range such as 192.0.2.0/24", name, entry)
+			}
+		}
+		for key, list := range map[string][]string{"users": m.Users, "groups": m.Groups, "services": m.Services} {
+			if slices.ContainsFunc(list, func(s string) bool { return strings.TrimSpace(s) != s || s == "" }) {
+				return fmt.Errorf("policy.%s.%s has an entry that is empty or begins or ends with a space", name, key)
+			}
+		}
+	}
+	return nil
+}
+
+// Membership is what is known of a user and one group.
+type Membership int
+
+// The zero value is Unknown: a failed look-up.
+const (
+	Unknown Membership = iota
+	Member
+	NotMember
+)
+
+// Resolver is what the operating system knows of names (NSS on Linux).
+type Resolver interface {
+	// UID of a name on a list; ok is false when it does not resolve now.
+	UID(name string) (uid uint32, ok bool)
+	// Membership of the user in a group named on a list.
+	Membership(user string, group string) Membership
+	// LastSeen says whether the user was a member not long ago. It only ever
+	// requires: glibc's getgrouplist hides a directory that is down, and its
+	// silence must not read as "not a member".
+	LastSeen(uid uint32, group string) bool
+}
+
+// Subject is who wants in, and where.
+type Subject struct {
+	Name     string // as the system spells it; "" when it does not resolve
+	UID      uint32
+	Resolved bool // false: unknown to the system
+	Service  string
+	Remote   netip.Addr // the zero Addr when missing or not a literal address
+	// RemoteUnknown: it comes over the network, from where cannot be told.
+	RemoteUnknown bool
+	// Trusted: Service and Remote come from a root process. What anyone else
+	// says of them never matches a rule that weakens.
+	Trusted bool
+}
+
+// Effect is what to do.
+type Effect int
+
+// The zero value asks.
+const (
+	Ask        Effect = iota // a second factor, or no entry
+	Skip                     // nothing is asked
+	IfEnrolled               // ask whoever has a second factor, skip the others
+)
+
+// Decision is an effect and the rule that led to it.
+type Decision struct {
+	Effect Effect
+	Rule   string // "exempt.groups=ops", "default=enrolled"
+}
+
+// Decide applies the rules. An exemption wins over a requirement, but only when
+// everything it rests on is known; a look-up that failed requires.
+func (r *Rules) Decide(s Subject, names Resolver) Decision {
+	if rule, _ := r.Exempt.match(s, names, s.Trusted); rule != "" && s.Resolved {
+		return Decision{Skip, "exempt." + rule}
+	}
+	rule, failed := r.Required.match(s, names, true)
+	if rule != "" {
+		return Decision{Ask, "required." + rule}
+	}
+	if failed != "" {
+		return Decision{Ask, "required." + failed + " (look-up failed)"}
+	}
+	for _, group := range r.Required.Groups {
+		if s.Resolved && names.LastSeen(s.UID, group) {
+			return Decision{Ask, "required.groups=" + group + " (last seen)"}
+		}
+	}
+	if r.Ask == AskEnrolled {
+		return Decision{IfEnrolled, "default=enrolled"}
+	}
+	return Decision{Ask, "default=required"}
+}
+
+// match returns the entry that fits, and a group entry that could not be looked
+// up. places: whether Service and Remote count.
+func (m *Match) match(s Subject, names Resolver, places bool) (rule, failed string) {
+	if s.Resolved {
+		if slices.Contains(m.UIDs, s.UID) {
+			return fmt.Sprintf("uids=%d", s.UID), ""
+		}
+		for _, name := range m.Users {
+			if uid, ok := names.UID(name); name == s.Name || ok && uid == s.UID {
+				return "users=" + name, ""
+			}
+		}
+		for _, group := range m.Groups {
+			switch names.Membership(s.Name, group) {
+			case Member:
+				return "groups=" + group, ""
+			case Unknown:
+				failed = "groups=" + group
+			}
+		}
+	}
+	if !places {
+		return "", failed
+	}
+	if slices.Contains(m.Services, s.Service) {
+		return "services=" + s.Service, ""
+	}
+	if s.RemoteUnknown && len(m.Remote) > 0 {
+		failed = "remote"
+	}
+	if s.Remote.IsValid() {
+		for _, entry := range m.Remote {
+			if p, err := parseRange(entry); err == nil && p.Contains(s.Remote.Unmap().WithZone("")) {
+				return "remote=" + entry, ""
+			}
+		}
+	}
+	return "", failed
+}
+
+func parseRange(entry string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(entry); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(entry)
+	return p.Masked(), err
+}
