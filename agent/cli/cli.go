@@ -1,0 +1,293 @@
+// Package cli holds the commands of the sallyport program, one file a command.
+// All of them but run, service and the generators talk to the running agent
+// over its admin socket; none reads or writes the agent's state itself.
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	adminv1 "sallyport/proto/sallyport/admin/v1"
+)
+
+// DefaultConfig is where the configuration is when --config does not say.
+const DefaultConfig = "/etc/sallyport/sallyport.toml"
+
+// Target says which agent a command is about.
+type Target struct {
+	Config     string // the configuration file
+	RuntimeDir string // --runtime-dir; empty: the configuration says
+}
+
+// ConfigValue is one value of the configuration and where it came from.
+type ConfigValue struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`  // as TOML
+	Source string `json:"source"` // "default", or file:line
+}
+
+// Deps is what the commands need from the rest of the agent and from the
+// platform. main.go gives the first group; whatever else is nil or zero is the
+// process's own.
+type Deps struct {
+	Version string
+	// Run is the service itself: it returns when ctx ends.
+	Run func(ctx context.Context, t Target, service bool) error
+	// Service does install, uninstall, start, stop, restart or status with the
+	// system's service manager, and says in one line what came of it.
+	Service func(action string, t Target) (string, error)
+	// RuntimeDir reads runtime_dir from a configuration file.
+	RuntimeDir func(config string) (string, error)
+	// CheckConfig reads a configuration file as the agent would.
+	CheckConfig func(config string) ([]ConfigValue, error)
+	// LocalVault does "init" or "accept" when no agent is running.
+	LocalVault func(action string, t Target) (*adminv1.VaultStatus, error)
+
+	Dial        func(ctx context.Context, socket string) (*grpc.ClientConn, error)
+	CallTimeout time.Duration
+	Stdin       io.Reader
+	Stdout      io.Writer
+	Stderr      io.Writer
+	IsTTY       func(stream any) bool
+	Width       func(stream any) int // columns of a terminal, 0 when unknown
+	Getenv      func(string) string
+	Executable  func() (string, error)
+	// Exec runs another program in our place and returns its exit code, or does
+	// not return.
+	Exec func(path string, argv []string) (int, error)
+	// Command runs a program and returns what it wrote to its standard output.
+	Command func(ctx context.Context, name string, args ...string) ([]byte, error)
+	// Root is the file system from / on, for what status and doctor read.
+	Root fs.FS
+	Now  func() time.Time
+}
+
+func (d *Deps) fill() {
+	if d.Version == "" {
+		d.Version = "unknown"
+	}
+	if d.Dial == nil {
+		d.Dial = Dial
+	}
+	if d.CallTimeout == 0 {
+		d.CallTimeout = callTimeout
+	}
+	if d.Stdin == nil {
+		d.Stdin = os.Stdin
+	}
+	if d.Stdout == nil {
+		d.Stdout = os.Stdout
+	}
+	if d.Stderr == nil {
+		d.Stderr = os.Stderr
+	}
+	if d.IsTTY == nil {
+		d.IsTTY = isTerminal
+	}
+	if d.Width == nil {
+		d.Width = terminalWidth
+	}
+	if d.Getenv == nil {
+		d.Getenv = os.Getenv
+	}
+	if d.Executable == nil {
+		d.Executable = os.Executable
+	}
+	if d.Exec == nil {
+		d.Exec = execProgram
+	}
+	if d.Command == nil {
+		d.Command = runProgram
+	}
+	if d.Root == nil {
+		d.Root = os.DirFS("/")
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+}
+
+// app is one run of the program: what it was given and the global flags.
+type app struct {
+	deps       Deps
+	config     string
+	runtimeDir string
+	json       bool
+	in         *bufio.Reader
+}
+
+func (a *app) target() Target { return Target{Config: a.config, RuntimeDir: a.runtimeDir} }
+
+// Main runs one command line (without the program's name) and returns the exit
+// code.
+func Main(args []string, deps Deps) int {
+	deps.fill()
+	a := &app{deps: deps}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(context.Background())
+	if err == nil {
+		return ExitOK
+	}
+	var quiet errQuiet
+	if errors.As(err, &quiet) {
+		return quiet.exit
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		// Only cobra's own errors are left here: an unknown command or flag, a
+		// wrong number of arguments.
+		e = &Error{Exit: ExitUsage, Text: err.Error(), Remedy: "see: sallyport help"}
+	}
+	// When the flags themselves did not parse, --json may not have been reached.
+	if !a.json {
+		for _, s := range args {
+			if s == "--" {
+				break
+			}
+			a.json = a.json || s == "--json" || s == "--json=true"
+		}
+	}
+	a.printError(e)
+	return e.Exit
+}
+
+// New returns the command tree, for the generators of completions and pages and
+// for whoever wants to run it themselves.
+func New(deps Deps) *cobra.Command {
+	deps.fill()
+	return (&app{deps: deps}).rootCommand()
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	a.in = bufio.NewReaderSize(a.deps.Stdin, 4096)
+	root := &cobra.Command{
+		Use:   "sallyport",
+		Short: "the endpoint login agent: a second factor at the login itself",
+		Long: `sallyport is the endpoint login agent: it asks for a second factor at the
+login of this computer, online or offline, and refuses whoever does not have it.
+
+"sallyport run" is the service; every other command asks the running agent.
+
+` + exitTable() + `
+Files:
+  ` + DefaultConfig + `  the configuration
+  ` + defaultRuntimeDir + `/` + adminSocket + `        where the commands reach the agent`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		// Without a command there is nothing to do but to say what there is.
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.deps.Stdin)
+	root.SetOut(a.deps.Stdout)
+	root.SetErr(a.deps.Stderr)
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.config, "config", DefaultConfig, "the configuration `FILE`")
+	flags.StringVar(&a.runtimeDir, "runtime-dir", "", "the agent's runtime `DIR` (default: as the configuration says)")
+	flags.BoolVar(&a.json, "json", false, "print one JSON object (events: one per line)")
+	_ = root.MarkPersistentFlagFilename("config", "toml")
+	_ = root.MarkPersistentFlagDirname("runtime-dir")
+
+	root.AddGroup(
+		&cobra.Group{ID: "helpdesk", Title: "Helpdesk:"},
+		&cobra.Group{ID: "users", Title: "Enrolment:"},
+		&cobra.Group{ID: "admin", Title: "Administration:"},
+		&cobra.Group{ID: "other", Title: "Other:"})
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("helpdesk", a.statusCommand(), a.eventsCommand(), a.unlockCommand(), a.recoveryCommand(), a.bypassCommand())
+	add("users", a.enrollCommand(), a.enrolmentCommand(), a.userCommand())
+	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand())
+	add("other", a.completionCommand(), a.manCommand(), a.versionCommand())
+	root.SetHelpCommandGroupID("other")
+	return root
+}
+
+// group is a command that only holds others.
+func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
+	c.AddCommand(children...)
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		names := make([]string, len(children))
+		for i, child := range children {
+			names[i] = child.Name()
+		}
+		want := strings.Join(names, ", ")
+		if len(args) > 0 {
+			return badUsage("%s: there is no %q, only: %s", cmd.CommandPath(), args[0], want)
+		}
+		return badUsage("%s: say which: %s", cmd.CommandPath(), want)
+	}
+	return c
+}
+
+// do adapts a command's function: what is not an Error yet becomes one, so that
+// only cobra's own errors count as bad usage.
+func do(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := f(cmd, args)
+		var e *Error
+		var quiet errQuiet
+		if err == nil || errors.As(err, &e) || errors.As(err, &quiet) {
+			return err
+		}
+		return failed("%v", err)
+	}
+}
+
+// oneUser is the arguments of a command about one user.
+func oneUser(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return badUsage("%s: say which user: %s", cmd.CommandPath(), cmd.UseLine())
+	}
+	return validUser(args[0])
+}
+
+// maxUser is the login wire's bound on a name.
+const maxUser = 320
+
+func validUser(name string) error {
+	if name == "" {
+		return badUsage("the user's name is empty")
+	}
+	if len(name) > maxUser {
+		return badUsage("the user's name has %d bytes; %d at most", len(name), maxUser)
+	}
+	if strings.ContainsRune(name, 0) || clean(name) != name {
+		return badUsage("the user's name holds a control character or is not UTF-8: %s", clean(name))
+	}
+	return nil
+}
+
+func (a *app) printError(e *Error) {
+	if a.json {
+		type body struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+			Remedy  string `json:"remedy,omitempty"`
+		}
+		writeJSON(a.deps.Stderr, map[string]body{"error": {exitName(e.Exit), e.Text, e.Remedy}})
+		return
+	}
+	p := a.paint(a.deps.Stderr)
+	_, _ = fmt.Fprintf(a.deps.Stderr, "%s %s\n", p.red("sallyport:"), cleanLines(e.Text))
+	if e.Remedy != "" {
+		_, _ = fmt.Fprintf(a.deps.Stderr, "  %s\n", cleanLines(e.Remedy))
+	}
+}

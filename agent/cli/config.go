@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	adminv1 "sallyport/proto/sallyport/admin/v1"
+)
+
+func (a *app) configCommand() *cobra.Command {
+	return group(&cobra.Command{Use: "config", Short: "check or show the configuration"},
+		a.configCheckCommand(), a.configShowCommand())
+}
+
+func (a *app) configCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "read a configuration file as the agent would, and say what is wrong",
+		Long: `Reads the configuration (or FILE) as the agent would and says what is wrong with
+it, where. Works with and without a running agent and changes nothing.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: do(func(_ *cobra.Command, args []string) error {
+			file := a.config
+			if len(args) == 1 {
+				file = args[0]
+			}
+			if a.deps.CheckConfig == nil {
+				return failed("this build cannot read configurations")
+			}
+			if _, err := a.deps.CheckConfig(file); err != nil {
+				return &Error{Exit: ExitFailed, Text: err.Error(), Remedy: "correct it; a running agent keeps the last good configuration until then"}
+			}
+			a.result(map[string]any{"file": file, "ok": true}, func(w io.Writer) {
+				_, _ = fmt.Fprintf(w, "%s: %s\n", clean(file), a.paint(w).green("ok"))
+			})
+			return nil
+		}),
+	}
+}
+
+// configView is `config show --json`.
+type configView struct {
+	Running bool          `json:"running"` // the values are those in force; else what the file says
+	Values  []ConfigValue `json:"values"`
+	Problem string        `json:"problem,omitempty"`
+}
+
+func (a *app) configShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show",
+		Short: "show each value in force and where it came from",
+		Args:  cobra.NoArgs,
+		RunE: do(func(cmd *cobra.Command, _ []string) error {
+			v := configView{Running: true, Values: []ConfigValue{}}
+			err := a.call(cmd.Context(), func(ctx context.Context, c *agent) error {
+				answer, err := c.ShowConfig(ctx, &adminv1.ShowConfigRequest{})
+				for _, value := range answer.GetValues() {
+					v.Values = append(v.Values, ConfigValue{value.GetKey(), value.GetValue(), value.GetSource()})
+				}
+				v.Problem = answer.GetProblem()
+				return err
+			})
+			if isDown(err) && a.deps.CheckConfig != nil {
+				down := err
+				values, err := a.deps.CheckConfig(a.config)
+				if err != nil {
+					return &Error{Exit: ExitFailed, Text: err.Error(), Remedy: "the agent is not running either: " + down.Error()}
+				}
+				v = configView{Values: append(v.Values, values...), Problem: down.(*Error).Text}
+			} else if err != nil {
+				return err
+			}
+			a.result(v, func(w io.Writer) {
+				p := a.paint(w)
+				if !v.Running {
+					_, _ = fmt.Fprintf(w, "# %s\n# this is what the file says\n", p.yellow(clean(v.Problem)))
+				} else if v.Problem != "" {
+					_, _ = fmt.Fprintf(w, "# %s\n# the last good configuration stays in force\n", p.red(clean(v.Problem)))
+				}
+				rows := make([][]string, len(v.Values))
+				for i, value := range v.Values {
+					rows[i] = []string{clean(value.Key) + " = " + clean(value.Value), "# " + clean(value.Source)}
+				}
+				table(w, rows)
+			})
+			if v.Running && v.Problem != "" {
+				return errQuiet{ExitFailed}
+			}
+			return nil
+		}),
+	}
+}

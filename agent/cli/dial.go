@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	adminv1 "sallyport/proto/sallyport/admin/v1"
+)
+
+const (
+	adminSocket       = "admin.sock"
+	loginSocket       = "login.sock"
+	defaultRuntimeDir = "/run/sallyport"
+
+	dialTimeout = 5 * time.Second
+	callTimeout = 30 * time.Second
+	// Every enrolled user in one answer: 100,000 take about 20 MB.
+	maxAnswer = 256 << 20
+
+	remedyNotRunning = "start it: systemctl start sallyport; if it does not stay up: journalctl -u sallyport"
+)
+
+// Dial connects to the agent's admin socket. It dials once at once, so that the
+// reason why not is a plain one, and refuses an agent that is neither root's nor
+// the caller's own: a stranger's socket must not be told what to enrol.
+func Dial(ctx context.Context, socket string) (*grpc.ClientConn, error) {
+	first, err := dialChecked(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	conn, err := grpc.NewClient("passthrough:///sallyport",
+		// The socket's peer is known from the kernel; there is nothing to encrypt.
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithAuthority("localhost"),
+		grpc.WithNoProxy(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			mu.Lock()
+			c := first
+			first = nil
+			mu.Unlock()
+			if c != nil {
+				return c, nil
+			}
+			return dialChecked(ctx, socket)
+		}))
+	if err != nil {
+		_ = first.Close()
+		return nil, fmt.Errorf("grpc over %s: %w", socket, err)
+	}
+	return conn, nil
+}
+
+func dialChecked(ctx context.Context, socket string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	c, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, dialError(socket, err)
+	}
+	if err := checkPeer(c); err != nil {
+		_ = c.Close()
+		return nil, &Error{Exit: ExitDenied, Text: fmt.Sprintf("%s: %v", socket, err),
+			Remedy: "somebody else listens there; check --runtime-dir and who owns that directory"}
+	}
+	return c, nil
+}
+
+// dialError says in plain words why nobody answered on a socket.
+func dialError(socket string, err error) *Error {
+	e := &Error{Exit: ExitNotRunning, Remedy: remedyNotRunning}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.Text = fmt.Sprintf("the agent is not running: %s is not there", socket)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e.Text = fmt.Sprintf("the agent is not running: nobody listens on %s", socket)
+	case errors.Is(err, fs.ErrPermission):
+		return &Error{Exit: ExitDenied, Text: fmt.Sprintf("not permitted to use %s", socket),
+			Remedy: "run it as root: sudo sallyport ..."}
+	case errors.Is(err, syscall.EAGAIN):
+		e.Text = fmt.Sprintf("the agent does not take connections on %s: its queue is full", socket)
+		e.Remedy = "see what it is doing: journalctl -u sallyport; then: systemctl restart sallyport"
+	case errors.Is(err, syscall.EINVAL) && len(socket) > 107: // sun_path, unix(7)
+		return badUsage("%s is too long for a socket's path (107 bytes at most)", socket)
+	default:
+		e.Text = fmt.Sprintf("the agent is not running: %v", err)
+	}
+	return e
+}
+
+// socketDir says which agent is meant: --runtime-dir, else the configuration. A
+// configuration that cannot be read does not stop the helpdesk from asking the
+// agent that still runs with the last good one.
+func (a *app) socketDir() string {
+	if a.runtimeDir != "" {
+		return a.runtimeDir
+	}
+	if a.deps.RuntimeDir != nil {
+		if dir, err := a.deps.RuntimeDir(a.config); err == nil && dir != "" {
+			return dir
+		}
+	}
+	return defaultRuntimeDir
+}
+
+// agent is a connection to the agent for one command.
+type agent struct {
+	adminv1.AdminServiceClient
+	socket string
+	conn   *grpc.ClientConn
+}
+
+func (a *agent) close() { _ = a.conn.Close() }
+
+// connect reaches the agent or says why not.
+func (a *app) connect(ctx context.Context) (*agent, error) {
+	socket := filepath.Join(a.socketDir(), adminSocket)
+	conn, err := a.deps.Dial(ctx, socket)
+	if err != nil {
+		return nil, fromAgent(err, socket)
+	}
+	return &agent{adminv1.NewAdminServiceClient(conn), socket, conn}, nil
+}
+
+// call runs one exchange with the agent under a deadline: a stopped agent must
+// not leave the helpdesk waiting.
+func (a *app) call(ctx context.Context, do func(ctx context.Context, c *agent) error) error {
+	c, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	ctx, cancel := context.WithTimeout(ctx, a.deps.CallTimeout)
+	defer cancel()
+	return fromAgent(do(ctx, c), c.socket)
+}
+
+func isDown(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Exit == ExitNotRunning
+}

@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) serviceCommand() *cobra.Command {
+	actions := []struct{ name, short string }{
+		{"install", "register the agent with the system's service manager"},
+		{"uninstall", "take it out again"},
+		{"start", "start the agent"},
+		{"stop", "stop the agent: whoever is asked for a code cannot log in until it runs again"},
+		{"restart", "stop and start it"},
+		{"status", "say what the service manager thinks of it"},
+	}
+	var children []*cobra.Command
+	for _, action := range actions {
+		children = append(children, &cobra.Command{
+			Use:   action.name,
+			Short: action.short,
+			Args:  cobra.NoArgs,
+			RunE: do(func(*cobra.Command, []string) error {
+				if a.deps.Service == nil {
+					return failed("this build cannot manage services")
+				}
+				text, err := a.deps.Service(action.name, a.target())
+				if err != nil {
+					return err
+				}
+				a.result(map[string]string{"action": action.name, "result": text}, func(w io.Writer) {
+					_, _ = fmt.Fprintln(w, clean(text))
+				})
+				return nil
+			}),
+		})
+	}
+	return group(&cobra.Command{Use: "service", Short: "install, start and stop the agent as a service",
+		Long: `Manages the agent as a service. A package's own unit is the better one: it is
+hardened. These are for a system without a package.`}, children...)
+}
