@@ -1,0 +1,282 @@
+package keychain
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"sallyport/internal/secret"
+	"sallyport/internal/vault/statefile"
+)
+
+// RecordName is the file that says where the key is.
+const RecordName = "record.json"
+
+const (
+	recordVersion = 1
+	recordLimit   = 16 << 10
+)
+
+// Record says where the vault's key is, for which vault, and on which computer.
+// It is authenticated with the key that it leads to.
+type Record struct {
+	dir string
+	cfg Config
+	content
+	macs map[string][]byte // by key id
+}
+
+type content struct {
+	Version int    `json:"version"`
+	Vault   string `json:"vault"`
+	Machine string `json:"machine,omitempty"`
+	Current entry  `json:"current"`
+	Next    *entry `json:"next,omitempty"` // while a rekey is under way
+}
+
+// onDisk is the file: the content as it was authenticated, and the MACs of it.
+type onDisk struct {
+	Content json.RawMessage   `json:"content"`
+	MACs    map[string][]byte `json:"macs"`
+}
+
+// Create makes the key of a new vault and its record in dir, which must exist
+// and hold neither.
+func Create(dir, vault string, cfg Config, log *slog.Logger) (*Record, *secret.Key, error) {
+	if err := statefile.CheckDir(dir); err != nil {
+		return nil, nil, err
+	}
+	e, key, err := choose(dir, cfg, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &Record{dir: dir, cfg: cfg, content: content{Version: recordVersion, Vault: vault, Machine: cfg.machine(), Current: e}}
+	if err := r.write(key); err != nil {
+		key.Wipe()
+		return nil, nil, err
+	}
+	return r, key, nil
+}
+
+// Load reads the record in dir. Nothing in it is proven before Key has returned.
+// Without a record the error is fs.ErrNotExist.
+func Load(dir string, cfg Config) (*Record, error) {
+	path := filepath.Join(dir, RecordName)
+	b, err := statefile.Read(path, recordLimit, statefile.Private)
+	if err != nil {
+		return nil, err
+	}
+	r, err := parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; restore it from a backup together with the vault: %w", path, err, ErrRecord)
+	}
+	r.dir, r.cfg = dir, cfg
+	return r, nil
+}
+
+func parse(b []byte) (*Record, error) {
+	var d onDisk
+	if err := strict(b, &d); err != nil {
+		return nil, err
+	}
+	r := &Record{macs: d.MACs}
+	if err := strict(d.Content, &r.content); err != nil {
+		return nil, err
+	}
+	if r.Version != recordVersion {
+		return nil, fmt.Errorf("version %d, this agent knows %d", r.Version, recordVersion)
+	}
+	for _, e := range r.entries() {
+		// The name is used as a path before anything is authenticated.
+		if e.Kind == File && !fileNames[e.File] {
+			return nil, fmt.Errorf("%.40q is no name for a key file", e.File)
+		}
+	}
+	return r, nil
+}
+
+// fileNames are the two names a key file can have: while a rekey moves from file
+// to file there are two of them.
+var fileNames = map[string]bool{"key": true, "key.2": true}
+
+func strict(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("something follows the end")
+	}
+	return nil
+}
+
+func (r *Record) entries() []entry {
+	if r.Next != nil {
+		return []entry{r.Current, *r.Next}
+	}
+	return []entry{r.Current}
+}
+
+// VaultID is the vault that the record belongs to.
+func (r *Record) VaultID() string { return r.Vault }
+
+// KindOf is the kind that holds the key with that id, "" if none does.
+func (r *Record) KindOf(id string) Kind {
+	for _, e := range r.entries() {
+		if e.ID == id {
+			return e.Kind
+		}
+	}
+	return ""
+}
+
+// Key fetches the key with that id, from the recorded kind and no other, and
+// checks the record with it.
+func (r *Record) Key(id string) (*secret.Key, error) { return r.key(id, true) }
+
+// KeyUnchecked is Key without a check of the record: for an administrator who
+// accepts what is there, and for no one else.
+func (r *Record) KeyUnchecked(id string) (*secret.Key, error) { return r.key(id, false) }
+
+func (r *Record) key(id string, check bool) (*secret.Key, error) {
+	path := filepath.Join(r.dir, RecordName)
+	for _, e := range r.entries() {
+		if e.ID != id {
+			continue
+		}
+		if want := r.cfg.Kind; want != "" && want != Auto && want != e.Kind {
+			return nil, fmt.Errorf("the configuration asks for the keychain %q, but the vault's key is in %q (%s); move it with 'sallyport vault rekey --to %s', or change the configuration: %w", want, e.Kind, path, want, ErrKind)
+		}
+		key, err := e.key(r.dir, r.cfg)
+		if err != nil {
+			return nil, err
+		}
+		if check {
+			body, err := json.Marshal(r.content)
+			if err != nil || !hmac.Equal(mac(key, body), r.macs[id]) {
+				key.Wipe()
+				return nil, fmt.Errorf("%s was changed by something else than the agent; restore it from a backup, or take it as it is with 'sallyport vault accept': %w", path, ErrRecord)
+			}
+		}
+		return key, nil
+	}
+	return nil, fmt.Errorf("%s knows no key %.16q: %w", path, id, ErrForeign)
+}
+
+// SameComputer says whether the record was made on this computer. A key that a
+// TPM sealed proves that by itself; any other could have been copied.
+func (r *Record) SameComputer(id string) bool {
+	return r.KindOf(id) == TPM || r.Machine == "" || r.Machine == r.cfg.machine()
+}
+
+// Rebind makes the record one of this computer and, again, of its key.
+func (r *Record) Rebind(key *secret.Key) error {
+	r.Machine = r.cfg.machine()
+	return r.write(key)
+}
+
+// Begin makes a new key in the given kind and records it beside the present one.
+// From here until Finish the vault decides by key id which of them counts, so a
+// crash at any point leaves a vault that opens.
+func (r *Record) Begin(present *secret.Key, kind Kind, log *slog.Logger) (*secret.Key, error) {
+	if r.Next != nil {
+		return nil, fmt.Errorf("%s: an earlier rekey is unfinished; restart the agent, which finishes it", filepath.Join(r.dir, RecordName))
+	}
+	cfg := r.cfg
+	cfg.Kind = kind
+	name := "key"
+	if r.Current.File == name {
+		name = "key.2"
+	}
+	var e entry
+	var next *secret.Key
+	var err error
+	if kind == Auto || kind == "" {
+		return nil, fmt.Errorf("say which keychain the key shall move to: %s, %s or %s: %w", TPM, SystemdCredential, File, ErrKind)
+	}
+	if e, next, err = create(r.dir, cfg, kind, name); err != nil {
+		return nil, err
+	}
+	if e.ID == r.Current.ID {
+		next.Wipe()
+		return nil, fmt.Errorf("the %s already holds the vault's present key", kind)
+	}
+	r.Next = &e
+	if err := r.write(present, next); err != nil {
+		next.Wipe()
+		r.Next = nil
+		return nil, errors.Join(err, e.remove(r.dir))
+	}
+	log.Info("a new key for the vault is recorded", "keychain", string(kind), "key", e.ID)
+	return next, nil
+}
+
+// Finish keeps the given key and forgets, and destroys, the other. Without an
+// unfinished rekey it only removes a key file that no record leads to.
+func (r *Record) Finish(key *secret.Key) error {
+	if r.Next != nil {
+		keep := r.Current
+		if r.Next.ID == ID(key) {
+			keep = *r.Next
+		}
+		before := r.content
+		r.Current, r.Next = keep, nil
+		if err := r.write(key); err != nil {
+			r.content = before
+			return err
+		}
+		r.cfg.Kind = Auto // the configuration, read before, may still name the old kind
+	}
+	for name := range fileNames {
+		path := filepath.Join(r.dir, name)
+		if there, err := statefile.Exists(path); name != r.Current.File && (there || err != nil) {
+			if err := (entry{Kind: File, File: name}).remove(r.dir); err != nil {
+				return fmt.Errorf("cannot remove the old key %s: %w", path, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Record) write(keys ...*secret.Key) error {
+	body, err := json.Marshal(r.content)
+	if err != nil {
+		return err
+	}
+	r.macs = map[string][]byte{}
+	for _, k := range keys {
+		r.macs[ID(k)] = mac(k, body)
+	}
+	b, err := json.Marshal(onDisk{body, r.macs})
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(r.dir, RecordName)
+	if err := statefile.Write(path, append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("cannot write %s: %w", path, err)
+	}
+	return nil
+}
+
+func mac(key *secret.Key, body []byte) []byte {
+	h := hmac.New(sha256.New, Subkey(key, "record"))
+	h.Write(body)
+	return h.Sum(nil)
+}
+
+// Present says whether dir holds anything that a keychain leaves behind.
+func Present(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return len(entries) > 0, err
+}

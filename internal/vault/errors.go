@@ -1,0 +1,82 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/keychain"
+	"sallyport/internal/vault/statefile"
+)
+
+// Why a vault cannot be used, for errors.Is. The error's text names the file and
+// what to do. Each of them denies every login: "nobody is enrolled" must only
+// ever be read from a vault that is complete, present and ours.
+var (
+	ErrMissing    = errors.New("the vault is missing")
+	ErrEmptied    = errors.New("the vault was emptied")
+	ErrRolledBack = errors.New("the vault is not the latest")
+	ErrCopied     = errors.New("the vault belongs to another computer or keychain")
+	ErrCorrupt    = errors.New("the vault is damaged")
+	ErrKeyMissing = errors.New("the vault's key is missing")
+	ErrKeychain   = errors.New("the vault's key is in another keychain than configured")
+	ErrUnwritable = errors.New("the vault cannot be read or written")
+	ErrUntrusted  = errors.New("the vault's files could have been changed by someone else")
+	ErrBusy       = errors.New("the vault is in use by another process")
+	ErrClosed     = errors.New("the vault is closed")
+)
+
+// Remedies, in the words of whoever reads them out on the phone.
+const (
+	restoreAll = "stop the agent, restore the whole state directory from one backup and run 'sallyport vault accept'; without a backup run 'sallyport vault init' and enrol everyone again"
+	acceptIt   = "if you restored a backup on purpose, run 'sallyport vault accept'; else find out who changed it first"
+)
+
+// classify adds the reason to an error of the file system or of the keychain.
+func classify(err error) error {
+	if err == nil || known(err) {
+		return err
+	}
+	for _, c := range []struct{ from, to error }{
+		{keychain.ErrForeign, ErrCopied},
+		{keychain.ErrKind, ErrKeychain},
+		{keychain.ErrMissing, ErrKeyMissing},
+		{keychain.ErrRecord, ErrCorrupt},
+		{statefile.ErrUntrusted, ErrUntrusted},
+	} {
+		if errors.Is(err, c.from) {
+			return fmt.Errorf("%w: %w", c.to, err)
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnwritable, err)
+}
+
+func known(err error) bool {
+	for _, e := range []error{
+		ErrMissing, ErrEmptied, ErrRolledBack, ErrCopied, ErrCorrupt, ErrKeyMissing,
+		ErrKeychain, ErrUnwritable, ErrUntrusted, ErrBusy, ErrClosed,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// unwritable explains a failed write.
+func unwritable(path string, err error) error {
+	remedy := "see the kernel's log"
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		remedy = "free some disk space"
+	case errors.Is(err, unix.EROFS):
+		remedy = "mount the file system read-write again, after finding out why it is not (dmesg)"
+	case errors.Is(err, fs.ErrPermission):
+		remedy = "check the directory's owner, mode and SELinux label"
+	case errors.Is(err, unix.EIO):
+		remedy = "the disk reports errors (dmesg)"
+	}
+	return fmt.Errorf("%w: %s: %w; %s", ErrUnwritable, path, err, remedy)
+}

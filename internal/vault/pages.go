@@ -1,0 +1,5 @@
+package vault
+
+import "os"
+
+func checkPages(*os.File, int64) error { return nil }

@@ -1,0 +1,293 @@
+package vault
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/vault/statefile"
+)
+
+// The buckets of records.
+const (
+	Users    = "users"    // one for each enrolled user, by "uid:N"
+	Pending  = "pending"  // what waits to be confirmed or used
+	Settings = "settings" // what the agent itself must remember
+)
+
+// The buckets of the vault's own.
+const (
+	bucketEvents = "events"
+	bucketMeta   = "meta"
+)
+
+var recordBuckets = []string{Users, Pending, Settings}
+
+var (
+	keyPlain = []byte("plain")
+	keyMeta  = []byte("meta")
+)
+
+const (
+	dbName  = "vault.db"
+	dirPerm = 0o700
+
+	// mapSize is address space, not memory. A vault that outgrows it is mapped
+	// again, for which it must wait until no one reads.
+	mapSize = 256 << 20
+	// growBy is how much the file grows at a time; growing costs a flush.
+	growBy = 1 << 20
+	// lockPatience is how long an agent that is just stopping may take to let go.
+	lockPatience = 3 * time.Second
+)
+
+// store is the open vault.db.
+type store struct {
+	db   *bbolt.DB
+	file *os.File // the one db uses
+}
+
+// boltOptions never let bbolt create the file: it would take a missing or an
+// empty one for a new database, in which nobody is enrolled. The freelist is
+// kept on the disk: rebuilding it makes bbolt walk the pages in a goroutine of
+// its own, where a damaged page ends the process.
+func boltOptions(open func() (*os.File, error)) *bbolt.Options {
+	return &bbolt.Options{
+		Timeout:         lockPatience,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: mapSize,
+		NoStatistics:    true,
+		OpenFile:        func(string, int, os.FileMode) (*os.File, error) { return open() },
+	}
+}
+
+func openStore(path string) (s *store, err error) {
+	s = &store{}
+	defer func() {
+		if err != nil && s.file != nil {
+			_ = s.file.Close()
+		}
+	}()
+	err = guard(func() error {
+		s.db, err = bbolt.Open(path, 0o600, boltOptions(func() (*os.File, error) {
+			f, err := statefile.Open(path, os.O_RDWR, statefile.Private)
+			if err != nil {
+				return nil, err
+			}
+			s.file = f
+			info, err := f.Stat()
+			if err != nil {
+				return nil, err
+			}
+			if info.Size() == 0 {
+				return nil, fmt.Errorf("%s has 0 bytes; %s: %w", path, restoreAll, ErrEmptied)
+			}
+			if err := checkPages(f, info.Size()); err != nil {
+				return nil, fmt.Errorf("%s: %w; %s: %w", path, err, restoreAll, ErrCorrupt)
+			}
+			return f, nil
+		}))
+		return err
+	})
+	switch {
+	case err == nil:
+		s.db.AllocSize = growBy
+		return s, nil
+	case known(err):
+		return nil, err
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("%s: %w", path, ErrBusy)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s is gone; %s: %w", path, restoreAll, ErrMissing)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("%s is no vault (%w); %s: %w", path, err, restoreAll, ErrCorrupt)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.ENOSPC):
+		return nil, unwritable(path, err)
+	}
+	return nil, classify(fmt.Errorf("cannot open %s: %w", path, err))
+}
+
+// createStore makes a vault.db with empty buckets and the content that fill
+// puts in, under another name until all of it is on the disk.
+func createStore(path string, fill func(*bbolt.Tx) error) error {
+	tmp := path + ".new"
+	if err := statefile.Remove(tmp); err != nil {
+		return err
+	}
+	opts := boltOptions(func() (*os.File, error) { return statefile.Create(tmp) })
+	opts.InitialMmapSize = 0
+	db, err := bbolt.Open(tmp, 0o600, opts)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range append([]string{bucketEvents, bucketMeta}, recordBuckets...) {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		return fill(tx)
+	})
+	if err == nil {
+		err = db.Sync()
+	}
+	if cerr := db.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return statefile.SyncDir(filepath.Dir(path))
+}
+
+// close closes the file. After a panic inside bbolt its locks may be held, and
+// only the file is closed: the mapping stays until the process ends.
+func (s *store) close(broken bool) error {
+	if broken {
+		return s.file.Close()
+	}
+	return s.db.Close()
+}
+
+// sync flushes the file, and with it whatever a killed agent left in the
+// kernel's cache.
+func (s *store) sync() error {
+	if err := s.file.Sync(); err != nil {
+		return unwritable(s.file.Name(), err)
+	}
+	return nil
+}
+
+// readPlain reads what vault.db says in the clear.
+func (s *store) readPlain() (p plain, err error) {
+	path := s.file.Name()
+	err = s.view(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucketMeta))
+		if b == nil || b.Get(keyPlain) == nil || b.Get(keyMeta) == nil {
+			return fmt.Errorf("%s is an empty database, not a vault; %s: %w", path, restoreAll, ErrEmptied)
+		}
+		if p, err = decodePlain(b.Get(keyPlain)); err != nil {
+			return fmt.Errorf("%s: %w; %s: %w", path, err, restoreAll, ErrCorrupt)
+		}
+		return nil
+	})
+	return p, err
+}
+
+// readMeta unseals the account of the vault, and checks the records against it.
+func (s *store) readMeta(k *keyring) (m meta, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		if m, err = metaOf(tx, k); err != nil {
+			return err
+		}
+		return verify(tx, k, m)
+	})
+	if err != nil {
+		return meta{}, fmt.Errorf("%s: %w", s.file.Name(), err)
+	}
+	return m, nil
+}
+
+func metaOf(tx *bbolt.Tx, k *keyring) (m meta, err error) {
+	b := tx.Bucket([]byte(bucketMeta))
+	if b == nil {
+		return meta{}, fmt.Errorf("no account of the vault: %w", ErrEmptied)
+	}
+	raw, err := k.open(bucketMeta, keyMeta, b.Get(keyMeta))
+	if err == nil {
+		err = json.Unmarshal(raw, &m)
+	}
+	if err != nil {
+		return meta{}, fmt.Errorf("the account of the vault cannot be unsealed with its own key; %s: %w: %w", restoreAll, err, ErrCorrupt)
+	}
+	if m.Counts == nil {
+		m.Counts = map[string]uint64{}
+	}
+	return m, nil
+}
+
+// verify recomputes what m says about the set of records and the events.
+func verify(tx *bbolt.Tx, k *keyring, m meta) error {
+	var digest setDigest
+	t := k.toggler()
+	for _, name := range recordBuckets {
+		b := tx.Bucket([]byte(name))
+		if b == nil {
+			return fmt.Errorf("bucket %q is gone; %s: %w", name, restoreAll, ErrCorrupt)
+		}
+		var n uint64
+		c := b.Cursor()
+		for key, _ := c.First(); key != nil; key, _ = c.Next() {
+			t.toggle(&digest, name, key)
+			n++
+		}
+		if n != m.Counts[name] {
+			return fmt.Errorf("bucket %q holds %d records, not %d; %s: %w", name, n, m.Counts[name], restoreAll, ErrCorrupt)
+		}
+	}
+	if digest != m.Digest {
+		return fmt.Errorf("the set of records is not the one that was committed; %s: %w", restoreAll, ErrCorrupt)
+	}
+	b := tx.Bucket([]byte(bucketEvents))
+	if b == nil {
+		return fmt.Errorf("bucket %q is gone; %s: %w", bucketEvents, restoreAll, ErrCorrupt)
+	}
+	c := b.Cursor()
+	first, _ := c.First()
+	last, _ := c.Last()
+	if (m.Events == 0) != (first == nil) ||
+		m.Events > 0 && (!bytes.Equal(first, seqKey(m.firstSeq())) || !bytes.Equal(last, seqKey(m.LastSeq))) {
+		return fmt.Errorf("the events are not the ones that were committed; %s: %w", restoreAll, ErrCorrupt)
+	}
+	return nil
+}
+
+func (s *store) view(fn func(*bbolt.Tx) error) error {
+	return guard(func() error {
+		tx, err := s.db.Begin(false)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }()
+		return fn(tx)
+	})
+}
+
+// guard turns the panics of bbolt on a damaged page, and the faults of its
+// mapping on a truncated or unreadable file, into ErrCorrupt.
+func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a page cannot be read (%.200s); %s: %w", fmt.Sprint(p), restoreAll, ErrCorrupt)
+		}
+	}()
+	return fn()
+}
+
+func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
+
+// forget drops the file from the kernel's cache. After a failed flush the cache
+// may hold, as clean, what never reached the disk; what counts is on the disk.
+func forget(path string) error {
+	f, err := statefile.Open(path, os.O_RDONLY, statefile.Private)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
