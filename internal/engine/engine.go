@@ -268,14 +268,24 @@ func (m *Machine) check(in Input) []Output {
 }
 
 func (m *Machine) judge(in Input) []Output {
-	o := in.(Checked).Outcome
+	m.state = Done
+	return []Output{Judge(in.(Checked).Outcome, m.facts.Resolved)}
+}
+
+// Judge is the verdict on a code. The transaction that checks the code records
+// it, and the login ends with the same one.
+func Judge(o factor.Outcome, resolved bool) Verdict {
 	switch {
-	case o.OK && m.facts.Resolved:
-		return m.verdict(Allow, o.Reason, o.Factor, "")
-	case !m.facts.Resolved:
-		return m.deny(ReasonUnknownUser, "", textFor(factor.Outcome{Reason: factor.WrongCode}))
+	case !resolved:
+		return Verdict{Deny, ReasonUnknownUser, "", textFor(factor.Outcome{Reason: factor.WrongCode})}
+	case o.OK:
+		return Verdict{Allow, o.Reason, o.Factor, ""}
+	case o.Reason == factor.NotEnrolled:
+		// In the same words as for a wrong code: who is enrolled is not for a
+		// guesser to learn.
+		return Verdict{Deny, o.Reason, o.Factor, textFor(factor.Outcome{Reason: factor.WrongCode})}
 	default:
-		return m.deny(o.Reason, o.Factor, textFor(o))
+		return Verdict{Deny, o.Reason, o.Factor, textFor(o)}
 	}
 }
 

@@ -1,0 +1,351 @@
+// Package adminsvc is the admin socket's service: what the helpdesk's commands
+// and IT's tools ask of the running agent. Who may call what is agent/authz.
+package adminsvc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"sallyport/agent/store"
+	"sallyport/internal/clock"
+	"sallyport/internal/config"
+	"sallyport/internal/event"
+	"sallyport/internal/factor"
+	"sallyport/internal/factor/onetime"
+	"sallyport/internal/keychain"
+	"sallyport/internal/localsock"
+	"sallyport/internal/nss"
+	"sallyport/internal/vault"
+	adminv1 "sallyport/proto/sallyport/admin/v1"
+)
+
+const (
+	minValid = time.Minute
+	maxValid = 7 * 24 * time.Hour
+	// maxReason bounds what the helpdesk gives as a reason, in bytes.
+	maxReason = 200
+)
+
+// State is what the daemon knows and the service shows.
+type State struct {
+	Version     string
+	Started     clock.Instant
+	Config      *config.Loaded
+	ConfigPath  string
+	ConfigError string // the file on disk is broken; Config is the last good one
+	LoginSocket string
+	AdminSocket string
+	Issuer      string
+}
+
+// Service implements adminv1.AdminServiceServer.
+type Service struct {
+	adminv1.UnimplementedAdminServiceServer
+	Store      *store.Store
+	Names      *nss.Names
+	State      func() State
+	OpenLogins func() int
+	Stopping   <-chan struct{}
+
+	mu      sync.Mutex
+	pending map[string]pendingEnrolment // by enrolment id; see enrol.go
+}
+
+// person is a user named in a request.
+type person struct {
+	key  string
+	name string // "" when the uid has no name any more
+	uid  uint32
+}
+
+// find resolves a name or "uid:N". A name that the system does not know can
+// still be found by the uid of its record.
+func (s *Service) find(ctx context.Context, typed string) (person, error) {
+	if number, ok := strings.CutPrefix(typed, "uid:"); ok {
+		uid, err := strconv.ParseUint(number, 10, 32)
+		if err != nil {
+			return person{}, status.Errorf(codes.InvalidArgument, "%q is not uid: and a number", typed)
+		}
+		u, err := s.Names.ByUID(ctx, uint32(uid))
+		if err != nil && !errors.Is(err, nss.ErrUnknown) {
+			return person{}, status.Errorf(codes.Unavailable, "uid %d cannot be looked up: %v", uid, err)
+		}
+		return person{store.Key(uint32(uid)), u.Name, uint32(uid)}, nil
+	}
+	if typed == "" {
+		return person{}, status.Error(codes.InvalidArgument, "no user was named")
+	}
+	u, err := s.Names.Lookup(ctx, typed)
+	if errors.Is(err, nss.ErrUnknown) {
+		return person{}, status.Errorf(codes.NotFound, "this computer knows no user %q (see: getent passwd); a record of a deleted user is named by uid:NUMBER", typed)
+	}
+	if err != nil {
+		return person{}, status.Errorf(codes.Unavailable, "%q cannot be looked up: %v", typed, err)
+	}
+	return person{store.Key(u.UID), u.Name, u.UID}, nil
+}
+
+// vaultError turns what the vault says into a status.
+func vaultError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
+}
+
+func noRecord(p person) error {
+	return status.Errorf(codes.NotFound, "%s has no record; enrol with: sallyport enroll %s", cmp.Or(p.name, p.key), cmp.Or(p.name, p.key))
+}
+
+// change runs fn on a person's record in one transaction with the event. With
+// create, a person without a record gets an empty one.
+func (s *Service) change(ctx context.Context, p person, create bool, e event.Event,
+	fn func(tx *vault.Tx, a *factor.Account, codeKey []byte) error) error {
+	e.User, e.Key = p.name, p.key
+	if peer, err := localsock.FromContext(ctx); err == nil {
+		e.By = peer.String()
+	}
+	err := s.Store.Update(ctx, func(tx *vault.Tx) error {
+		a, err := store.Account(tx, p.key)
+		if err != nil {
+			return err
+		}
+		if a == nil {
+			if !create {
+				return noRecord(p)
+			}
+			a = &factor.Account{Key: p.key}
+		}
+		a.Name = cmp.Or(p.name, a.Name)
+		codeKey, err := store.CodeKey(tx)
+		if err != nil {
+			return err
+		}
+		if err := fn(tx, a, codeKey); err != nil {
+			return err
+		}
+		tx.Append(e)
+		return store.Put(tx, a)
+	})
+	if err == nil {
+		s.Store.Log(e)
+	}
+	return vaultError(err)
+}
+
+// Unlock ends a lockout.
+func (s *Service) Unlock(ctx context.Context, r *adminv1.UserRequest) (*adminv1.User, error) {
+	p, err := s.find(ctx, r.GetUser())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.change(ctx, p, false, event.Event{Name: event.UserUnlocked}, func(_ *vault.Tx, a *factor.Account, _ []byte) error {
+		a.Lockout.Clear()
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	return s.ShowUser(ctx, r)
+}
+
+// RemoveUser deletes a record: the person has no second factor any more.
+func (s *Service) RemoveUser(ctx context.Context, r *adminv1.UserRequest) (*adminv1.User, error) {
+	p, err := s.find(ctx, r.GetUser())
+	if err != nil {
+		return nil, err
+	}
+	before, err := s.ShowUser(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	e := event.Event{Name: event.UserRemoved, User: cmp.Or(p.name, before.GetName()), Key: p.key}
+	if peer, err := localsock.FromContext(ctx); err == nil {
+		e.By = peer.String()
+	}
+	err = s.Store.Update(ctx, func(tx *vault.Tx) error {
+		tx.Append(e)
+		return tx.Delete(vault.Users, p.key)
+	})
+	if err != nil {
+		return nil, vaultError(err)
+	}
+	s.Store.Log(e)
+	return before, nil
+}
+
+// NewRecoveryCodes replaces the recovery codes.
+func (s *Service) NewRecoveryCodes(ctx context.Context, r *adminv1.UserRequest) (*adminv1.NewRecoveryCodesResponse, error) {
+	p, err := s.find(ctx, r.GetUser())
+	if err != nil {
+		return nil, err
+	}
+	out := &adminv1.NewRecoveryCodesResponse{User: cmp.Or(p.name, p.key)}
+	err = s.change(ctx, p, false, event.Event{Name: event.RecoveryIssued}, func(_ *vault.Tx, a *factor.Account, codeKey []byte) (err error) {
+		if !a.IsEnrolled() {
+			return noRecord(p)
+		}
+		out.RecoveryCodes, a.Recovery, err = onetime.NewRecovery(codeKey, a.Key)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// validFor checks how long a bypass or a window may be.
+func validFor(d *durationpb.Duration) (time.Duration, error) {
+	if v := d.AsDuration(); d.IsValid() && v >= minValid && v <= maxValid {
+		return v, nil
+	}
+	return 0, status.Errorf(codes.InvalidArgument, "the time must be %s to %s, such as 1h", minValid, maxValid)
+}
+
+// CreateBypass makes one code for the helpdesk to read out.
+func (s *Service) CreateBypass(ctx context.Context, r *adminv1.CreateBypassRequest) (*adminv1.CreateBypassResponse, error) {
+	p, err := s.find(ctx, r.GetUser())
+	if err != nil {
+		return nil, err
+	}
+	valid, err := validFor(r.GetValidFor())
+	if err != nil {
+		return nil, err
+	}
+	reason := strings.TrimSpace(r.GetReason())
+	if reason == "" || len(reason) > maxReason || strings.ContainsFunc(reason, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return nil, status.Errorf(codes.InvalidArgument, "a bypass needs a reason of 1 to %d printable bytes: --reason 'lost phone, ticket 123'", maxReason)
+	}
+	out := &adminv1.CreateBypassResponse{User: cmp.Or(p.name, p.key)}
+	err = s.change(ctx, p, true, event.Event{Name: event.BypassIssued, Text: "for " + valid.String() + ": " + reason},
+		func(tx *vault.Tx, a *factor.Account, codeKey []byte) (err error) {
+			out.Code, a.Bypass, err = onetime.NewSpoken(codeKey, a.Key, tx.Now().In(valid))
+			out.Expires = timestamppb.New(tx.Now().Wall.Add(valid))
+			return err
+		})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// OpenEnrolment lets a required user enrol at the login, or no longer.
+func (s *Service) OpenEnrolment(ctx context.Context, r *adminv1.OpenEnrolmentRequest) (*adminv1.OpenEnrolmentResponse, error) {
+	p, err := s.find(ctx, r.GetUser())
+	if err != nil {
+		return nil, err
+	}
+	out := &adminv1.OpenEnrolmentResponse{User: cmp.Or(p.name, p.key)}
+	if r.GetClose() {
+		return out, s.change(ctx, p, false, event.Event{Name: event.EnrolmentOpened, Text: "closed"}, func(_ *vault.Tx, a *factor.Account, _ []byte) error {
+			a.Enrolment = nil
+			return nil
+		})
+	}
+	if !s.State().Config.Config.Enrolment.AtLogin {
+		return nil, status.Error(codes.FailedPrecondition, "the configuration has enrolment.at_login = false: nobody may enrol at the login")
+	}
+	valid, err := validFor(r.GetValidFor())
+	if err != nil {
+		return nil, err
+	}
+	err = s.change(ctx, p, true, event.Event{Name: event.EnrolmentOpened, Text: "for " + valid.String()},
+		func(tx *vault.Tx, a *factor.Account, codeKey []byte) (err error) {
+			if a.IsEnrolled() {
+				return status.Errorf(codes.AlreadyExists, "%s is enrolled already; a lost phone: sallyport enroll %s --replace", out.User, out.User)
+			}
+			until := tx.Now().In(valid)
+			a.Enrolment = &factor.Enrolment{Expires: until}
+			if r.GetWithCode() {
+				out.Code, a.Enrolment.Code, err = onetime.NewSpoken(codeKey, a.Key, until)
+			}
+			out.Expires = timestamppb.New(tx.Now().Wall.Add(valid))
+			return err
+		})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ResetClock forgets the highest time ever seen.
+func (s *Service) ResetClock(ctx context.Context, _ *adminv1.ResetClockRequest) (*adminv1.ResetClockResponse, error) {
+	e := event.Event{Name: event.ClockReset}
+	if peer, err := localsock.FromContext(ctx); err == nil {
+		e.By = peer.String()
+	}
+	out := &adminv1.ResetClockResponse{}
+	err := s.Store.Update(ctx, func(tx *vault.Tx) error {
+		tx.ResetHighest()
+		out.Now = timestamppb.New(tx.Now().Wall)
+		tx.Append(e)
+		return nil
+	})
+	if err != nil {
+		return nil, vaultError(err)
+	}
+	s.Store.Log(e)
+	return out, nil
+}
+
+// InitVault makes a new, empty vault on purpose.
+func (s *Service) InitVault(ctx context.Context, _ *adminv1.InitVaultRequest) (*adminv1.VaultResponse, error) {
+	return s.replaceVault(ctx, event.VaultInitialised, vault.Init)
+}
+
+// AcceptVault takes a copied or restored vault as this computer's own.
+func (s *Service) AcceptVault(ctx context.Context, _ *adminv1.AcceptVaultRequest) (*adminv1.VaultResponse, error) {
+	return s.replaceVault(ctx, event.VaultAccepted, func(o vault.Options) (*vault.Vault, error) {
+		if err := vault.Accept(o); err != nil {
+			return nil, err
+		}
+		return vault.Open(o)
+	})
+}
+
+func (s *Service) replaceVault(ctx context.Context, name event.Name, open func(vault.Options) (*vault.Vault, error)) (*adminv1.VaultResponse, error) {
+	if err := s.Store.Replace(open); err != nil {
+		return nil, vaultError(err)
+	}
+	s.vaultEvent(ctx, name, "")
+	return &adminv1.VaultResponse{Vault: s.vaultStatus()}, nil
+}
+
+// RekeyVault gives the vault a new key, in the keychain named.
+func (s *Service) RekeyVault(ctx context.Context, r *adminv1.RekeyVaultRequest) (*adminv1.VaultResponse, error) {
+	kind := keychain.Kind(r.GetKeychain())
+	switch kind {
+	case keychain.TPM, keychain.SystemdCredential, keychain.File:
+	default:
+		return nil, status.Errorf(codes.InvalidArgument, "%q is not a keychain; it must be tpm, systemd-credential or file", r.GetKeychain())
+	}
+	v, err := s.Store.Vault()
+	if err != nil {
+		return nil, vaultError(err)
+	}
+	if err := v.Rekey(ctx, kind); err != nil {
+		return nil, vaultError(err)
+	}
+	s.vaultEvent(ctx, event.VaultRekeyed, "the key is in "+string(kind))
+	return &adminv1.VaultResponse{Vault: s.vaultStatus()}, nil
+}
+
+func (s *Service) vaultEvent(ctx context.Context, name event.Name, text string) {
+	e := event.Event{Name: name, Text: text}
+	if peer, err := localsock.FromContext(ctx); err == nil {
+		e.By = peer.String()
+	}
+	s.Store.Record(context.WithoutCancel(ctx), e)
+}

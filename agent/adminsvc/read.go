@@ -1,0 +1,351 @@
+package adminsvc
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"sallyport/agent/store"
+	"sallyport/internal/clock"
+	"sallyport/internal/event"
+	"sallyport/internal/factor"
+	"sallyport/internal/nss"
+	"sallyport/internal/policy"
+	"sallyport/internal/vault"
+	adminv1 "sallyport/proto/sallyport/admin/v1"
+)
+
+const (
+	lastEvents = 10
+	maxLocked  = 100
+)
+
+// Status is what the helpdesk looks at first.
+func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv1.StatusResponse, error) {
+	state := s.State()
+	out := &adminv1.StatusResponse{
+		Version: state.Version, Started: timestamppb.New(state.Started.Wall),
+		Pid: int32(os.Getpid()), Uid: int32(os.Geteuid()), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Vault: s.vaultStatus(), Policy: describe(&state.Config.Config.Policy),
+		ConfigPath: state.ConfigPath, LoginSocket: state.LoginSocket, AdminSocket: state.AdminSocket,
+		LoginsOpen: int32(s.OpenLogins()), RssBytes: rss(),
+	}
+	err := s.Store.View(func(tx *vault.Tx) error {
+		now := tx.Now()
+		err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
+			var a factor.Account
+			if err := decode(&a); err != nil {
+				return err
+			}
+			if a.IsEnrolled() {
+				out.UsersEnrolled++
+			}
+			if offlineReady(&a) {
+				out.UsersOfflineReady++
+			}
+			if a.Lockout.Locked(now) {
+				if out.UsersLocked++; len(out.Locked) < maxLocked {
+					out.Locked = append(out.Locked, a.Name)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		pending, err := pendingUsers(tx)
+		if err != nil {
+			return err
+		}
+		out.UsersPending = int32(len(pending))
+		var from uint64
+		if last := tx.LastSeq(); last > lastEvents {
+			from = last - lastEvents
+		}
+		return tx.Events(from, func(e event.Event) bool {
+			out.LastEvents = append(out.LastEvents, wireEvent(e))
+			return true
+		})
+	})
+	if err != nil && out.GetVault().GetState() == "open" {
+		out.Vault.State, out.Vault.Detail = vaultState(err), err.Error()
+	}
+	for _, e := range s.Store.Unwritten() {
+		out.LastEvents = append(out.LastEvents, wireEvent(e))
+	}
+	if n := len(out.LastEvents); n > lastEvents {
+		out.LastEvents = out.LastEvents[n-lastEvents:]
+	}
+	out.Problems = s.problems(state, out)
+	return out, nil
+}
+
+func (s *Service) problems(state State, st *adminv1.StatusResponse) []*adminv1.Problem {
+	var list []*adminv1.Problem
+	add := func(code, text, remedy string) {
+		list = append(list, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
+	}
+	if v := st.GetVault(); v.GetState() != "open" {
+		add("vault_unavailable", "The vault cannot be used, so everybody who needs a second factor is refused: "+v.GetDetail(),
+			"See docs/helpdesk.md, \"The vault\"; break-glass accounts still get in at the console.")
+	}
+	if state.ConfigError != "" {
+		add("config_broken", "The configuration on disk is broken and the last good one is in force: "+state.ConfigError,
+			"Mend the file; 'sallyport config check' says whether it is right.")
+	}
+	if behind := st.GetVault().GetClockBehind().AsDuration(); behind > 0 {
+		add("clock_behind", fmt.Sprintf("The clock lies %s behind a time this computer has seen before.", behind),
+			"Set the clock right (timedatectl). If the later time was the wrong one: sallyport clock reset.")
+	}
+	if n := st.GetUsersLocked(); n > 0 {
+		add("users_locked", fmt.Sprintf("%d locked out after wrong codes: %s", n, strings.Join(st.GetLocked(), ", ")),
+			"If it was really them: sallyport unlock USER.")
+	}
+	if n := st.GetUsersPending(); n > 0 {
+		add("users_pending", fmt.Sprintf("%d imported names are not known to this computer.", n),
+			"See them: sallyport user list. Try again: sallyport import pending.")
+	}
+	if n := st.GetVault().GetEventsDropped(); n > 0 {
+		add("events_dropped", fmt.Sprintf("%d events were dropped because the local file is full.", n),
+			"Raise 'events' in the configuration, or collect them more often.")
+	}
+	return list
+}
+
+func describe(r *policy.Rules) string {
+	text := "asked: whoever is enrolled"
+	if r.Ask == policy.AskRequired {
+		text = "asked: everyone"
+	}
+	count := func(m *policy.Match) int {
+		return len(m.Users) + len(m.UIDs) + len(m.Groups) + len(m.Services) + len(m.Remote)
+	}
+	return fmt.Sprintf("%s; required entries: %d, exempt entries: %d", text, count(&r.Required), count(&r.Exempt))
+}
+
+// vaultStates are the reasons why a vault is not open, in one word each.
+var vaultStates = []struct {
+	err  error
+	word string
+}{
+	{vault.ErrMissing, "missing"}, {vault.ErrEmptied, "emptied"}, {vault.ErrRolledBack, "rolled_back"},
+	{vault.ErrCopied, "copied"}, {vault.ErrCorrupt, "corrupt"}, {vault.ErrKeyMissing, "key_missing"},
+	{vault.ErrKeychain, "keychain_differs"}, {vault.ErrUnwritable, "unwritable"}, {vault.ErrBusy, "busy"},
+}
+
+func vaultState(err error) string {
+	for _, s := range vaultStates {
+		if errors.Is(err, s.err) {
+			return s.word
+		}
+	}
+	return "unavailable"
+}
+
+func (s *Service) vaultStatus() *adminv1.VaultStatus { return VaultStatus(s.Store.Vault()) }
+
+// VaultStatus describes a vault, or why there is none.
+func VaultStatus(v *vault.Vault, err error) *adminv1.VaultStatus {
+	if err != nil {
+		return &adminv1.VaultStatus{State: vaultState(err), Detail: err.Error()}
+	}
+	i := v.Info()
+	out := &adminv1.VaultStatus{State: "open", Keychain: string(i.Keychain), Id: i.VaultID, Generation: i.Generation, SizeBytes: i.FileSize,
+		EventsKept: i.Events, EventsDropped: i.EventsDropped, HighestTime: timestamppb.New(i.Highest)}
+	if i.ClockBehind > 0 {
+		out.ClockBehind = durationpb.New(i.ClockBehind)
+	}
+	if i.Problem != "" {
+		out.State, out.Detail = "unwritable", i.Problem
+	}
+	return out
+}
+
+// offlineReady says whether the person can log in with no network.
+func offlineReady(a *factor.Account) bool { return a.TOTP != nil || len(a.Recovery) > 0 }
+
+// ShowUser is what the helpdesk may know of one record.
+func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv1.User, error) {
+	p, err := s.find(ctx, r.GetUser())
+	if err != nil {
+		return nil, err
+	}
+	var out *adminv1.User
+	err = s.Store.View(func(tx *vault.Tx) error {
+		a, err := store.Account(tx, p.key)
+		if err != nil {
+			return err
+		}
+		if a == nil {
+			return noRecord(p)
+		}
+		out = wireUser(a, tx.Now())
+		return nil
+	})
+	if err != nil {
+		return nil, vaultError(err)
+	}
+	out.Resolves, out.Name = p.name != "", cmp.Or(p.name, out.GetName())
+	rules := s.State().Config.Config.Policy
+	decision := rules.Decide(policy.Subject{Name: p.name, UID: p.uid, Resolved: p.name != ""}, names{s.Names, s.Store})
+	switch {
+	case decision.Effect == policy.Skip:
+		out.Asked = "exempt, by " + decision.Rule
+	case decision.Effect == policy.IfEnrolled && !out.GetTotp():
+		out.Asked = "not asked, by " + decision.Rule
+	default:
+		out.Asked = "asked, by " + decision.Rule
+	}
+	return out, nil
+}
+
+type names struct {
+	*nss.Names
+	*store.Store
+}
+
+func wireUser(a *factor.Account, now clock.Instant) *adminv1.User {
+	u := &adminv1.User{Key: a.Key, Name: a.Name, RecoveryLeft: int32(len(a.Recovery)), Failures: int32(a.Lockout.Failures),
+		Locked: a.Lockout.Locked(now), OfflineReady: offlineReady(a), EnrolmentOpen: a.EnrolmentOpen(now)}
+	if t := a.TOTP; t != nil {
+		u.Totp, u.Algorithm, u.Digits, u.PeriodSeconds, u.DriftSteps = true, t.Algorithm, int32(t.Digits), int32(t.Period), int32(t.Drift)
+	}
+	if b := a.Bypass; b != nil && !b.Expires.Passed(now) {
+		u.BypassUntil = timestamppb.New(now.Wall.Add(b.Expires.Left(now)))
+	}
+	if u.Locked {
+		u.LockedFor = durationpb.New(a.Lockout.Until.Left(now))
+	}
+	if !a.Enrolled.IsZero() {
+		u.Enrolled = timestamppb.New(a.Enrolled)
+	}
+	if !a.LastSuccess.IsZero() {
+		u.LastSuccess = timestamppb.New(a.LastSuccess)
+	}
+	return u
+}
+
+// ListUsers lists every record, and the imported names that did not resolve.
+func (s *Service) ListUsers(ctx context.Context, _ *adminv1.ListUsersRequest) (*adminv1.ListUsersResponse, error) {
+	out := &adminv1.ListUsersResponse{}
+	err := s.Store.View(func(tx *vault.Tx) error {
+		now := tx.Now()
+		if err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
+			var a factor.Account
+			if err := decode(&a); err != nil {
+				return err
+			}
+			out.Users = append(out.Users, wireUser(&a, now))
+			return nil
+		}); err != nil {
+			return err
+		}
+		var err error
+		out.Pending, err = pendingUsers(tx)
+		return err
+	})
+	if err != nil {
+		return nil, vaultError(err)
+	}
+	for _, u := range out.GetUsers() {
+		if uid, err := strconv.ParseUint(strings.TrimPrefix(u.GetKey(), "uid:"), 10, 32); err == nil {
+			if known, err := s.Names.ByUID(ctx, uint32(uid)); err == nil {
+				u.Name, u.Resolves = known.Name, true
+			}
+		}
+	}
+	return out, nil
+}
+
+// Events sends the events kept, and with follow those to come.
+func (s *Service) Events(r *adminv1.EventsRequest, stream grpc.ServerStreamingServer[adminv1.Event]) error {
+	ctx := stream.Context()
+	key := ""
+	if r.GetUser() != "" {
+		p, err := s.find(ctx, r.GetUser())
+		if err != nil {
+			return err
+		}
+		key = p.key
+	}
+	after, last := r.GetAfter(), r.GetLast()
+	for {
+		v, err := s.Store.Vault()
+		if err != nil {
+			return vaultError(err)
+		}
+		changed := v.Changed() // before reading: what comes meanwhile wakes us
+		var batch []event.Event
+		if err := v.View(func(tx *vault.Tx) error {
+			return tx.Events(after, func(e event.Event) bool {
+				after = e.Seq
+				if key == "" || e.Key == key {
+					batch = append(batch, e)
+				}
+				if last > 0 && len(batch) > int(last) {
+					batch = batch[1:]
+				}
+				return true
+			})
+		}); err != nil {
+			return vaultError(err)
+		}
+		last = 0 // only of what was there at first
+		for _, e := range batch {
+			if err := stream.Send(wireEvent(e)); err != nil {
+				return err
+			}
+		}
+		if !r.GetFollow() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		case <-s.Stopping:
+			return status.Error(codes.Unavailable, "the agent is stopping")
+		}
+	}
+}
+
+func wireEvent(e event.Event) *adminv1.Event {
+	b, err := json.Marshal(e)
+	if err != nil { // strings and times: cannot be
+		panic(err)
+	}
+	return &adminv1.Event{Json: b}
+}
+
+// ShowConfig lists the configuration in force.
+func (s *Service) ShowConfig(context.Context, *adminv1.ShowConfigRequest) (*adminv1.ShowConfigResponse, error) {
+	state := s.State()
+	out := &adminv1.ShowConfigResponse{Problem: state.ConfigError}
+	for _, v := range state.Config.Values {
+		out.Values = append(out.Values, &adminv1.ConfigValue{Key: v.Key, Value: v.Value, Source: v.Source})
+	}
+	return out, nil
+}
+
+// rss is the memory the agent holds, from /proc/self/statm (proc(5)).
+func rss() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	fields := strings.Fields(string(b))
+	if err != nil || len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}

@@ -1,0 +1,106 @@
+// Package authz is the table of who may call what. What is not in it is denied,
+// and a test walks every method of every service.
+package authz
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"sallyport/internal/localsock"
+)
+
+// Who is a class of local callers.
+type Who int
+
+// The classes. The zero value is nobody.
+const (
+	Nobody  Who = iota
+	Anyone      // every local user; loginsvc then lets each ask only for itself
+	Readers     // root, the agent's own user, and the admin group
+	Root        // root, and the agent's own user
+)
+
+const (
+	login = "/sallyport.login.v1.LoginService/"
+	admin = "/sallyport.admin.v1.AdminService/"
+)
+
+// table is the whole rule.
+var table = map[string]Who{
+	login + "Converse": Anyone,
+
+	admin + "Status":     Readers,
+	admin + "ListUsers":  Readers,
+	admin + "ShowUser":   Readers,
+	admin + "Events":     Readers,
+	admin + "ShowConfig": Readers,
+
+	admin + "Enrol":            Root,
+	admin + "ConfirmEnrolment": Root,
+	admin + "Import":           Root,
+	admin + "RemoveUser":       Root,
+	admin + "Unlock":           Root,
+	admin + "NewRecoveryCodes": Root,
+	admin + "CreateBypass":     Root,
+	admin + "OpenEnrolment":    Root,
+	admin + "ResetClock":       Root,
+	admin + "InitVault":        Root,
+	admin + "AcceptVault":      Root,
+	admin + "RekeyVault":       Root,
+}
+
+// Gate checks calls against the table.
+type Gate struct {
+	// InAdminGroup says whether a uid is in the configured group.
+	InAdminGroup func(uid uint32) bool
+	// Refused is told of every call that was.
+	Refused func(peer localsock.Peer, method string)
+}
+
+// allow decides one call.
+func (g *Gate) allow(ctx context.Context, method string) error {
+	peer, err := localsock.FromContext(ctx)
+	if err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	isRoot := peer.UID == 0 || int(peer.UID) == os.Geteuid()
+	ok := false
+	switch table[method] {
+	case Anyone:
+		ok = true
+	case Readers:
+		ok = isRoot || g.InAdminGroup(peer.UID)
+	case Root:
+		ok = isRoot
+	}
+	if ok {
+		return nil
+	}
+	g.Refused(peer, method)
+	return status.Error(codes.PermissionDenied, fmt.Sprintf("%s may not call %s; run the command as root",
+		peer, method[strings.LastIndexByte(method, '/')+1:]))
+}
+
+// Options are the interceptors and the answer to methods that nobody knows.
+func (g *Gate) Options() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			if err := g.allow(ctx, info.FullMethod); err != nil {
+				return nil, err
+			}
+			return next(ctx, req)
+		}),
+		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+			if err := g.allow(stream.Context(), info.FullMethod); err != nil {
+				return err
+			}
+			return next(srv, stream)
+		}),
+	}
+}

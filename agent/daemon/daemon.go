@@ -1,0 +1,299 @@
+// Package daemon is the agent's life cycle: configuration, vault, sockets,
+// readiness, and the orderly end.
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"sallyport/agent/adminsvc"
+	"sallyport/agent/authz"
+	"sallyport/agent/loginsvc"
+	"sallyport/agent/store"
+	"sallyport/internal/clock"
+	"sallyport/internal/config"
+	"sallyport/internal/event"
+	"sallyport/internal/keychain"
+	"sallyport/internal/localsock"
+	"sallyport/internal/nss"
+	"sallyport/internal/policy"
+	"sallyport/internal/vault"
+	adminv1 "sallyport/proto/sallyport/admin/v1"
+	loginv1 "sallyport/proto/sallyport/login/v1"
+)
+
+// Socket names in the runtime directory.
+const (
+	LoginSocket = "login.sock"
+	AdminSocket = "admin.sock"
+)
+
+const (
+	// connsPerUID bounds the connections of one user that is not root.
+	connsPerUID = 16
+	// maxMessage is above the largest legal message of the login wire.
+	maxMessage = 16 << 10
+	// stopTime is how long open logins have to hear that they are denied.
+	stopTime = 3 * time.Second
+)
+
+// Options say how to run.
+type Options struct {
+	ConfigPath string
+	RuntimeDir string // overrides the configuration's; "" does not
+	Version    string
+	Clock      clock.Clock
+}
+
+// daemon is a running agent.
+type daemon struct {
+	options Options
+	log     *slog.Logger
+	store   *store.Store
+	names   nss.Names
+	started clock.Instant
+	host    string
+
+	mu     sync.Mutex
+	loaded *config.Loaded
+	// problem says why the configuration on disk is not the one in force.
+	problem string
+	// broken: there was no good configuration at the start, and none since.
+	broken     bool
+	rulesKnown bool
+}
+
+// VaultOptions are the vault's, of a configuration.
+func VaultOptions(c *config.Config, configPath string, clk clock.Clock, log *slog.Logger) vault.Options {
+	return vault.Options{
+		Dir: c.StateDir, Marker: filepath.Join(filepath.Dir(configPath), "."+filepath.Base(configPath)+".vault"),
+		Keychain: keychain.Config{Kind: keychain.Kind(c.Keychain), TPMDevice: c.TPMDevice, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY")},
+		Clock:    clk, EventLimit: c.Events, Log: log,
+	}
+}
+
+// Run is the agent, until ctx ends.
+func Run(ctx context.Context, o Options) (err error) {
+	d := &daemon{options: o, started: o.Clock.Now()}
+	if d.host, err = os.Hostname(); err != nil {
+		d.host = "this computer"
+	}
+	loaded, loadErr := config.Load(o.ConfigPath)
+	if loadErr != nil {
+		loaded = &config.Loaded{Config: config.Salvage(o.ConfigPath)}
+		d.broken, d.problem = true, loadErr.Error()
+	}
+	d.loaded = loaded
+	c := &loaded.Config
+	c.RuntimeDir = cmp.Or(o.RuntimeDir, c.RuntimeDir)
+	if d.log, err = newLog(c.Log); err != nil {
+		return err
+	}
+	slog.SetDefault(d.log)
+
+	d.store = store.New(VaultOptions(c, o.ConfigPath, o.Clock, d.log))
+	defer func() { err = errors.Join(err, d.store.Close()) }()
+	d.startPolicy(ctx)
+
+	logins, admins, err := d.listen(c)
+	if err != nil {
+		return err
+	}
+	stopping := make(chan struct{})
+	loginServer, adminServer := d.servers(stopping)
+	failed := make(chan error, 2)
+	go func() { failed <- loginServer.Serve(logins) }()
+	go func() { failed <- adminServer.Serve(admins) }()
+	d.store.Record(ctx, event.Event{Name: event.AgentStarted, Text: "version " + o.Version})
+	// Without NOTIFY_SOCKET this does nothing: sd_notify(3).
+	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
+		d.log.Warn("systemd could not be told that the agent is ready", "error", err)
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-hup:
+			d.reload(true)
+			continue
+		case err = <-failed:
+		case <-ctx.Done():
+		}
+		break
+	}
+	_, _ = sd.SdNotify(false, sd.SdNotifyStopping) // it learns it from the exit as well
+	close(stopping)
+	stop(loginServer, adminServer)
+	d.store.Record(context.Background(), event.Event{Name: event.AgentStopped})
+	return err
+}
+
+// stop lets open calls end, for a while.
+func stop(servers ...*grpc.Server) {
+	var wg sync.WaitGroup
+	for _, s := range servers {
+		wg.Go(s.GracefulStop)
+	}
+	timer := time.AfterFunc(stopTime, func() {
+		for _, s := range servers {
+			s.Stop()
+		}
+	})
+	wg.Wait()
+	timer.Stop()
+}
+
+// listen makes both sockets.
+func (d *daemon) listen(c *config.Config) (logins, admins net.Listener, err error) {
+	if err := os.MkdirAll(c.RuntimeDir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	// Lockers run as their user: everybody may ask, the kernel says who does.
+	logins, err = localsock.Listen(filepath.Join(c.RuntimeDir, LoginSocket), 0o666, connsPerUID)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the login socket: %w", err)
+	}
+	mode := os.FileMode(0o600)
+	if c.AdminGroup != "" {
+		// Its calls are checked one by one (agent/authz); the mode only has to
+		// let the group connect.
+		mode = 0o666
+	}
+	admins, err = localsock.Listen(filepath.Join(c.RuntimeDir, AdminSocket), mode, connsPerUID)
+	if err != nil {
+		logins.Close()
+		return nil, nil, fmt.Errorf("the admin socket: %w", err)
+	}
+	return logins, admins, nil
+}
+
+// servers wires the two services.
+func (d *daemon) servers(stopping chan struct{}) (logins, admins *grpc.Server) {
+	gate := &authz.Gate{
+		InAdminGroup: d.inAdminGroup,
+		Refused: func(p localsock.Peer, method string) {
+			d.store.Log(event.Event{Name: event.RequestRefused, By: p.String(), Text: method})
+		},
+	}
+	common := append(gate.Options(),
+		grpc.Creds(localsock.Credentials(nil)),
+		grpc.ConnectionTimeout(5*time.Second),
+		grpc.MaxHeaderListSize(8<<10),
+		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute}),
+	)
+	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping}
+	logins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(4), grpc.MaxRecvMsgSize(maxMessage))...)
+	loginv1.RegisterLoginServiceServer(logins, login)
+	admins = grpc.NewServer(common...)
+	adminv1.RegisterAdminServiceServer(admins, &adminsvc.Service{
+		Store: d.store, Names: &d.names, State: d.state, OpenLogins: login.Open, Stopping: stopping,
+	})
+	return logins, admins
+}
+
+// startPolicy settles which policy is in force at the start.
+func (d *daemon) startPolicy(ctx context.Context) {
+	if !d.broken {
+		if err := d.saveRules(); err != nil {
+			d.log.Warn("the policy could not be kept for a start with a broken file", "error", err)
+		}
+		return
+	}
+	rules := d.store.LastRules()
+	if d.rulesKnown = rules != nil; d.rulesKnown {
+		d.loaded.Config.Policy = *rules
+	}
+	d.store.Record(ctx, event.Event{Name: event.ConfigRejected, Text: d.problem +
+		"; there is no good configuration, so whoever is enrolled or required is refused: mend the file"})
+}
+
+func (d *daemon) saveRules() error {
+	if last := d.store.LastRules(); last != nil && fmt.Sprint(*last) == fmt.Sprint(d.loaded.Config.Policy) {
+		return nil
+	}
+	return d.store.SaveRules(d.loaded.Config.Policy)
+}
+
+// reload takes a changed configuration. A broken one is reported, once, and the
+// last good one stays.
+func (d *daemon) reload(force bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !force && !d.loaded.Changed(d.options.ConfigPath) {
+		return
+	}
+	fresh, err := config.Load(d.options.ConfigPath)
+	if err != nil {
+		d.loaded.Seen(d.options.ConfigPath)
+		if d.problem != err.Error() {
+			d.problem = err.Error()
+			d.store.Record(context.Background(), event.Event{Name: event.ConfigRejected, Text: d.problem + "; the last good configuration stays in force"})
+		}
+		return
+	}
+	old := d.loaded.Config
+	restart := fresh.Config.StateDir != old.StateDir || d.options.RuntimeDir == "" && fresh.Config.RuntimeDir != old.RuntimeDir ||
+		fresh.Config.Keychain != old.Keychain && !d.broken || (fresh.Config.AdminGroup == "") != (old.AdminGroup == "")
+	fresh.Config.StateDir, fresh.Config.RuntimeDir = old.StateDir, old.RuntimeDir
+	d.loaded, d.problem, d.broken = fresh, "", false
+	text := d.options.ConfigPath
+	if restart {
+		text += "; changes of state_dir, runtime_dir, keychain or admin_group wait for a restart"
+	}
+	if err := d.saveRules(); err != nil {
+		d.log.Warn("the policy could not be kept for a start with a broken file", "error", err)
+	}
+	d.store.Record(context.Background(), event.Event{Name: event.ConfigLoaded, Text: text})
+}
+
+// settings are what a login goes by. A configuration that changed on disk takes
+// effect at the next login: a few stat(2) calls, and nothing that wakes up.
+func (d *daemon) settings() loginsvc.Settings {
+	d.reload(false)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return loginsvc.Settings{Config: d.loaded.Config, Broken: d.broken, RulesKnown: d.rulesKnown, IssuerLabel: d.issuer()}
+}
+
+func (d *daemon) issuer() string { return cmp.Or(d.loaded.Config.Issuer, "Sallyport "+d.host) }
+
+func (d *daemon) state() adminsvc.State {
+	d.reload(false)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	dir := d.loaded.Config.RuntimeDir
+	return adminsvc.State{
+		Version: d.options.Version, Started: d.started, Config: d.loaded, ConfigPath: d.options.ConfigPath, ConfigError: d.problem,
+		LoginSocket: filepath.Join(dir, LoginSocket), AdminSocket: filepath.Join(dir, AdminSocket), Issuer: d.issuer(),
+	}
+}
+
+// inAdminGroup asks NSS. Whatever goes wrong is a no.
+func (d *daemon) inAdminGroup(uid uint32) bool {
+	d.mu.Lock()
+	group := d.loaded.Config.AdminGroup
+	d.mu.Unlock()
+	if group == "" {
+		return false
+	}
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	return err == nil && d.names.Membership(u.Username, group) == policy.Member
+}

@@ -1,0 +1,567 @@
+// Package loginsvc is the login socket's service: it takes a hook's messages,
+// finds out who wants in, and carries out what the engine says.
+package loginsvc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/grpc"
+
+	"sallyport/agent/store"
+	"sallyport/internal/clock"
+	"sallyport/internal/config"
+	"sallyport/internal/engine"
+	"sallyport/internal/event"
+	"sallyport/internal/factor"
+	"sallyport/internal/factor/totp"
+	"sallyport/internal/localsock"
+	"sallyport/internal/nss"
+	"sallyport/internal/policy"
+	"sallyport/internal/qr"
+	"sallyport/internal/secret"
+	"sallyport/internal/vault"
+	loginv1 "sallyport/proto/sallyport/login/v1"
+)
+
+const (
+	protocolVersion = 1
+	// beginTime is how long a hook may take to say who wants in.
+	beginTime = 5 * time.Second
+	// rootLogins bounds root's logins at once; it never shares a bound with
+	// anybody else, so that nobody can keep root's hooks (sshd, sudo) out.
+	rootLogins = 1024
+	// A user that is not root may begin burst logins in a row and then one every
+	// pause: each leaves an event, and the events kept are bounded.
+	burst = 30
+	pause = 2 * time.Second
+)
+
+// Reasons of this package, beside the engine's.
+const (
+	reasonVault     factor.Reason = "vault_unavailable"
+	reasonLookup    factor.Reason = "lookup_failed"
+	reasonConfig    factor.Reason = "config_broken"
+	reasonIdentity  factor.Reason = "identity_changed"
+	reasonNotYou    factor.Reason = "not_your_account"
+	reasonTooMany   factor.Reason = "too_many_logins"
+	reasonVanished  factor.Reason = "hook_vanished"
+	reasonStopping  factor.Reason = "agent_stopping"
+	reasonEnrolment factor.Reason = "enrolment_failed"
+)
+
+// Settings is what the service needs of the configuration, as it is now.
+type Settings struct {
+	Config config.Config
+	// Broken: the agent started with a configuration that cannot be read, and
+	// Config.Policy is the last good one; nil Known says there is none.
+	Broken      bool
+	RulesKnown  bool
+	IssuerLabel string
+}
+
+// Service implements loginv1.LoginServiceServer.
+type Service struct {
+	loginv1.UnimplementedLoginServiceServer
+	Store    *store.Store
+	Names    *nss.Names
+	Clock    clock.Clock
+	Settings func() Settings
+	Stopping <-chan struct{} // closed when open logins must end
+
+	mu    sync.Mutex
+	open  map[uint32]int
+	total int                      // of everyone but root
+	spent map[uint32]time.Duration // boot time until which a user's burst is used up
+}
+
+// Open is how many logins are under way.
+func (s *Service) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, c := range s.open {
+		n += c
+	}
+	return n
+}
+
+// admit counts a login of peer; ok is false when there are too many.
+func (s *Service) admit(peer localsock.Peer, limits config.Limits) (release func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open, s.spent = map[uint32]int{}, map[uint32]time.Duration{}
+	}
+	bounded := peer.UID != 0 && int(peer.UID) != os.Geteuid()
+	if bounded {
+		now := s.Clock.Now().Boot
+		spent := max(s.spent[peer.UID], now) + pause
+		if s.open[peer.UID] >= limits.LoginsPerUID || s.total >= limits.LoginsTotal || spent-now > burst*pause {
+			return nil, false
+		}
+		s.spent[peer.UID] = spent
+	} else if s.open[peer.UID] >= rootLogins {
+		return nil, false
+	}
+	count := func(by int) {
+		if s.open[peer.UID] += by; s.open[peer.UID] == 0 {
+			delete(s.open, peer.UID)
+		}
+		if bounded {
+			s.total += by
+		}
+	}
+	count(1)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		count(-1)
+	}, true
+}
+
+// login is one conversation.
+type login struct {
+	*Service
+	ctx      context.Context
+	stream   grpc.BidiStreamingServer[loginv1.HookMessage, loginv1.Directive]
+	settings Settings
+	incoming chan *loginv1.HookMessage // closed when the hook is gone
+	peer     localsock.Peer
+	begin    *loginv1.Begin
+
+	user     nss.User
+	resolved bool
+	event    event.Event // what every event of this login says
+	machine  engine.Machine
+	recorded bool        // the verdict's event is on disk already
+	pending  *totp.State // made, not yet in force
+}
+
+// Converse is one login, from Begin to the verdict.
+func (s *Service) Converse(stream grpc.BidiStreamingServer[loginv1.HookMessage, loginv1.Directive]) error {
+	peer, err := localsock.FromContext(stream.Context())
+	if err != nil {
+		return err
+	}
+	l := &login{Service: s, ctx: stream.Context(), stream: stream, settings: s.Settings(), peer: peer}
+	release, ok := s.admit(peer, l.settings.Config.Limits)
+	if !ok {
+		// To the log only: whoever floods us must not push out the events kept.
+		s.Store.Log(event.Event{Name: event.RequestRefused, By: peer.String(), Reason: string(reasonTooMany)})
+		return l.send(verdictDirective(engine.Verdict{Decision: engine.Deny, Reason: reasonTooMany, Text: "Too many logins. Please wait a minute."}))
+	}
+	defer release()
+
+	l.incoming = make(chan *loginv1.HookMessage, 1)
+	go func() {
+		defer close(l.incoming)
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			select {
+			case l.incoming <- m:
+			case <-l.ctx.Done():
+				return
+			}
+		}
+	}()
+	return l.run()
+}
+
+func (l *login) run() error {
+	l.event = event.Event{By: l.peer.String()}
+	first, why := l.wait(beginTime)
+	if first == nil {
+		return l.refuse(why, "")
+	}
+	l.begin = first.GetBegin()
+	if err := checkBegin(l.begin); err != nil {
+		l.event.Text = err.Error()
+		return l.refuse(engine.ReasonProtocol, "")
+	}
+	l.describe()
+
+	if reason, text := l.identify(); reason != "" {
+		return l.refuse(reason, text)
+	}
+	in := l.decide()
+	for {
+		out := l.machine.Step(in)
+		in = nil
+		for _, o := range out {
+			switch o := o.(type) {
+			case engine.Prompt:
+				if err := l.send(promptDirective(o)); err != nil {
+					return err
+				}
+			case engine.Notice:
+				if err := l.send(noticeDirective(o)); err != nil {
+					return err
+				}
+			case engine.Verdict:
+				return l.finish(o)
+			default:
+				in = l.carryOut(o)
+			}
+		}
+		if in == nil {
+			in = l.await()
+		}
+	}
+}
+
+// wait takes the hook's next message, or says why there is none.
+func (l *login) wait(d time.Duration) (*loginv1.HookMessage, factor.Reason) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case m, ok := <-l.incoming:
+		if !ok {
+			return nil, reasonVanished
+		}
+		return m, ""
+	case <-timer.C:
+		return nil, engine.ReasonTimedOut
+	case <-l.Stopping:
+		return nil, reasonStopping
+	}
+}
+
+// await turns the hook's next message into the engine's input.
+func (l *login) await() engine.Input {
+	m, why := l.wait(time.Duration(l.settings.Config.Limits.PromptTime))
+	switch {
+	case why == engine.ReasonTimedOut:
+		return engine.TimedOut{}
+	case why != "":
+		return engine.Failed{Reason: why}
+	case m.GetCancel() != nil:
+		return engine.Cancelled{}
+	case m.GetAnswer() != nil && len(m.GetAnswer().GetText()) <= maxAnswer:
+		a := m.GetAnswer()
+		return engine.Answered{PromptID: a.GetPromptId(), Text: secret.New(string(a.GetText())), IsPassword: a.GetIsPassword()}
+	}
+	return engine.Failed{Reason: engine.ReasonProtocol}
+}
+
+// identify finds out who wants in. A reason ends the login.
+func (l *login) identify() (reason factor.Reason, text string) {
+	user, err := l.Names.Lookup(l.ctx, string(l.begin.GetUser()))
+	switch {
+	case err == nil:
+		l.user, l.resolved = user, true
+		l.event.User, l.event.Key = user.Name, store.Key(user.UID)
+	case !errors.Is(err, nss.ErrUnknown):
+		l.event.Text = err.Error()
+		return reasonLookup, "This computer cannot look up your account right now."
+	}
+	// A user that is not root asks only for itself. What it typed is not logged.
+	if l.peer.UID != 0 && (!l.resolved || l.user.UID != l.peer.UID) {
+		l.event.User, l.event.Key = "", ""
+		l.Store.Record(context.WithoutCancel(l.ctx), event.Event{Name: event.RequestRefused, By: l.peer.String(),
+			Reason: string(reasonNotYou), Text: "asked to log in somebody else"})
+		return reasonNotYou, "You may only log in yourself."
+	}
+	return "", ""
+}
+
+// decide asks the policy, and the vault where the policy wants to know.
+func (l *login) decide() engine.Input {
+	subject := policy.Subject{Name: l.user.Name, UID: l.user.UID, Resolved: l.resolved,
+		Service: string(l.begin.GetService()), Trusted: l.peer.UID == 0}
+	host := string(l.begin.GetRemoteHost())
+	if addr, err := netip.ParseAddr(host); err == nil {
+		subject.Remote = addr
+	} else {
+		subject.RemoteUnknown = host != "" || l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE
+	}
+	rules := &l.settings.Config.Policy
+	decision := rules.Decide(subject, names{l.Names, l.Store})
+	l.event.Rule = decision.Rule
+	if l.settings.Broken && !l.settings.RulesKnown {
+		decision = policy.Decision{Effect: policy.Ask, Rule: "configuration broken"}
+	}
+	begun := engine.Begun{
+		Decision: decision, Resolved: l.resolved,
+		AccountOnly: l.begin.GetStage() == loginv1.Stage_STAGE_ACCOUNT,
+		Visible:     true,
+		QR:          l.begin.GetCapabilities().GetQr(),
+	}
+	if decision.Effect == policy.Skip || !l.resolved {
+		return begun
+	}
+	if err := l.adoptImport(); err != nil {
+		l.event.Text = err.Error()
+		return engine.Failed{Reason: reasonVault}
+	}
+	group, isGroup := strings.CutPrefix(decision.Rule, "required.groups=")
+	live := isGroup && !strings.HasSuffix(group, ")")
+	err := l.Store.View(func(tx *vault.Tx) error {
+		a, err := store.Account(tx, store.Key(l.user.UID))
+		if err != nil {
+			return err
+		}
+		begun.Enrolled = a.IsEnrolled()
+		e := l.settings.Config.Enrolment
+		if begun.MayEnrol = e.AtLogin && decision.Effect == policy.Ask && a.EnrolmentOpen(tx.Now()) &&
+			(e.Remote || l.begin.GetScenario() != loginv1.Scenario_SCENARIO_REMOTE && host == ""); begun.MayEnrol {
+			begun.NeedsEnrolCode = a.Enrolment.Code != nil
+		}
+		return nil
+	})
+	if err == nil && live {
+		err = l.Store.Update(l.ctx, func(tx *vault.Tx) error { return store.NoteSeen(tx, l.user.UID, group) })
+	}
+	if err != nil {
+		l.event.Text = err.Error()
+		return engine.Failed{Reason: reasonVault}
+	}
+	if l.settings.Broken && (begun.Enrolled || decision.Effect == policy.Ask) {
+		l.event.Text = "the agent started with a broken configuration: sallyport config check"
+		return engine.Failed{Reason: reasonConfig}
+	}
+	return begun
+}
+
+// adoptImport takes over a secret that was imported for this user's name before
+// the name resolved (the directory was down, say).
+func (l *login) adoptImport() error {
+	waiting := false
+	if err := l.Store.View(func(tx *vault.Tx) (err error) {
+		_, waiting, err = store.PendingImport(tx, l.user.Name)
+		return err
+	}); err != nil || !waiting {
+		return err
+	}
+	return l.Store.Update(l.ctx, func(tx *vault.Tx) error {
+		i, found, err := store.PendingImport(tx, l.user.Name)
+		if err != nil || !found {
+			return err
+		}
+		if a, err := store.Account(tx, store.Key(l.user.UID)); err != nil || a.IsEnrolled() {
+			return err
+		}
+		return store.Adopt(tx, i, store.Key(l.user.UID), l.user.Name)
+	})
+}
+
+// names is what the policy asks.
+type names struct {
+	*nss.Names
+	*store.Store
+}
+
+// carryOut does what the engine asked for and returns what came of it.
+func (l *login) carryOut(o engine.Output) engine.Input {
+	switch o := o.(type) {
+	case engine.Check:
+		return l.check(o.Answer)
+	case engine.CheckEnrolCode:
+		return l.checkEnrolCode(o.Answer)
+	case engine.Prepare:
+		return l.prepare()
+	case engine.Confirm:
+		return l.confirm(o.Code)
+	}
+	return engine.Failed{Reason: engine.ReasonProtocol}
+}
+
+// check compares the answer and records the outcome, in one transaction. The
+// verdict leaves only after its commit is on disk.
+func (l *login) check(answer secret.String) engine.Input {
+	if !l.resolved {
+		// The same way as for anybody, to a record that is not there.
+		return engine.Checked{Outcome: factor.Check(nil, answer, l.Store.Now(), nil)}
+	}
+	if !l.sameUser() {
+		return engine.Failed{Reason: reasonIdentity}
+	}
+	var outcome factor.Outcome
+	var events []event.Event
+	err := l.Store.Update(l.ctx, func(tx *vault.Tx) error {
+		account, err := store.Account(tx, store.Key(l.user.UID))
+		if err != nil {
+			return err
+		}
+		codeKey, err := store.CodeKey(tx)
+		if err != nil {
+			return err
+		}
+		outcome = factor.Check(account, answer, tx.Now(), codeKey)
+		if account != nil {
+			account.Name = l.user.Name
+			if err := store.Put(tx, account); err != nil {
+				return err
+			}
+		}
+		events = []event.Event{l.verdictEvent(engine.Judge(outcome, l.resolved))}
+		if outcome.LockedNow {
+			locked := l.event
+			locked.Name, locked.Text = event.UserLocked, fmt.Sprintf("locked for %s after ten wrong codes in a row; 'sallyport unlock' ends it", outcome.LockedFor.Round(time.Second))
+			events = append(events, locked)
+		}
+		for _, e := range events {
+			tx.Append(e)
+		}
+		return nil
+	})
+	if err != nil {
+		l.event.Text = err.Error()
+		return engine.Failed{Reason: reasonVault}
+	}
+	for _, e := range events {
+		l.Store.Log(e)
+	}
+	l.recorded = true
+	return engine.Checked{Outcome: outcome}
+}
+
+// sameUser looks the name up again: it must still be the one it was at Begin.
+func (l *login) sameUser() bool {
+	user, err := l.Names.Lookup(l.ctx, string(l.begin.GetUser()))
+	return err == nil && user == l.user
+}
+
+func (l *login) checkEnrolCode(answer secret.String) engine.Input {
+	var outcome factor.Outcome
+	err := l.withAccount(func(tx *vault.Tx, a *factor.Account, codeKey []byte) error {
+		outcome = factor.CheckEnrolmentCode(a, answer, tx.Now(), codeKey)
+		return nil
+	})
+	if err != nil {
+		return engine.Failed{Reason: reasonVault}
+	}
+	return engine.Checked{Outcome: outcome}
+}
+
+// prepare makes a new secret. It is in force only once a code of it was right.
+func (l *login) prepare() engine.Input {
+	state, err := totp.New("", 0)
+	if err != nil {
+		l.event.Text = err.Error()
+		return engine.Failed{Reason: reasonEnrolment}
+	}
+	l.pending = state
+	image, err := qr.Text(state.URI(l.settings.IssuerLabel, l.user.Name))
+	if err != nil || len(image) > maxNotice {
+		image = "" // the key is shown as text
+	}
+	return engine.Prepared{SeedText: state.SeedText(), QR: image}
+}
+
+func (l *login) confirm(code secret.String) engine.Input {
+	if !l.sameUser() {
+		return engine.Failed{Reason: reasonIdentity}
+	}
+	var codes []string
+	right := false
+	enrolled := l.event
+	enrolled.Name, enrolled.Text = event.UserEnrolled, "enrolled at the login"
+	err := l.withAccount(func(tx *vault.Tx, a *factor.Account, codeKey []byte) error {
+		if a.IsEnrolled() {
+			return errors.New("somebody else enrolled this account meanwhile")
+		}
+		state := *l.pending
+		if state.Verify(strings.ReplaceAll(code.Reveal(), " ", ""), tx.Now().Wall) != totp.Correct {
+			return nil
+		}
+		var err error
+		if codes, err = a.Enrol(&state, tx.Now(), codeKey); err != nil {
+			return err
+		}
+		right = true
+		tx.Append(enrolled)
+		return nil
+	})
+	switch {
+	case err != nil:
+		l.event.Text = err.Error()
+		return engine.Failed{Reason: reasonVault}
+	case !right:
+		return engine.Checked{Outcome: factor.Outcome{Reason: factor.WrongCode}}
+	}
+	l.Store.Log(enrolled)
+	return engine.Enrolled{RecoveryCodes: codes}
+}
+
+// withAccount changes this user's record, which must exist, in one transaction.
+func (l *login) withAccount(fn func(*vault.Tx, *factor.Account, []byte) error) error {
+	return l.Store.Update(l.ctx, func(tx *vault.Tx) error {
+		account, err := store.Account(tx, store.Key(l.user.UID))
+		if err != nil {
+			return err
+		}
+		if account == nil {
+			return errors.New("the account's record is gone")
+		}
+		codeKey, err := store.CodeKey(tx)
+		if err != nil {
+			return err
+		}
+		if err := fn(tx, account, codeKey); err != nil {
+			return err
+		}
+		return store.Put(tx, account)
+	})
+}
+
+// finish records the verdict, if the check did not, and sends it.
+func (l *login) finish(v engine.Verdict) error {
+	if !l.recorded {
+		e := l.verdictEvent(v)
+		if v.Decision == engine.Allow {
+			// No verdict lets anyone in that is not on disk first.
+			if err := l.Store.Update(l.ctx, func(tx *vault.Tx) error { tx.Append(e); return nil }); err != nil {
+				l.event.Text = err.Error()
+				return l.refuse(reasonVault, "")
+			}
+			l.Store.Log(e)
+		} else {
+			l.Store.Record(context.WithoutCancel(l.ctx), e)
+		}
+	}
+	return l.send(verdictDirective(v))
+}
+
+// refuse denies without asking the engine: nothing was asked yet.
+func (l *login) refuse(reason factor.Reason, text string) error {
+	return l.finish(engine.Verdict{Decision: engine.Deny, Reason: reason, Text: text})
+}
+
+// verdictEvent is the login_attempt of a verdict.
+func (l *login) verdictEvent(v engine.Verdict) event.Event {
+	e := l.event
+	e.Name, e.Verdict, e.Reason, e.Factor = event.LoginAttempt, v.Decision.String(), string(v.Reason), string(v.Factor)
+	return e
+}
+
+// describe fills in what every event of this login says.
+func (l *login) describe() {
+	l.event.Hook = strings.ToLower(strings.TrimPrefix(l.begin.GetHook().String(), "HOOK_KIND_"))
+	l.event.Scenario = strings.ToLower(strings.TrimPrefix(l.begin.GetScenario().String(), "SCENARIO_"))
+	l.event.Service = clean(l.begin.GetService())
+	l.event.Remote = clean(l.begin.GetRemoteHost())
+	l.event.Session = clean(l.begin.GetSession())
+}
+
+// clean makes text from outside fit to be shown in a terminal.
+func clean(b []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == utf8.RuneError || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, string(b))
+}
+
+func (l *login) send(d *loginv1.Directive) error { return l.stream.Send(d) }

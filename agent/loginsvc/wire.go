@@ -1,0 +1,103 @@
+package loginsvc
+
+import (
+	"fmt"
+	"unicode/utf8"
+
+	"sallyport/internal/engine"
+	loginv1 "sallyport/proto/sallyport/login/v1"
+)
+
+// The wire's bounds, as in proto/sallyport/login/v1/login.options: the hook
+// refuses what is longer, so the agent sends nothing longer, and refuses the
+// same of others. A test compares the two.
+const (
+	maxUser       = 320
+	maxCaller     = 320
+	maxService    = 128
+	maxRemoteHost = 255
+	maxSession    = 128
+	maxLocale     = 32
+	maxAnswer     = 128
+	maxPrompt     = 512
+	maxNotice     = 6144
+	maxReason     = 64
+	maxText       = 512
+)
+
+// checkBegin says what is wrong with a Begin. The text never holds its content.
+func checkBegin(b *loginv1.Begin) error {
+	if b == nil {
+		return fmt.Errorf("the hook did not begin with Begin")
+	}
+	if b.GetProtocolVersion() != protocolVersion {
+		return fmt.Errorf("the hook speaks protocol version %d, this agent %d: install both from the same package", b.GetProtocolVersion(), protocolVersion)
+	}
+	if _, ok := loginv1.HookKind_name[int32(b.GetHook())]; !ok || b.GetHook() == 0 {
+		return fmt.Errorf("the hook does not say which kind it is")
+	}
+	if _, ok := loginv1.Scenario_name[int32(b.GetScenario())]; !ok || b.GetScenario() == 0 {
+		return fmt.Errorf("the hook does not say which scenario this is")
+	}
+	if _, ok := loginv1.Stage_name[int32(b.GetStage())]; !ok || b.GetStage() == 0 {
+		return fmt.Errorf("the hook does not say which stage this is")
+	}
+	for _, f := range []struct {
+		name string
+		n    int
+		max  int
+	}{
+		{"user", len(b.GetUser()), maxUser}, {"caller", len(b.GetCaller()), maxCaller},
+		{"service", len(b.GetService()), maxService}, {"remote_host", len(b.GetRemoteHost()), maxRemoteHost},
+		{"session", len(b.GetSession()), maxSession}, {"locale", len(b.GetLocale()), maxLocale},
+	} {
+		if f.n > f.max {
+			return fmt.Errorf("the hook's %s is %d bytes long, over %d", f.name, f.n, f.max)
+		}
+	}
+	if len(b.GetUser()) == 0 {
+		return fmt.Errorf("the hook does not say who wants in")
+	}
+	return nil
+}
+
+func promptDirective(p engine.Prompt) *loginv1.Directive {
+	echo := loginv1.Prompt_ECHO_SECRET
+	if p.Visible {
+		echo = loginv1.Prompt_ECHO_VISIBLE
+	}
+	return &loginv1.Directive{Directive: &loginv1.Directive_Prompt{Prompt: &loginv1.Prompt{
+		Id: p.ID, Echo: echo, Text: cut(p.Text, maxPrompt), EmptyAllowed: p.EmptyAllowed}}}
+}
+
+func noticeDirective(n engine.Notice) *loginv1.Directive {
+	kind := loginv1.Notice_KIND_INFO
+	switch {
+	case n.QR:
+		kind = loginv1.Notice_KIND_QR
+	case n.Error:
+		kind = loginv1.Notice_KIND_ERROR
+	}
+	return &loginv1.Directive{Directive: &loginv1.Directive_Notice{Notice: &loginv1.Notice{Kind: kind, Text: cut(n.Text, maxNotice)}}}
+}
+
+func verdictDirective(v engine.Verdict) *loginv1.Directive {
+	decision := loginv1.Verdict_DECISION_DENY
+	switch v.Decision {
+	case engine.Allow:
+		decision = loginv1.Verdict_DECISION_ALLOW
+	case engine.Skip:
+		decision = loginv1.Verdict_DECISION_SKIP
+	}
+	return &loginv1.Directive{Directive: &loginv1.Directive_Verdict{Verdict: &loginv1.Verdict{
+		Decision: decision, Reason: cut(string(v.Reason), maxReason), Text: cut(v.Text, maxText)}}}
+}
+
+// cut shortens a text to n bytes without splitting a character.
+func cut(s string, n int) []byte {
+	for len(s) > n {
+		_, size := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-size]
+	}
+	return []byte(s)
+}

@@ -1,0 +1,106 @@
+// Command sallyport is the endpoint login agent: the service that decides
+// logins ("sallyport run") and the helpdesk's commands.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/kardianos/service"
+
+	"sallyport/agent/adminsvc"
+	"sallyport/agent/cli"
+	"sallyport/agent/daemon"
+	"sallyport/installer/linux"
+	"sallyport/internal/clock"
+	"sallyport/internal/config"
+	"sallyport/internal/vault"
+	adminv1 "sallyport/proto/sallyport/admin/v1"
+)
+
+// version is set by build.sh.
+var version = "dev"
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:], cli.Deps{
+		Version:     version,
+		Run:         run,
+		Service:     manage,
+		RuntimeDir:  runtimeDir,
+		CheckConfig: checkConfig,
+		LocalVault:  localVault,
+	}))
+}
+
+func run(ctx context.Context, t cli.Target, _ bool) error {
+	return daemon.Run(ctx, daemon.Options{ConfigPath: t.Config, RuntimeDir: t.RuntimeDir, Version: version, Clock: clock.System()})
+}
+
+// manage has the system's service manager do what kardianos/service knows.
+func manage(action string, t cli.Target) (string, error) {
+	s, err := service.New(nil, &service.Config{
+		Name: "sallyport", DisplayName: "Sallyport", Description: "Second factor at the login",
+		Arguments: []string{"run", "--service", "--config", t.Config},
+		Option:    service.KeyValue{"SystemdScript": linux.Unit},
+	})
+	if err != nil {
+		return "", err
+	}
+	if action == "status" {
+		st, err := s.Status()
+		if err != nil {
+			return "", err
+		}
+		return map[service.Status]string{service.StatusRunning: "running", service.StatusStopped: "stopped"}[st], nil
+	}
+	if err := service.Control(s, action); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s: done (%s)", action, service.Platform()), nil
+}
+
+// runtimeDir is where the agent's sockets are, also when its file is broken:
+// the agent then runs with what can be salvaged of it.
+func runtimeDir(path string) (string, error) {
+	loaded, err := config.Load(path)
+	if err != nil {
+		return config.Salvage(path).RuntimeDir, nil
+	}
+	return loaded.Config.RuntimeDir, nil
+}
+
+func checkConfig(path string) ([]cli.ConfigValue, error) {
+	loaded, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]cli.ConfigValue, len(loaded.Values))
+	for i, v := range loaded.Values {
+		values[i] = cli.ConfigValue{Key: v.Key, Value: v.Value, Source: v.Source}
+	}
+	return values, nil
+}
+
+// localVault makes or accepts a vault while no agent has it open.
+func localVault(action string, t cli.Target) (*adminv1.VaultStatus, error) {
+	loaded, err := config.Load(t.Config)
+	if err != nil {
+		return nil, err
+	}
+	o := daemon.VaultOptions(&loaded.Config, t.Config, clock.System(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	open := vault.Init
+	if action == "accept" {
+		if err := vault.Accept(o); err != nil {
+			return nil, err
+		}
+		open = vault.Open
+	}
+	v, err := open(o)
+	if err != nil {
+		return nil, err
+	}
+	status := adminsvc.VaultStatus(v, nil)
+	return status, v.Close()
+}

@@ -1,0 +1,312 @@
+// Package store is what the two services share: the vault (also while it cannot
+// be opened), the accounts in it, and where events go.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sallyport/internal/clock"
+	"sallyport/internal/event"
+	"sallyport/internal/factor"
+	"sallyport/internal/factor/totp"
+	"sallyport/internal/policy"
+	"sallyport/internal/vault"
+)
+
+// Keys in the vault's settings.
+const (
+	codeKeySetting = "code-key" // keys the hashes of recovery and bypass codes
+	rulesSetting   = "policy"   // the last good policy
+	seenSetting    = "seen/"    // + account key: when a required group was last seen
+)
+
+// reopenEvery bounds how often a vault that did not open is tried again.
+const reopenEvery = time.Second
+
+// seenFor is how long a membership that is no longer reported still requires,
+// and seenRefresh how old the record of it may get before it is written anew.
+const (
+	seenFor     = 24 * time.Hour
+	seenRefresh = time.Hour
+)
+
+// Key is the account key of a uid.
+func Key(uid uint32) string { return fmt.Sprintf("uid:%d", uid) }
+
+// Store gives access to the vault and records events.
+type Store struct {
+	options vault.Options
+	log     *slog.Logger
+
+	mu     sync.Mutex
+	v      *vault.Vault
+	err    error
+	tried  clock.Instant
+	ring   []event.Event // what could not be written, newest last
+	closed bool
+}
+
+// New returns a store and opens its vault. A vault that does not open is no
+// error here: logins are denied, and it is tried again.
+func New(options vault.Options) *Store {
+	s := &Store{options: options, log: options.Log}
+	_, _ = s.Vault() // the error is kept, shown in status, and logged
+	return s
+}
+
+// Vault returns the open vault, or why there is none.
+func (s *Store) Vault() (*vault.Vault, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.v != nil {
+		return s.v, nil
+	}
+	if s.closed {
+		return nil, errors.New("the agent is stopping")
+	}
+	now := s.options.Clock.Now()
+	if s.err != nil && now.Boot-s.tried.Boot < reopenEvery {
+		return nil, s.err
+	}
+	s.tried = now
+	v, err := vault.Open(s.options)
+	s.adopt(v, err)
+	return s.v, s.err
+}
+
+// Replace closes the vault and puts the one that make returns in its place.
+func (s *Store) Replace(open func(vault.Options) (*vault.Vault, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.v != nil {
+		if err := s.v.Close(); err != nil {
+			return err
+		}
+		s.v = nil
+	}
+	v, err := open(s.options)
+	s.adopt(v, err)
+	return err
+}
+
+// adopt takes a vault that was opened, or the reason why it was not.
+func (s *Store) adopt(v *vault.Vault, err error) {
+	if err == nil {
+		err = v.Update(context.Background(), ensureCodeKey)
+		if err != nil {
+			_ = v.Close() // it cannot be written; that is the error to show
+		}
+	}
+	if err != nil {
+		if s.err == nil || s.err.Error() != err.Error() {
+			s.log.Error("the vault cannot be used; logins of enrolled and required users are denied", "error", err)
+		}
+		s.v, s.err = nil, err
+		return
+	}
+	s.v, s.err = v, nil
+}
+
+func ensureCodeKey(tx *vault.Tx) error {
+	var key []byte
+	if found, err := tx.Get(vault.Settings, codeKeySetting, &key); err != nil || found {
+		return err
+	}
+	key = make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return err
+	}
+	return tx.Put(vault.Settings, codeKeySetting, key)
+}
+
+// Close closes the vault.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.v == nil {
+		return nil
+	}
+	v := s.v
+	s.v = nil
+	return v.Close()
+}
+
+// Update runs fn in one durable transaction.
+func (s *Store) Update(ctx context.Context, fn func(*vault.Tx) error) error {
+	v, err := s.Vault()
+	if err != nil {
+		return err
+	}
+	return v.Update(ctx, fn)
+}
+
+// View runs fn on a snapshot.
+func (s *Store) View(fn func(*vault.Tx) error) error {
+	v, err := s.Vault()
+	if err != nil {
+		return err
+	}
+	return v.View(fn)
+}
+
+// Account reads one person's record; nil when there is none.
+func Account(tx *vault.Tx, key string) (*factor.Account, error) {
+	a := new(factor.Account)
+	found, err := tx.Get(vault.Users, key, a)
+	if err != nil || !found {
+		return nil, err
+	}
+	if a.Key != key {
+		return nil, fmt.Errorf("the record under %s says it is %s: %w", key, a.Key, vault.ErrCorrupt)
+	}
+	return a, nil
+}
+
+// Put keeps a person's record.
+func Put(tx *vault.Tx, a *factor.Account) error { return tx.Put(vault.Users, a.Key, a) }
+
+// CodeKey keys the hashes of one-time codes.
+func CodeKey(tx *vault.Tx) ([]byte, error) {
+	var key []byte
+	found, err := tx.Get(vault.Settings, codeKeySetting, &key)
+	if err == nil && !found {
+		err = fmt.Errorf("the key of the one-time codes is not there: %w", vault.ErrCorrupt)
+	}
+	return key, err
+}
+
+// Record logs an event and keeps it in the vault. When the vault cannot be
+// written the event stays in memory, for status.
+func (s *Store) Record(ctx context.Context, e event.Event) {
+	err := s.Update(ctx, func(tx *vault.Tx) error { tx.Append(e); return nil })
+	s.Log(e)
+	if err == nil {
+		return
+	}
+	s.log.Error("an event could not be kept in the vault", "event", string(e.Name), "error", err)
+	if e.Time.IsZero() {
+		e.Time = s.options.Clock.Now().Wall
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ring = append(s.ring, e)
+	if len(s.ring) > 100 {
+		s.ring = s.ring[1:]
+	}
+}
+
+// Log writes an event to the system's log.
+func (s *Store) Log(e event.Event) {
+	level := slog.LevelInfo
+	switch {
+	case e.Verdict == "deny", e.Name == event.UserLocked, e.Name == event.ClockWentBack,
+		e.Name == event.RequestRefused, e.Name == event.ConfigRejected, e.Name == event.VaultUnavailable:
+		level = slog.LevelWarn
+	}
+	s.log.LogAttrs(context.Background(), level, string(e.Name), slog.Any("", e))
+}
+
+// Unwritten returns the events that are only in memory.
+func (s *Store) Unwritten() []event.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]event.Event(nil), s.ring...)
+}
+
+// Now is the present instant, with the highest time the vault has seen.
+func (s *Store) Now() clock.Instant {
+	now := s.options.Clock.Now()
+	_ = s.View(func(tx *vault.Tx) error { now = tx.Now(); return nil }) // no vault: the bare clock is all there is
+	return now
+}
+
+// SaveRules keeps the policy in force, for a start with a broken file.
+func (s *Store) SaveRules(r policy.Rules) error {
+	return s.Update(context.Background(), func(tx *vault.Tx) error { return tx.Put(vault.Settings, rulesSetting, r) })
+}
+
+// LastRules returns the policy that was last in force; nil when none is known.
+func (s *Store) LastRules() *policy.Rules {
+	r := new(policy.Rules)
+	found := false
+	err := s.View(func(tx *vault.Tx) (err error) {
+		found, err = tx.Get(vault.Settings, rulesSetting, r)
+		return err
+	})
+	if err != nil || !found {
+		return nil
+	}
+	return r
+}
+
+// seen is when the user was last a member of which required group.
+type seen map[string]time.Time
+
+// LastSeen says whether the user was in the group within the last day.
+func (s *Store) LastSeen(uid uint32, group string) bool {
+	member := false
+	_ = s.View(func(tx *vault.Tx) error { // unreadable: the login is denied for that anyway
+		groups := seen{}
+		if _, err := tx.Get(vault.Settings, seenSetting+Key(uid), &groups); err != nil {
+			return err
+		}
+		at, ok := groups[group]
+		member = ok && tx.Now().Floor().Sub(at) < seenFor
+		return nil
+	})
+	return member
+}
+
+// NoteSeen records that the user is in a required group now.
+func NoteSeen(tx *vault.Tx, uid uint32, group string) error {
+	groups := seen{}
+	key := seenSetting + Key(uid)
+	if _, err := tx.Get(vault.Settings, key, &groups); err != nil {
+		return err
+	}
+	now := tx.Now().Floor()
+	if at, ok := groups[group]; ok && now.Sub(at) < seenRefresh {
+		return nil
+	}
+	groups[group] = now
+	return tx.Put(vault.Settings, key, groups)
+}
+
+// Import is a secret taken over from another product. While its name does not
+// resolve it is kept under that name, and adopted when the person logs in.
+type Import struct {
+	Name     string      `json:"name"`
+	Source   string      `json:"source"`
+	State    *totp.State `json:"state"`
+	Imported time.Time   `json:"imported"`
+}
+
+// Adopt puts an imported secret into an account.
+func Adopt(tx *vault.Tx, i Import, key, name string) error {
+	a, err := Account(tx, key)
+	if err != nil {
+		return err
+	}
+	if a == nil {
+		a = &factor.Account{Key: key}
+	}
+	a.Name, a.TOTP, a.Enrolled = name, i.State, tx.Now().Wall
+	a.Lockout.Clear()
+	if err := tx.Delete(vault.Pending, i.Name); err != nil {
+		return err
+	}
+	return Put(tx, a)
+}
+
+// PendingImport returns the secret kept under a name that did not resolve.
+func PendingImport(tx *vault.Tx, name string) (i Import, found bool, err error) {
+	found, err = tx.Get(vault.Pending, name, &i)
+	return i, found, err
+}

@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# Every task of the project has one name here: ./build.sh help
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# The toolchain and the packages that everything needs.
+go_version=$(sed -n 's/^toolchain //p' go.mod)
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+[ -t 2 ] || say() { printf '==> %s\n' "$*" >&2; }
+die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+
+# arch is the architecture as Go names it.
+arch() {
+	case "$(uname -m)" in
+	x86_64) echo amd64 ;;
+	aarch64 | arm64) echo arm64 ;;
+	*) die "no builds for $(uname -m): amd64 and arm64 only" ;;
+	esac
+}
+out=dist/linux-$(arch)
+
+# What is needed, by package manager. Build first, then test, then bench.
+apt_packages=(ca-certificates git make gcc libc6-dev pkg-config libpam0g-dev libnghttp2-dev libnanopb-dev
+	nanopb protobuf-compiler libprotobuf-dev
+	clang libclang-rt-14-dev shellcheck swtpm oathtool pamtester openssh-server openssh-client sudo login passwd
+	e2fsprogs mount util-linux iproute2 procps
+	libpam-google-authenticator libpam-oath)
+dnf_packages=(ca-certificates git make gcc glibc-devel pkgconf pam-devel libnghttp2-devel nanopb nanopb-devel
+	protobuf-compiler protobuf-devel clang compiler-rt ShellCheck swtpm oathtool pamtester openssh-server openssh-clients
+	sudo util-linux shadow-utils e2fsprogs iproute procps-ng google-authenticator pam_oath golang)
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
+		die "root is needed to install packages: run './build.sh deps' as root"
+	fi
+}
+
+# libclang-rt is named after clang's version, which differs between releases.
+apt_names() {
+	local p
+	for p in "${apt_packages[@]}"; do
+		case $p in
+		libclang-rt-14-dev) apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1 ;;
+		*) echo "$p" ;;
+		esac
+	done
+}
+
+task_deps() { # install what is missing: packages, and the Go toolchain
+	if command -v apt-get >/dev/null; then
+		local missing=()
+		mapfile -t missing < <(for p in "${apt_packages[@]}"; do
+			[ "$p" = libclang-rt-14-dev ] && continue
+			dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || echo "$p"
+		done)
+		ls -d /usr/lib/llvm-*/lib/clang/*/lib/linux >/dev/null 2>&1 || missing+=(libclang-rt)
+		have_go || missing+=(golang-go)
+		if [ ${#missing[@]} -gt 0 ]; then
+			say "installing: ${missing[*]}"
+			as_root apt-get update -qq
+			mapfile -t missing < <(for p in "${missing[@]}"; do
+				if [ "$p" = libclang-rt ]; then apt_names | grep libclang-rt; else echo "$p"; fi
+			done)
+			as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+		fi
+	elif command -v dnf >/dev/null; then
+		local missing=()
+		mapfile -t missing < <(for p in "${dnf_packages[@]}"; do rpm -q --quiet "$p" || echo "$p"; done)
+		if [ ${#missing[@]} -gt 0 ]; then
+			say "installing: ${missing[*]}"
+			as_root dnf install -y "${missing[@]}" >&2
+		fi
+	else
+		die "this system has neither apt nor dnf. Install the equivalents of these Debian packages, and Go 1.21 or later, by hand:
+  ${apt_packages[*]}"
+	fi
+	go_path
+}
+
+have_go() { command -v go >/dev/null || [ -x /usr/local/go/bin/go ]; }
+
+# go_path puts the toolchain that go.mod names in front. A Go from 1.21 on gets
+# it by itself; an older one (Debian 12 has 1.19) can fetch it as the module it is.
+go_path() {
+	command -v go >/dev/null || PATH=$PATH:/usr/local/go/bin
+	have_go || die "there is no Go; run: ./build.sh deps"
+	# Asked from outside the module: an old Go cannot read our go.mod.
+	local have root module
+	module=golang.org/toolchain@v0.0.1-$go_version.linux-$(arch)
+	have=$(cd / && go env GOVERSION)
+	case $have in
+	go1.[0-9] | go1.[0-9].* | go1.1[0-9]* | go1.20*)
+		root=$(cd / && go env GOMODCACHE)/$module
+		if [ ! -x "$root/bin/go" ]; then
+			say "fetching the toolchain $go_version with $have"
+			(cd / && GOFLAGS=-mod=mod go mod download "$module")
+			chmod -R u+w "$root"
+			find "$root/bin" "$root/pkg/tool" -type f -exec chmod +x {} +
+		fi
+		export PATH=$root/bin:$PATH GOTOOLCHAIN=local
+		;;
+	*) export GOTOOLCHAIN=auto ;; # Debian's default is to never fetch one
+	esac
+	# NSS, and so every company directory, is only there with cgo.
+	export CGO_ENABLED=1
+}
+
+version() { git describe --tags --always --dirty 2>/dev/null || echo dev; }
+
+task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,pam_sallyport.so}
+	task_deps
+	mkdir -p "$out"
+	say "building $out"
+	local flags=(-trimpath -buildmode=pie -ldflags "-s -w -X main.version=$(version)")
+	go build "${flags[@]}" -o "$out/sallyport" ./agent
+	go build "${flags[@]}" -o "$out/sallyport-try" ./pam/try
+	make -s -C pam OUT="$PWD/$out"
+}
+
+# generate writes the code made from proto/ below $1.
+generate() {
+	protoc -I proto --go_out="$1" --go_opt=module=sallyport --go-grpc_out="$1" --go-grpc_opt=module=sallyport \
+		--plugin=protoc-gen-go="$(go tool -n protoc-gen-go)" --plugin=protoc-gen-go-grpc="$(go tool -n protoc-gen-go-grpc)" \
+		sallyport/login/v1/login.proto sallyport/admin/v1/admin.proto
+	mkdir -p "$1/internal/hookclient/pb"
+	nanopb_generator -q -I proto -D "$1/internal/hookclient/pb" -f proto/sallyport/login/v1/login.options sallyport/login/v1/login.proto
+}
+nanopb_generator() { if command -v nanopb_generator.py >/dev/null; then nanopb_generator.py "$@"; else command nanopb_generator "$@"; fi; }
+
+task_proto() { # write the code generated from proto/ anew
+	task_deps
+	generate .
+}
+
+task_lint() { # gofmt, vet, staticcheck, shellcheck, and whether generated code is current
+	task_deps
+	say lint
+	local bad
+	bad=$(gofmt -l agent authplugin credprovider internal pam proto installer 2>/dev/null || true)
+	[ -z "$bad" ] || die "not gofmt'ed: $bad"
+	go vet ./...
+	go tool staticcheck ./...
+	git ls-files -z '*.sh' | xargs -0 shellcheck build.sh .ci/run
+	local tmp
+	tmp=$(mktemp -d)
+	generate "$tmp"
+	local f
+	while IFS= read -r f; do
+		# The generators write their versions into comments, which differ.
+		diff <(grep -v '^\(//\|/\*\)' "$f") <(grep -v '^\(//\|/\*\)' "${f#"$tmp"/}") >/dev/null ||
+			die "${f#"$tmp"/} is not what proto/ says; run: ./build.sh proto"
+	done < <(find "$tmp" -type f)
+	rm -rf "$tmp"
+}
+
+task_test() { # lint, build, and every test
+	task_lint
+	task_build
+	say tests
+	local log status=0
+	log=$(mktemp)
+	go test -race -count=1 -timeout 25m -json ./... >"$log" || status=$?
+	go run ./internal/testkit/summary <"$log" || status=1
+	rm -f "$log"
+	return "$status"
+}
+
+task_demo() { # a real login being guarded: sshd, in a private machine
+	[ "$(id -u)" = 0 ] || die "the demo makes a private machine and needs root: sudo ./build.sh demo"
+	task_build
+	exec internal/testkit/sandbox/enter.sh "$PWD/pam/demo/demo.sh" "$@"
+}
+
+task_bench() { # speed and memory beside the peers, and the targets
+	[ "$(id -u)" = 0 ] || die "the bench makes a private machine and needs root: sudo ./build.sh bench"
+	task_build
+	mkdir -p "$out/bench"
+	go build -o "$out/bench/" ./pam/bench
+	exec internal/testkit/sandbox/enter.sh "$PWD/$out/bench/bench" "$@"
+}
+
+task_clean() { # remove what was built
+	rm -rf dist
+}
+
+task_help() { # this list
+	echo "usage: ./build.sh TASK"
+	sed -n 's/^task_\([a-z]*\)() { # \(.*\)/  \1\t\2/p' "$0" | expand -t 10
+}
+
+task=${1:-help}
+[ $# -eq 0 ] || shift
+declare -F "task_$task" >/dev/null || { task_help >&2; die "no task '$task'"; }
+"task_$task" "$@"

@@ -1,0 +1,306 @@
+// Package config is the agent's configuration: one struct, one TOML file, and
+// drop-ins beside it that win over it. Unknown keys are errors with the line.
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"sallyport/internal/policy"
+)
+
+// DefaultPath is where the configuration lies unless --config says otherwise.
+const DefaultPath = "/etc/sallyport/sallyport.toml"
+
+// maxFile bounds a configuration file.
+const maxFile = 1 << 20
+
+// Config is every setting of the agent.
+type Config struct {
+	StateDir   string       `toml:"state_dir" comment:"the sealed vault and its key"`
+	RuntimeDir string       `toml:"runtime_dir" comment:"login.sock and admin.sock"`
+	Keychain   string       `toml:"keychain" comment:"auto, tpm, systemd-credential or file; see 'sallyport vault rekey'"`
+	TPMDevice  string       `toml:"tpm_device"`
+	AdminGroup string       `toml:"admin_group" comment:"group that may read status, users and events; empty: root only"`
+	Issuer     string       `toml:"issuer" comment:"what the authenticator app shows; empty: this computer's name"`
+	Log        string       `toml:"log" comment:"stderr (the journal, under systemd) or syslog"`
+	Events     int          `toml:"events" comment:"how many events the local file keeps"`
+	Policy     policy.Rules `toml:"policy"`
+	Enrolment  Enrolment    `toml:"enrolment"`
+	Limits     Limits       `toml:"limits"`
+}
+
+// Enrolment says where people may enrol at the login itself.
+type Enrolment struct {
+	AtLogin bool `toml:"at_login" comment:"required users may enrol at the login, with 'sallyport enrolment open'"`
+	Remote  bool `toml:"remote" comment:"also over the network, where whoever has the password could be anybody"`
+}
+
+// Limits bound what local callers can use up.
+type Limits struct {
+	LoginsPerUID int      `toml:"logins_per_uid" comment:"logins at once of one user that is not root"`
+	LoginsTotal  int      `toml:"logins_total" comment:"logins at once of all users that are not root"`
+	PromptTime   Duration `toml:"prompt_time" comment:"how long a person may take at one prompt; below sshd's LoginGraceTime"`
+}
+
+// Duration is a time.Duration written as "90s".
+type Duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Default returns the configuration of a computer without a file.
+func Default() Config {
+	return Config{
+		StateDir:   "/var/lib/sallyport",
+		RuntimeDir: "/run/sallyport",
+		Keychain:   "auto",
+		TPMDevice:  "/dev/tpmrm0",
+		Log:        "stderr",
+		Events:     20000,
+		Policy:     policy.Rules{Ask: policy.AskEnrolled},
+		Limits:     Limits{LoginsPerUID: 8, LoginsTotal: 64, PromptTime: Duration(90 * time.Second)},
+	}
+}
+
+// Value is one setting and where it came from.
+type Value struct {
+	Key    string
+	Value  string // as TOML
+	Source string // "default" or "file:line"
+}
+
+// Loaded is a configuration and its origins.
+type Loaded struct {
+	Config Config
+	Values []Value // every setting, by key
+	files  []string
+	stamp  string
+}
+
+// Load reads path and the drop-ins in config.d beside it, in the order of their
+// names. A missing file is an error unless it is DefaultPath: a computer without
+// one has the defaults.
+func Load(path string) (*Loaded, error) {
+	l := &Loaded{Config: Default(), stamp: stamp(path)}
+	sources := map[string]string{}
+	paths := []string{path}
+	dropins, err := filepath.Glob(filepath.Join(filepath.Dir(path), "config.d", "*.toml"))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Dir(path), err)
+	}
+	for i, p := range append(paths, dropins...) {
+		text, err := readOwned(p)
+		if i == 0 && errors.Is(err, os.ErrNotExist) && path == DefaultPath {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := decode(text, &l.Config); err != nil {
+			return nil, fmt.Errorf("%s: %w", p, err)
+		}
+		for key, line := range keyLines(text) {
+			sources[key] = fmt.Sprintf("%s:%d", p, line)
+		}
+		l.files = append(l.files, p)
+	}
+	if err := l.Config.validate(); err != nil {
+		// The file to mend is the one the value came from.
+		for key, source := range sources {
+			if strings.HasPrefix(err.Error(), key+" ") || strings.HasPrefix(err.Error(), key+":") {
+				return nil, fmt.Errorf("%s: %w", source, err)
+			}
+		}
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	l.Values = values(&l.Config, sources)
+	return l, nil
+}
+
+// Changed says whether the files are no longer those that were loaded.
+func (l *Loaded) Changed(path string) bool { return stamp(path) != l.stamp }
+
+// stamp tells versions of the files apart without reading them.
+func stamp(path string) string {
+	var b strings.Builder
+	dropins, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "config.d", "*.toml")) // the pattern is constant: no error
+	for _, p := range append([]string{path}, dropins...) {
+		if st, err := os.Stat(p); err == nil {
+			fmt.Fprintf(&b, "%s %d %d %v\n", p, st.Size(), st.ModTime().UnixNano(), st.Sys().(*syscall.Stat_t).Ino)
+		}
+	}
+	return b.String()
+}
+
+// readOwned reads a file that only its owner, root or we ourselves, can change.
+func readOwned(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	switch {
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("%s belongs to uid %d; it must belong to root: chown root %s", path, sys.Uid, path)
+	case st.Mode().Perm()&0o022 != 0:
+		return nil, fmt.Errorf("%s can be changed by others (mode %#o): chmod go-w %s", path, st.Mode().Perm(), path)
+	case st.Size() > maxFile:
+		return nil, fmt.Errorf("%s is over %d bytes", path, maxFile)
+	}
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(f); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// decode lays text over cfg. Lists and values that text does not name stay.
+func decode(text []byte, cfg *Config) error {
+	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(cfg)
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		row, _ := unknown.Errors[0].Position()
+		return fmt.Errorf("line %d: unknown key %q", row, strings.Join(unknown.Errors[0].Key(), "."))
+	}
+	var bad *toml.DecodeError
+	if errors.As(err, &bad) {
+		row, col := bad.Position()
+		return fmt.Errorf("line %d, column %d: %s", row, col, strings.TrimPrefix(bad.Error(), "toml: "))
+	}
+	return err
+}
+
+// keyLines finds the line of each key that text sets.
+func keyLines(text []byte) map[string]int {
+	lines := map[string]int{}
+	var p unstable.Parser
+	p.Reset(text)
+	var table []string
+	for p.NextExpression() {
+		e := p.Expression()
+		var parts []string
+		line := 0
+		for k := e.Key(); k.Next(); {
+			if line == 0 {
+				line = bytes.Count(text[:k.Node().Raw.Offset], []byte("\n")) + 1
+			}
+			parts = append(parts, string(k.Node().Data))
+		}
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = parts
+		case unstable.KeyValue:
+			lines[strings.Join(append(slices.Clone(table), parts...), ".")] = line
+		}
+	}
+	return lines
+}
+
+// values lists every setting with its source.
+func values(cfg *Config, sources map[string]string) []Value {
+	var list []Value
+	var walk func(prefix string, v reflect.Value)
+	walk = func(prefix string, v reflect.Value) {
+		for i := range v.NumField() {
+			key := prefix + v.Type().Field(i).Tag.Get("toml")
+			if f := v.Field(i); f.Kind() == reflect.Struct {
+				walk(key+".", f)
+			} else {
+				text, err := toml.Marshal(map[string]any{"x": f.Interface()})
+				if err != nil { // our own types: a programming error
+					panic(fmt.Sprintf("config: %s cannot be written as TOML: %v", key, err))
+				}
+				_, value, _ := strings.Cut(strings.TrimSpace(string(text)), "= ")
+				list = append(list, Value{key, value, cmp.Or(sources[key], "default")})
+			}
+		}
+	}
+	walk("", reflect.ValueOf(cfg).Elem())
+	return list
+}
+
+// validate says what is wrong, beginning with the key.
+func (c *Config) validate() error {
+	for key, dir := range map[string]string{"state_dir": c.StateDir, "runtime_dir": c.RuntimeDir} {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("%s is %q; it must be an absolute path", key, dir)
+		}
+	}
+	if len(c.RuntimeDir) > 90 { // sun_path holds 108 bytes: unix(7)
+		return fmt.Errorf("runtime_dir is %d bytes long; a socket's path has room for 90", len(c.RuntimeDir))
+	}
+	if !slices.Contains([]string{"auto", "tpm", "systemd-credential", "file"}, c.Keychain) {
+		return fmt.Errorf("keychain is %q; it must be auto, tpm, systemd-credential or file", c.Keychain)
+	}
+	if c.Log != "stderr" && c.Log != "syslog" {
+		return fmt.Errorf("log is %q; it must be stderr or syslog", c.Log)
+	}
+	for _, b := range []struct {
+		key       string
+		v, lo, hi int
+	}{
+		{"events", c.Events, 100, 1_000_000},
+		{"limits.logins_per_uid", c.Limits.LoginsPerUID, 1, 1000},
+		{"limits.logins_total", c.Limits.LoginsTotal, 1, 10000},
+		{"limits.prompt_time", int(time.Duration(c.Limits.PromptTime) / time.Second), 10, 600},
+	} {
+		if b.v < b.lo || b.v > b.hi {
+			return fmt.Errorf("%s is %d; it must be %d to %d", b.key, b.v, b.lo, b.hi)
+		}
+	}
+	return c.Policy.Validate()
+}
+
+var dirLine = regexp.MustCompile(`(?m)^\s*(state_dir|runtime_dir)\s*=\s*["']([^"']+)["']\s*(?:#.*)?$`)
+
+// Salvage finds where the state and the sockets are in a file that is otherwise
+// broken, so that an agent that starts with it can still deny, and say why.
+func Salvage(path string) Config {
+	c := Default()
+	text, err := readOwned(path)
+	if err != nil {
+		return c
+	}
+	for _, m := range dirLine.FindAllSubmatch(text, -1) {
+		if dir := string(m[2]); !filepath.IsAbs(dir) {
+			continue
+		} else if string(m[1]) == "state_dir" {
+			c.StateDir = dir
+		} else {
+			c.RuntimeDir = dir
+		}
+	}
+	return c
+}
+
+// Seen makes Changed compare with what is on disk now: a broken file is read
+// once, not at every login.
+func (l *Loaded) Seen(path string) { l.stamp = stamp(path) }

@@ -1,0 +1,177 @@
+// Package localsock is gRPC over a local socket where the kernel says who the
+// other end is. The identity travels as gRPC TransportCredentials: a handler
+// sees a Peer, never a file descriptor, and a call without one is an error.
+package localsock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+// Peer is the process at the other end, as the kernel saw it when it connected.
+// There is no PID in it: PIDs are used again.
+type Peer struct {
+	UID uint32
+	GID uint32
+}
+
+// AuthType implements credentials.AuthInfo.
+func (Peer) AuthType() string { return "local" }
+
+func (p Peer) String() string { return fmt.Sprintf("uid:%d", p.UID) }
+
+// FromContext returns who calls. A call without an identity is an error, never
+// a zero Peer: uid 0 would be root.
+func FromContext(ctx context.Context) (Peer, error) {
+	if p, ok := peer.FromContext(ctx); ok {
+		if local, ok := p.AuthInfo.(Peer); ok {
+			return local, nil
+		}
+	}
+	return Peer{}, errors.New("the caller's identity is unknown")
+}
+
+// Credentials are the TransportCredentials of both ends. accept is asked on the
+// client's side whether the server is whom it should be; nil on the server's.
+func Credentials(accept func(Peer) error) credentials.TransportCredentials {
+	return creds{accept}
+}
+
+type creds struct{ accept func(Peer) error }
+
+func (c creds) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if counted, ok := conn.(*countedConn); ok {
+		return conn, counted.peer, nil
+	}
+	p, err := peerOf(conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, p, nil
+}
+
+func (c creds) ClientHandshake(_ context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	p, err := peerOf(conn)
+	if err == nil && c.accept != nil {
+		err = c.accept(p)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, p, nil
+}
+
+func (creds) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "local"}
+}
+func (c creds) Clone() credentials.TransportCredentials { return c }
+func (creds) OverrideServerName(string) error           { return nil }
+
+// TrustAgent is what a client accepts as the agent: root, or its own user.
+func TrustAgent(p Peer) error {
+	if p.UID != 0 && int(p.UID) != os.Geteuid() {
+		return fmt.Errorf("the socket is served by uid %d, neither root nor you", p.UID)
+	}
+	return nil
+}
+
+// Listen makes the socket at path with the given mode and takes at most
+// perUID connections at once from any user but root and its own. The socket appears
+// under its name only once it listens. A socket that a dead agent left behind
+// is replaced; one that somebody listens on is an error.
+func Listen(path string, mode os.FileMode, perUID int) (net.Listener, error) {
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("another agent listens on %s", path)
+	}
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	// bind(2) makes the socket with the umask's mode: nobody may connect to it
+	// before it has its own.
+	old := syscall.Umask(0o777)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	syscall.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err = os.Chmod(tmp, mode); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return &listener{UnixListener: l, path: path, perUID: perUID, open: map[uint32]int{}}, nil
+}
+
+type listener struct {
+	*net.UnixListener
+	path   string
+	perUID int
+
+	mu   sync.Mutex
+	open map[uint32]int
+}
+
+// Accept returns the next connection within its user's bound. What is over it
+// is closed at once, so that no user can use up the agent's descriptors.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.UnixListener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		p, err := peerOf(conn)
+		if err != nil {
+			conn.Close()
+			continue
+		}
+		l.mu.Lock()
+		full := p.UID != 0 && int(p.UID) != os.Geteuid() && l.open[p.UID] >= l.perUID
+		if !full {
+			l.open[p.UID]++
+		}
+		l.mu.Unlock()
+		if full {
+			conn.Close()
+			continue
+		}
+		return &countedConn{Conn: conn, peer: p, done: sync.OnceFunc(func() { l.release(p.UID) })}, nil
+	}
+}
+
+func (l *listener) release(uid uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[uid]--; l.open[uid] == 0 {
+		delete(l.open, uid)
+	}
+}
+
+// Close ends the listening and takes the name away.
+func (l *listener) Close() error {
+	return errors.Join(os.Remove(l.path), l.UnixListener.Close())
+}
+
+type countedConn struct {
+	net.Conn
+	peer Peer
+	done func()
+}
+
+func (c *countedConn) Close() error {
+	c.done()
+	return c.Conn.Close()
+}
