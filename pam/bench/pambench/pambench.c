@@ -159,14 +159,14 @@ static int once(void)
 		die("stdin");
 	struct login login = split(line);
 	struct outcome out = authenticate(&login);
-	printf("%d %ld %ld\n", out.rc, (long)out.auth_ns, peak_kb());
+	printf("%d %ld %ld %ld %ld\n", out.rc, (long)out.start_ns, (long)out.auth_ns, (long)out.end_ns, peak_kb());
 	return 0;
 }
 
 static void fresh(const char *line)
 {
-	int in[2], out[2], status, rc;
-	long auth_ns, kb;
+	int in[2], out[2], status, rc = -1;
+	long start_ns = -1, auth_ns = -1, end_ns = -1, kb = -1;
 	struct rusage usage;
 	char reply[256] = "";
 	char *arguments[] = {"pambench", "--once", (char *)confdir, NULL};
@@ -197,14 +197,15 @@ static void fresh(const char *line)
 	posix_spawn_file_actions_destroy(&actions);
 	close(in[0]);
 	close(out[1]);
-	if (read(out[0], reply, sizeof reply - 1) <= 0 || sscanf(reply, "%d %ld %ld", &rc, &auth_ns, &kb) != 3) {
+	if (read(out[0], reply, sizeof reply - 1) <= 0 ||
+	    sscanf(reply, "%d %ld %ld %ld %ld", &rc, &start_ns, &auth_ns, &end_ns, &kb) != 5) {
 		errno = 0;
 		die("the fresh process gave no answer");
 	}
 	close(out[0]);
 	long cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000L + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
-	printf("{\"rc\":%d,\"auth_ns\":%ld,\"total_ns\":%ld,\"cpu_ns\":%ld,\"peak_kb\":%ld}\n", rc, auth_ns, (long)total,
-	       cpu_us * 1000, kb);
+	printf("{\"rc\":%d,\"start_ns\":%ld,\"auth_ns\":%ld,\"end_ns\":%ld,\"total_ns\":%ld,\"cpu_ns\":%ld,\"peak_kb\":%ld}\n",
+	       rc, start_ns, auth_ns, end_ns, (long)total, cpu_us * 1000, kb);
 }
 
 /* What the children of together() write, in memory they share with us. */
