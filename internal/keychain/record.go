@@ -30,7 +30,8 @@ type Record struct {
 	dir string
 	cfg Config
 	content
-	macs map[string][]byte // by key id
+	raw  []byte            // content as it was read
+	macs map[string][]byte // of raw, by key id
 }
 
 type content struct {
@@ -86,7 +87,7 @@ func parse(b []byte) (*Record, error) {
 	if err := strict(b, &d); err != nil {
 		return nil, err
 	}
-	r := &Record{macs: d.MACs}
+	r := &Record{raw: d.Content, macs: d.MACs}
 	if err := strict(d.Content, &r.content); err != nil {
 		return nil, err
 	}
@@ -159,12 +160,9 @@ func (r *Record) key(id string, check bool) (*secret.Key, error) {
 		if err != nil {
 			return nil, err
 		}
-		if check {
-			body, err := json.Marshal(r.content)
-			if err != nil || !hmac.Equal(mac(key, body), r.macs[id]) {
-				key.Wipe()
-				return nil, fmt.Errorf("%s was changed by something else than the agent; restore it from a backup, or take it as it is with 'sallyport vault accept': %w", path, ErrRecord)
-			}
+		if check && !hmac.Equal(mac(key, r.raw), r.macs[id]) {
+			key.Wipe()
+			return nil, fmt.Errorf("%s was changed by something else than the agent; restore it from a backup, or take it as it is with 'sallyport vault accept': %w", path, ErrRecord)
 		}
 		return key, nil
 	}
@@ -251,7 +249,7 @@ func (r *Record) write(keys ...*secret.Key) error {
 	if err != nil {
 		return err
 	}
-	r.macs = map[string][]byte{}
+	r.raw, r.macs = body, map[string][]byte{}
 	for _, k := range keys {
 		r.macs[ID(k)] = mac(k, body)
 	}

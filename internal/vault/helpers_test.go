@@ -1,9 +1,28 @@
 package vault
 
 import (
+	"bytes"
+	"errors"
+	"io/fs"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 )
+
+func TestMain(m *testing.M) {
+	lockPatience = 100 * time.Millisecond
+	os.Exit(m.Run())
+}
+
+// empty makes a directory look as when its file system is not mounted.
+func empty(t testing.TB, dir string) {
+	t.Helper()
+	must(t, os.RemoveAll(dir))
+	must(t, os.Mkdir(dir, 0o700))
+}
 
 func readFile(t testing.TB, path string) []byte {
 	t.Helper()
@@ -12,4 +31,154 @@ func readFile(t testing.TB, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+func writeFile(t testing.TB, path string, b []byte) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+	must(t, os.WriteFile(path, b, 0o600))
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyTree copies a file or a directory, with the modes that the vault gives.
+func copyTree(t testing.TB, from, to string) {
+	t.Helper()
+	must(t, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		}
+		writeFile(t, filepath.Join(to, rel), readFile(t, path))
+		return nil
+	}))
+}
+
+// snapshot copies a directory.
+func snapshot(t testing.TB, dir string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "copy")
+	copyTree(t, dir, to)
+	return to
+}
+
+// restore puts a snapshot, or a part of it, back in place.
+func restore(t testing.TB, from, dir string, names ...string) {
+	t.Helper()
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	for _, n := range names {
+		must(t, os.RemoveAll(filepath.Join(dir, n)))
+		copyTree(t, filepath.Join(from, n), filepath.Join(dir, n))
+	}
+}
+
+// mustDeny opens the vault, wants that refused for the given reason, and wants
+// nothing changed by the attempt.
+func mustDeny(t *testing.T, o Options, want error) {
+	t.Helper()
+	before := listing(t, o.Dir)
+	v, err := Open(o)
+	if err == nil {
+		_ = v.Close()
+		t.Fatalf("opened; want %q", want)
+	}
+	if !errors.Is(err, want) {
+		t.Fatalf("got %q; want %q", err, want)
+	}
+	if after := listing(t, o.Dir); after != before {
+		t.Errorf("the refused attempt changed the directory from\n%sto\n%s", before, after)
+	}
+	t.Logf("%v", err)
+}
+
+// listing names every file with its content.
+func listing(t testing.TB, dir string) string {
+	t.Helper()
+	var b bytes.Buffer
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		b.WriteString(path + " " + d.Type().String())
+		if d.Type().IsRegular() {
+			b.WriteString(" " + sum(readFile(t, path)))
+		}
+		b.WriteByte('\n')
+		return nil
+	}))
+	return b.String()
+}
+
+const namespaceEnv = "SALLYPORT_TEST_NAMESPACE"
+
+// inNamespace runs the calling test again in a mount namespace of its own, and
+// says whether this is that run. What is mounted there is gone with it.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(namespaceEnv) == t.Name() {
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a file system image needs root")
+	}
+	for _, tool := range []string{"mkfs.ext4", "mount", "umount"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed", tool)
+		}
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), namespaceEnv+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) {
+		t.Skip("this system allows no mount namespaces")
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if bytes.Contains(out, []byte("--- SKIP")) {
+		t.Skipf("skipped in its namespace:\n%s", out)
+	}
+	return false
+}
+
+func run1(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+// makeImage makes an ext4 image of the given size, all of it written.
+func makeImage(t testing.TB, path string, size int) {
+	t.Helper()
+	writeFile(t, path, make([]byte, size))
+	run1(t, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", path)
+}
+
+func mount(t testing.TB, image, dir string) {
+	t.Helper()
+	must(t, os.MkdirAll(dir, 0o755))
+	run1(t, "mount", "-o", "loop,nodiscard", image, dir)
+}
+
+func umount(t testing.TB, dir string) {
+	t.Helper()
+	run1(t, "umount", dir)
 }

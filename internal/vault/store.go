@@ -48,9 +48,10 @@ const (
 	mapSize = 256 << 20
 	// growBy is how much the file grows at a time; growing costs a flush.
 	growBy = 1 << 20
-	// lockPatience is how long an agent that is just stopping may take to let go.
-	lockPatience = 3 * time.Second
 )
+
+// lockPatience is how long an agent that is just stopping may take to let go.
+var lockPatience = 3 * time.Second
 
 // store is the open vault.db.
 type store struct {
@@ -72,14 +73,9 @@ func boltOptions(open func() (*os.File, error)) *bbolt.Options {
 	}
 }
 
-func openStore(path string) (s *store, err error) {
-	s = &store{}
-	defer func() {
-		if err != nil && s.file != nil {
-			_ = s.file.Close()
-		}
-	}()
-	err = guard(func() error {
+func openStore(path string) (*store, error) {
+	s := &store{}
+	err := guard(func() (err error) {
 		s.db, err = bbolt.Open(path, 0o600, boltOptions(func() (*os.File, error) {
 			f, err := statefile.Open(path, os.O_RDWR, statefile.Private)
 			if err != nil {
@@ -100,10 +96,14 @@ func openStore(path string) (s *store, err error) {
 		}))
 		return err
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		s.db.AllocSize = growBy
 		return s, nil
+	}
+	if s.file != nil {
+		_ = s.file.Close() // bbolt has, unless it panicked
+	}
+	switch {
 	case known(err):
 		return nil, err
 	case errors.Is(err, bolterrors.ErrTimeout):

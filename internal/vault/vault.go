@@ -17,6 +17,8 @@
 package vault
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -107,6 +109,8 @@ type Vault struct {
 	info        Info
 	changed     chan struct{}
 	markerError string
+
+	onStep func(string) // for tests
 }
 
 // Open opens the vault. On a true first start, when nothing at all hints at an
@@ -170,12 +174,6 @@ func lockDir(opts Options) (*Vault, error) {
 	}
 	if opts.EventLimit > 0 {
 		v.eventLimit = uint64(opts.EventLimit)
-	}
-	// Before the directory is made: if it is gone, it was not always.
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := v.denyIfMarked(); err != nil {
-			return nil, err
-		}
 	}
 	if err := statefile.EnsureDir(dir); err != nil {
 		if errors.Is(err, statefile.ErrUntrusted) {
@@ -306,6 +304,11 @@ func (v *Vault) open(accept bool) (err error) {
 	if m.Vault != p.Vault {
 		return fmt.Errorf("%s names two vaults; %s: %w", v.path(dbName), restoreAll, ErrCorrupt)
 	}
+	if accept {
+		if err := s.unsealAll(keys); err != nil {
+			return err
+		}
+	}
 	// What a killed agent left in the kernel's cache must be on the disk before
 	// the anchor vouches for it.
 	if err := s.sync(); err != nil {
@@ -429,17 +432,21 @@ func (v *Vault) setBroken(err error) {
 // read and while Update commits. fn must not call Update.
 func (v *Vault) View(fn func(*Tx) error) error {
 	v.storeMu.RLock()
+	if v.store == nil && v.broken != nil {
+		// Perhaps the cause is gone. Only the writer may find out.
+		v.storeMu.RUnlock()
+		if err := v.enqueue(context.Background(), &request{alone: v.usable, done: make(chan error, 1)}); err != nil {
+			return err
+		}
+		v.storeMu.RLock()
+	}
 	defer v.storeMu.RUnlock()
 	if v.store == nil {
-		if v.broken != nil {
-			return v.broken
-		}
-		return ErrClosed
+		return cmp.Or(v.broken, ErrClosed)
 	}
-	var tx *Tx
-	if err := guard(func() error {
-		b, err := v.store.db.Begin(false)
-		tx = &Tx{v: v, bolt: b, keys: v.keys}
+	tx := &Tx{v: v, keys: v.keys}
+	if err := guard(func() (err error) {
+		tx.bolt, err = v.store.db.Begin(false)
 		return err
 	}); err != nil {
 		return classify(err)

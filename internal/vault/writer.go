@@ -24,9 +24,10 @@ const (
 	clockTolerance = time.Minute
 )
 
-// request is one call of Update.
+// request is one call of Update, or of something that the writer does alone.
 type request struct {
 	fn    func(*Tx) error
+	alone func() error // instead of fn
 	state atomic.Int32
 	done  chan error // of one, so that the writer never waits for a caller
 }
@@ -49,10 +50,13 @@ const (
 // nothing was stored; should the very last flush have failed, it may still turn
 // out to be.
 func (v *Vault) Update(ctx context.Context, fn func(*Tx) error) error {
-	if err := ctx.Err(); err != nil {
+	return v.enqueue(ctx, &request{fn: fn, done: make(chan error, 1)})
+}
+
+func (v *Vault) enqueue(ctx context.Context, r *request) error {
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	r := &request{fn: fn, done: make(chan error, 1)}
 	v.closing.RLock()
 	if v.closed {
 		v.closing.RUnlock()
@@ -95,7 +99,7 @@ func (v *Vault) write() {
 			continue
 		}
 	fill:
-		for len(batch) < maxBatch {
+		for len(batch) < maxBatch && batch[len(batch)-1].alone == nil {
 			select {
 			case r, ok := <-v.queue:
 				if !ok {
@@ -106,7 +110,15 @@ func (v *Vault) write() {
 				break fill
 			}
 		}
-		v.commit(batch)
+		last := batch[len(batch)-1]
+		if last.alone != nil {
+			v.commit(batch[:len(batch)-1])
+			if last.state.CompareAndSwap(queued, running) {
+				last.done <- last.alone()
+			}
+		} else {
+			v.commit(batch)
+		}
 		clear(batch)
 		idle.Reset(markDelay)
 	}
@@ -182,8 +194,13 @@ func (v *Vault) commit(batch []*request) {
 
 // run calls fn, and takes a panic for an error.
 func run(tx *Tx, fn func(*Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		if _, fault := p.(interface{ Addr() uintptr }); fault {
+			// A sealed value lies in bbolt's mapping, of which a page is gone.
+			err = fmt.Errorf("a page cannot be read; %s: %w", restoreAll, ErrCorrupt)
+		} else if p != nil {
 			tx.v.log.Error("a vault transaction panicked", "panic", fmt.Sprintf("%.200v", p), "stack", string(debug.Stack()))
 			err = fmt.Errorf("vault: the transaction panicked and was not done")
 		}
