@@ -175,9 +175,8 @@ task_demo() { # a real login being guarded: sshd, in a private machine
 task_bench() { # speed and memory beside the peers, and the targets
 	[ "$(id -u)" = 0 ] || die "the bench makes a private machine and needs root: sudo ./build.sh bench"
 	task_build
-	mkdir -p "$out/bench"
-	go build -o "$out/bench/" ./pam/bench
-	exec internal/testkit/sandbox/enter.sh "$PWD/$out/bench/bench" "$@"
+	go build -o "$out/bench" ./pam/bench
+	exec "$out/bench" -dist "$out" "$@"
 }
 
 task_clean() { # remove what was built
