@@ -24,8 +24,10 @@ enum {
 	/* The longest directive read: what nanopb takes, and room for what a
 	 * newer agent may add and we skip. */
 	DIRECTIVE_MAX = 8192,
-	/* What the agent may send ahead of us: a QR code, some text, a prompt. */
-	INBOX_MAX = 4 * (GRPC_PREFIX + DIRECTIVE_MAX),
+	/* How much is read at once. It is read only while no whole directive is
+	 * left, so the inbox holds one of them, unfinished, and what is read. */
+	READ_MAX = 4096,
+	INBOX_MAX = GRPC_PREFIX + DIRECTIVE_MAX + READ_MAX,
 	/* What a whole login may bring: no endless stream of notices. */
 	RECEIVED_MAX = 1024 * 1024,
 	DIRECTIVES_MAX = 256,
@@ -59,6 +61,7 @@ struct hc_client {
 	uint32_t stream_error;
 	int grpc_status; /* -1: none came */
 	char grpc_message[GRPC_MESSAGE_MAX];
+	char http_error[128]; /* what nghttp2 found wrong */
 
 	bool failed;
 	char failure[384];
@@ -202,7 +205,17 @@ static int hex_digit(uint8_t b)
 	return -1;
 }
 
-/* Undoes grpc-message's percent encoding into printable ASCII, cut to size. */
+/* Copies what is printable ASCII, cut to size; the rest becomes '?'. */
+static void printable(char *out, size_t size, const uint8_t *in, size_t len)
+{
+	size_t n = len < size ? len : size - 1;
+
+	for (size_t i = 0; i < n; i++)
+		out[i] = in[i] >= 0x20 && in[i] < 0x7f ? (char)in[i] : '?';
+	out[n] = '\0';
+}
+
+/* The same, and undoes grpc-message's percent encoding. */
 static void decode_message(char *out, size_t size, const uint8_t *in, size_t len)
 {
 	size_t o = 0;
@@ -251,7 +264,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 		if (!c->http_ok) {
 			char shown[16];
 
-			decode_message(shown, sizeof(shown), value, value_len);
+			printable(shown, sizeof(shown), value, value_len);
 			(void)fail(c, "the agent answered with HTTP status %s", shown);
 		}
 	} else if (is("content-type", name, name_len)) {
@@ -280,7 +293,7 @@ static int on_body(nghttp2_session *session, uint8_t flags, int32_t stream, cons
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	}
 	if (len > sizeof(c->inbox) - c->in_len) {
-		(void)fail(c, "the agent sent more than %d bytes ahead", INBOX_MAX);
+		(void)fail(c, "more than %d bytes at once", INBOX_MAX);
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	}
 	memcpy(c->inbox + c->in_len, data, len);
@@ -311,6 +324,18 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t er
 	return 0;
 }
 
+/* nghttp2 answers most errors by itself, with a GOAWAY; the log wants to know. */
+static int on_error(nghttp2_session *session, int code, const char *text, size_t len, void *arg)
+{
+	struct hc_client *c = arg;
+
+	(void)session;
+	(void)code;
+	if (c->http_error[0] == '\0')
+		printable(c->http_error, sizeof(c->http_error), (const uint8_t *)text, len);
+	return 0;
+}
+
 static bool start_session(struct hc_client *c)
 {
 	static const nghttp2_settings_entry settings[] = {
@@ -329,6 +354,7 @@ static bool start_session(struct hc_client *c)
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(calls, on_body);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(calls, on_frame);
 	nghttp2_session_callbacks_set_on_stream_close_callback(calls, on_stream_close);
+	nghttp2_session_callbacks_set_error_callback2(calls, on_error);
 	error = nghttp2_session_client_new3(&c->session, calls, c, NULL, &mem);
 	nghttp2_session_callbacks_del(calls);
 	return error == 0 &&
@@ -584,6 +610,8 @@ static enum hc_status check_open(struct hc_client *c)
 {
 	if (c->failed)
 		return HC_FAILED;
+	if (c->http_error[0] != '\0')
+		return fail(c, "the agent does not speak HTTP/2 as it should: %s", c->http_error);
 	if (c->stream_over && c->grpc_status >= 0)
 		return fail(c, "the agent ended the login without a verdict: gRPC status %d",
 			    c->grpc_status);
@@ -600,7 +628,7 @@ static enum hc_status check_open(struct hc_client *c)
 /* Reads what is there, if anything is. */
 static enum hc_status receive(struct hc_client *c)
 {
-	uint8_t buf[4096];
+	uint8_t buf[READ_MAX];
 	struct hc_why why;
 	ssize_t taken;
 	size_t n;
