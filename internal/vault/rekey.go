@@ -184,7 +184,7 @@ func Accept(opts Options) (err error) {
 	if err != nil {
 		return classify(err)
 	}
-	defer func() { _ = v.lock.Close() }()
+	defer v.unlock()
 	if fresh, err := v.survey(); err != nil {
 		return classify(err)
 	} else if fresh {

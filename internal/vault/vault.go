@@ -144,7 +144,7 @@ func start(opts Options, prepare func(*Vault) error) (*Vault, error) {
 		err = v.load()
 	}
 	if err != nil {
-		_ = v.lock.Close()
+		v.unlock()
 		return nil, classify(err)
 	}
 	return v, nil
@@ -181,22 +181,31 @@ func lockDir(opts Options) (*Vault, error) {
 		}
 		return nil, unwritable(dir, err)
 	}
-	// The lock is on the directory itself, which can neither be forgotten in a
-	// backup nor removed under an agent.
-	if v.lock, err = os.Open(dir); err != nil {
+	if err := v.takeLock(lockPatience); err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(20 * time.Millisecond) {
-		err := unix.Flock(int(v.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	return v, nil
+}
+
+// takeLock locks the state directory. The lock is on the directory itself, which
+// can neither be forgotten in a backup nor removed under an agent.
+func (v *Vault) takeLock(patience time.Duration) error {
+	f, err := os.Open(v.dir)
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			return v, nil
+			v.lock = f
+			return nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			_ = v.lock.Close()
+			_ = f.Close()
 			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil, fmt.Errorf("another agent works on %s; stop it first: %w", dir, ErrBusy)
+				return fmt.Errorf("another agent works on %s; stop it first: %w", v.dir, ErrBusy)
 			}
-			return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
+			return fmt.Errorf("cannot lock %s: %w", v.dir, err)
 		}
 	}
 }
@@ -369,7 +378,7 @@ func (v *Vault) usable() error {
 		return nil
 	}
 	v.shut(false)
-	if err := v.open(false); err != nil {
+	if err := v.reopen(); err != nil {
 		err = classify(err)
 		v.setBroken(err)
 		return err
@@ -377,6 +386,34 @@ func (v *Vault) usable() error {
 	v.log.Info("the vault can be used again", "dir", v.dir, "generation", v.meta.Generation)
 	v.publish(v.meta, false)
 	return nil
+}
+
+// reopen opens the vault again, from the directory that has its name now.
+func (v *Vault) reopen() (err error) {
+	if err := statefile.CheckDir(v.dir); err != nil {
+		return err
+	}
+	if err := v.takeLock(0); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			v.unlock()
+		}
+	}()
+	if fresh, err := v.survey(); err != nil {
+		return err
+	} else if fresh {
+		return fmt.Errorf("%s was emptied under the running agent, or its file system is not mounted; mount it, or %s: %w", v.dir, restoreAll, ErrMissing)
+	}
+	return v.open(false)
+}
+
+func (v *Vault) unlock() {
+	if v.lock != nil {
+		_ = v.lock.Close()
+		v.lock = nil
+	}
 }
 
 // failed ends a transaction that could not be committed, and opens the vault
@@ -398,7 +435,8 @@ func (v *Vault) failed(tx *bbolt.Tx, err error) error {
 }
 
 // shut closes the store and the anchor, and lets the kernel forget what it
-// believes to be in them.
+// believes to be in them. It holds on to nothing: the file system can be
+// unmounted and repaired while the agent denies.
 func (v *Vault) shut(abandoned bool) {
 	v.storeMu.Lock()
 	defer v.storeMu.Unlock()
@@ -412,6 +450,7 @@ func (v *Vault) shut(abandoned bool) {
 		v.log.Warn("closing the anchor", "error", err)
 	}
 	v.store, v.anchor = nil, nil
+	v.unlock()
 	for _, path := range []string{v.path(dbName), v.path(keychainName, anchorName)} {
 		if err := forget(path); err != nil {
 			v.log.Warn("the kernel's cache of a file cannot be dropped", "file", path, "error", err)
@@ -521,5 +560,6 @@ func (v *Vault) Close() error {
 	}
 	v.store, v.broken = nil, nil
 	v.key.Wipe()
-	return errors.Join(err, v.lock.Close())
+	v.unlock()
+	return err
 }

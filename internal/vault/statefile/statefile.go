@@ -76,6 +76,9 @@ func Open(path string, flags int, access Access) (*os.File, error) {
 	if errors.Is(err, unix.ELOOP) {
 		return nil, fmt.Errorf("%s is a symbolic link: %w", path, ErrUntrusted)
 	}
+	if errors.Is(err, unix.EISDIR) {
+		return nil, fmt.Errorf("%s is a directory, not a file: %w", path, ErrUntrusted)
+	}
 	if err != nil {
 		return nil, err
 	}
