@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/url"
 	"strconv"
 	"strings"
@@ -38,6 +39,9 @@ type Seed []byte
 // Format implements fmt.Formatter, for every verb.
 func (Seed) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[redacted]") }
 
+// LogValue implements slog.LogValuer: a handler would write the bytes.
+func (Seed) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
 // State is what is kept of one person's TOTP.
 type State struct {
 	Seed      Seed   `json:"seed"`
@@ -50,6 +54,14 @@ type State struct {
 	// Drift is how many steps the phone was ahead at the last success.
 	Drift int `json:"drift"`
 }
+
+// Format implements fmt.Formatter: how the codes are made, never of what.
+func (s State) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "TOTP %s, %d digits, %d s", s.Algorithm, s.Digits, s.Period)
+}
+
+// LogValue implements slog.LogValuer: a JSON handler would marshal the seed.
+func (s State) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
 // Result says how a code compared.
 type Result int
@@ -87,7 +99,8 @@ func FromSeed(seed []byte, algorithm string, digits, period int) (*State, error)
 	case len(seed) < 10 || len(seed) > 128:
 		return nil, fmt.Errorf("the TOTP secret has %d bytes; 10 to 128 are accepted", len(seed))
 	case s.algorithm() < 0:
-		return nil, fmt.Errorf("the TOTP algorithm %q is not one of SHA1, SHA256, SHA512", algorithm)
+		// Not quoted: in a URI that was put together wrongly it may be the secret.
+		return nil, errors.New("the TOTP algorithm is not one of SHA1, SHA256, SHA512")
 	case s.Digits != 6 && s.Digits != 8:
 		return nil, fmt.Errorf("TOTP codes of %d digits are not accepted, only 6 or 8", digits)
 	case s.Period != 30:
@@ -105,7 +118,7 @@ func FromURI(uri string) (*State, error) {
 		return nil, bad
 	}
 	if u.Host != "totp" {
-		return nil, fmt.Errorf("an otpauth URI of type %q; only totp is accepted", u.Host)
+		return nil, errors.New("an otpauth URI of another type than totp; hotp, which counts logins, is not accepted")
 	}
 	q := u.Query()
 	seed, err := DecodeSeed(q.Get("secret"))
@@ -162,6 +175,9 @@ func (s *State) URI(issuer, name string) string {
 // Verify compares a code with the steps around now, the learnt drift included.
 // Only Correct changes s: it uses the step up and learns the drift.
 func (s *State) Verify(code string, now time.Time) Result {
+	if len(s.Seed) == 0 || s.Period <= 0 || s.algorithm() < 0 {
+		return Wrong // no State that was made: anybody could reckon its codes
+	}
 	current := now.Unix() / int64(s.Period)
 	result := Wrong
 	for offset := s.Drift + window; offset >= s.Drift-window; offset-- {
