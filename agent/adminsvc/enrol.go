@@ -66,7 +66,7 @@ func (s *Service) Enrol(ctx context.Context, r *adminv1.EnrolRequest) (*adminv1.
 	}
 	uri := state.URI(s.State().Issuer, cmp.Or(p.name, p.key))
 	e := pendingEnrolment{person: p, state: state, replace: r.GetReplace()}
-	if r.GetNoConfirm() {
+	if r.GetNoConfirm() || r.GetOtpauthUri() != "" { // an existing secret is in an app already
 		out, err := s.enrol(ctx, e)
 		if err == nil {
 			out.OtpauthUri = uri
