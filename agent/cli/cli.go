@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -53,7 +52,6 @@ type Deps struct {
 	// LocalVault does "init" or "accept" when no agent is running.
 	LocalVault func(action string, t Target) (*adminv1.VaultStatus, error)
 
-	Dial        func(ctx context.Context, socket string) (*grpc.ClientConn, error)
 	CallTimeout time.Duration
 	Stdin       io.Reader
 	Stdout      io.Writer
@@ -75,9 +73,6 @@ type Deps struct {
 func (d *Deps) fill() {
 	if d.Version == "" {
 		d.Version = "unknown"
-	}
-	if d.Dial == nil {
-		d.Dial = Dial
 	}
 	if d.CallTimeout == 0 {
 		d.CallTimeout = callTimeout
@@ -212,7 +207,7 @@ Files:
 		}
 	}
 	add("helpdesk", a.statusCommand(), a.eventsCommand(), a.unlockCommand(), a.recoveryCommand(), a.bypassCommand())
-	add("users", a.enrollCommand(), a.enrolmentCommand(), a.userCommand())
+	add("users", a.enrollCommand(), a.enrolmentCommand(), a.userCommand(), a.importCommand())
 	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand())
 	add("other", a.completionCommand(), a.manCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("other")

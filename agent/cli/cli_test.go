@@ -101,7 +101,7 @@ func TestStatusNotRunning(t *testing.T) {
 func TestEverythingElseExits2WhenTheAgentIsDown(t *testing.T) {
 	for _, line := range []string{"enroll alice", "enrol alice", "enrolment open alice", "enrolment close alice", "user list",
 		"user show alice", "user remove alice", "unlock alice", "recovery alice", "bypass alice --reason x", "events",
-		"events --follow", "vault rekey --to file --yes", "clock reset"} {
+		"events --follow", "vault rekey --to file --yes", "clock reset", "import pending"} {
 		t.Run(line, func(t *testing.T) {
 			s := runCLI(t, nil, strings.Fields(line)...).wantExit(2)
 			s.wantErr("the agent is not running", "admin.sock is not there", "systemctl start sallyport")
@@ -196,7 +196,8 @@ func TestBadUsage(t *testing.T) {
 	for _, line := range []string{"bogus", "user", "user bogus", "status extra", "unlock", "unlock a b", "status --bogus",
 		"enroll", "enroll alice --digits 7", "enroll alice --algorithm md5", "bypass alice", "bypass alice --reason x --for 8d",
 		"bypass alice --reason x --for 1s", "bypass alice --reason x --for soon", "vault rekey --yes", "completion tcsh", "man",
-		"enrolment open alice --for 0d", "events --last x"} {
+		"enrolment open alice --for 0d", "events --last x", "import", "import oath", "import google-authenticator",
+		"import google-authenticator x --all-homes", "import oath /nowhere/users.oath", "import google-authenticator /nowhere/x"} {
 		t.Run(line, func(t *testing.T) {
 			f := newFake()
 			s := runCLI(t, f, strings.Fields(line)...).wantExit(5)
@@ -305,7 +306,7 @@ func TestSecretsAppearOnlyWhereTheyMust(t *testing.T) {
 	canaries := []string{canarySecret, canaryRecovery, canaryBypass, "second-code-xx"}
 	for _, line := range []string{"status", "user list", "user show alice", "user remove alice", "unlock alice", "events",
 		"config show", "config check", "vault init --yes", "vault accept --yes", "vault rekey --to file --yes", "clock reset",
-		"enrolment open alice", "enrolment close alice", "version"} {
+		"enrolment open alice", "enrolment close alice", "import pending", "version"} {
 		runCLI(t, newFake(), strings.Fields(line)...).wantNot(canaries...)
 		runCLI(t, newFake(), append(strings.Fields(line), "--json")...).wantNot(canaries...)
 	}

@@ -30,38 +30,60 @@ const (
 	remedyNotRunning = "start it: systemctl start sallyport; if it does not stay up: journalctl -u sallyport"
 )
 
-// Dial connects to the agent's admin socket. It dials once at once, so that the
-// reason why not is a plain one, and refuses an agent that is neither root's nor
-// the caller's own: a stranger's socket must not be told what to enrol.
-func Dial(ctx context.Context, socket string) (*grpc.ClientConn, error) {
-	first, err := dialChecked(ctx, socket)
-	if err != nil {
+// agent is a connection to the agent for one command.
+type agent struct {
+	adminv1.AdminServiceClient
+	socket string
+	conn   *grpc.ClientConn
+	mu     sync.Mutex
+	first  net.Conn // dialled, and not yet gRPC's
+}
+
+// connect reaches the agent or says why not. It dials at once, not with the
+// first call, so that the reason why not is a plain one.
+func (a *app) connect(ctx context.Context) (*agent, error) {
+	c := &agent{socket: filepath.Join(a.socketDir(), adminSocket)}
+	var err error
+	if c.first, err = dialChecked(ctx, c.socket); err != nil {
 		return nil, err
 	}
-	var mu sync.Mutex
-	conn, err := grpc.NewClient("passthrough:///sallyport",
+	c.conn, err = grpc.NewClient("passthrough:///sallyport",
 		// The socket's peer is known from the kernel; there is nothing to encrypt.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("localhost"),
 		grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			mu.Lock()
-			c := first
-			first = nil
-			mu.Unlock()
-			if c != nil {
-				return c, nil
+			if first := c.takeFirst(); first != nil {
+				return first, nil
 			}
-			return dialChecked(ctx, socket)
+			return dialChecked(ctx, c.socket)
 		}))
 	if err != nil {
-		_ = first.Close()
-		return nil, fmt.Errorf("grpc over %s: %w", socket, err)
+		_ = c.first.Close()
+		return nil, failed("grpc over %s: %v", c.socket, err)
 	}
-	return conn, nil
+	c.AdminServiceClient = adminv1.NewAdminServiceClient(c.conn)
+	return c, nil
 }
 
+func (c *agent) takeFirst() net.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := c.first
+	c.first = nil
+	return first
+}
+
+func (c *agent) close() {
+	_ = c.conn.Close()
+	if first := c.takeFirst(); first != nil {
+		_ = first.Close()
+	}
+}
+
+// dialChecked dials the socket and refuses an agent that is neither root's nor
+// the caller's own: a stranger's socket must not be told what to enrol.
 func dialChecked(ctx context.Context, socket string) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	c, err := d.DialContext(ctx, "unix", socket)
@@ -111,25 +133,6 @@ func (a *app) socketDir() string {
 		}
 	}
 	return defaultRuntimeDir
-}
-
-// agent is a connection to the agent for one command.
-type agent struct {
-	adminv1.AdminServiceClient
-	socket string
-	conn   *grpc.ClientConn
-}
-
-func (a *agent) close() { _ = a.conn.Close() }
-
-// connect reaches the agent or says why not.
-func (a *app) connect(ctx context.Context) (*agent, error) {
-	socket := filepath.Join(a.socketDir(), adminSocket)
-	conn, err := a.deps.Dial(ctx, socket)
-	if err != nil {
-		return nil, fromAgent(err, socket)
-	}
-	return &agent{adminv1.NewAdminServiceClient(conn), socket, conn}, nil
 }
 
 // call runs one exchange with the agent under a deadline: a stopped agent must

@@ -50,5 +50,5 @@ func printRecovery(w io.Writer, user string, codes []string) {
 Each is good once, when the phone is gone: type it where the code is asked for.
 Keep them on paper or in a password manager, not on this computer.
 They are not shown again; new ones: sallyport recovery %s
-`, clean(user))
+`, quoteArg(user))
 }

@@ -192,7 +192,7 @@ func printUser(w io.Writer, u userView) {
 		line("enrolment", "open: may enrol at the login")
 	}
 	if u.Locked {
-		line("locked", "for another %s; end it: sallyport unlock %s", howLong(u.lockedDuration), u.Name)
+		line("locked", "for another %s; end it: sallyport unlock %s", howLong(u.lockedDuration), quoteArg(u.Name))
 	} else {
 		line("locked", "no")
 	}

@@ -1,0 +1,424 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/agent/cli/migrate"
+	adminv1 "sallyport/proto/sallyport/admin/v1"
+)
+
+const (
+	// importBatch is how many entries one call takes: admin.proto.
+	importBatch = 1000
+	// importListed is up to how many results everything is listed; above it, only
+	// what was not imported.
+	importListed = 50
+	googleFile   = ".google_authenticator"
+	maxDrift     = 3 // steps; the agent's bound on a learnt drift
+)
+
+func (a *app) importCommand() *cobra.Command {
+	return group(&cobra.Command{Use: "import", Short: "take secrets over from another product",
+		Long: `Takes TOTP secrets over from another product, so that nobody has to enrol again.
+Names that do not resolve on this computer are kept as pending, and tried again
+by "sallyport import pending".
+
+Exit status: 1 when anything was refused.`},
+		a.importGoogleCommand(), a.importOATHCommand(), a.importPendingCommand())
+}
+
+// importResult is what became of one entry.
+type importResult struct {
+	User    string `json:"user"`
+	Outcome string `json:"outcome"` // "imported", "pending", "exists", "refused"
+	Text    string `json:"text,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	File    string `json:"file,omitempty"`
+}
+
+// importer sends entries in batches and keeps what became of them.
+type importer struct {
+	ctx     context.Context
+	app     *app
+	agent   *agent
+	replace bool
+	batch   []*adminv1.ImportEntry
+	origin  []importResult // where each entry of the batch came from, and notes
+	results []importResult
+	seen    map[string]int // users.oath: the first line of a user
+}
+
+func (a *app) newImporter(ctx context.Context, replace bool) (*importer, error) {
+	c, err := a.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &importer{ctx: ctx, app: a, agent: c, replace: replace, seen: map[string]int{}}, nil
+}
+
+func (im *importer) refuse(r importResult) {
+	r.Outcome = "refused"
+	im.results = append(im.results, r)
+}
+
+func (im *importer) add(e migrate.Entry, source string, origin importResult) error {
+	if err := validUser(e.User); err != nil {
+		e.Wipe()
+		origin.Text = err.Error()
+		im.refuse(origin)
+		return nil
+	}
+	origin.User = e.User
+	im.origin = append(im.origin, origin)
+	im.batch = append(im.batch, &adminv1.ImportEntry{User: e.User, Secret: e.Secret, Algorithm: e.Algorithm,
+		Digits: int32(e.Digits), PeriodSeconds: int32(e.Period), LastStep: e.LastStep, Source: source})
+	if len(im.batch) == importBatch {
+		return im.flush()
+	}
+	return nil
+}
+
+// flush sends the batch. The secrets are wiped whatever comes of it.
+func (im *importer) flush() error {
+	if len(im.batch) == 0 {
+		return nil
+	}
+	defer func() {
+		for _, e := range im.batch {
+			clear(e.Secret)
+		}
+		im.batch, im.origin = nil, nil
+	}()
+	ctx, cancel := context.WithTimeout(im.ctx, im.app.deps.CallTimeout)
+	defer cancel()
+	answer, err := im.agent.Import(ctx, &adminv1.ImportRequest{Entries: im.batch, Replace: im.replace})
+	if err != nil {
+		return fromAgent(err, im.agent.socket)
+	}
+	if n := len(answer.GetResults()); n != len(im.batch) {
+		return failed("the agent answered %d results for %d entries", n, len(im.batch))
+	}
+	for i, r := range answer.GetResults() {
+		out := im.origin[i]
+		note := out.Text
+		out.User, out.Outcome, out.Text = r.GetUser(), r.GetOutcome(), r.GetText()
+		if note != "" && out.Outcome != "exists" && out.Outcome != "refused" {
+			out.Text = strings.TrimPrefix(out.Text+"; "+note, "; ")
+		}
+		im.results = append(im.results, out)
+	}
+	return nil
+}
+
+// finish sends what is left and reports. What was taken before an error is
+// reported too: it is in force.
+func (im *importer) finish(err error) error {
+	if err == nil {
+		err = im.flush()
+	}
+	im.agent.close()
+	if err != nil && len(im.results) == 0 {
+		return err
+	}
+	if reported := im.app.reportImport(im.results); err == nil {
+		return reported
+	}
+	return err
+}
+
+func (a *app) reportImport(results []importResult) error {
+	v := struct {
+		Imported int            `json:"imported"`
+		Pending  int            `json:"pending"`
+		Exists   int            `json:"exists"`
+		Refused  int            `json:"refused"`
+		Results  []importResult `json:"results"`
+	}{Results: append([]importResult{}, results...)}
+	for _, r := range results {
+		switch r.Outcome {
+		case "imported":
+			v.Imported++
+		case "pending":
+			v.Pending++
+		case "exists":
+			v.Exists++
+		default:
+			v.Refused++
+		}
+	}
+	a.result(v, func(w io.Writer) {
+		p := a.paint(w)
+		colour := map[string]func(string) string{"imported": p.green, "refused": p.red, "pending": p.yellow}
+		for _, r := range results {
+			if r.Outcome == "imported" && r.Text == "" && len(results) > importListed {
+				continue
+			}
+			who := clean(r.User)
+			if who == "" {
+				who = "-"
+			}
+			outcome := fmt.Sprintf("%-8s", clean(r.Outcome))
+			if f := colour[r.Outcome]; f != nil {
+				outcome = f(outcome)
+			}
+			where := ""
+			switch {
+			case r.Line > 0:
+				where = fmt.Sprintf("line %d: ", r.Line)
+			case r.File != "" && r.Outcome == "refused":
+				where = clean(r.File) + ": "
+			}
+			_, _ = fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s  %-16s  %s%s", outcome, who, where, clean(r.Text)), " "))
+		}
+		_, _ = fmt.Fprintf(w, "%d imported, %d pending, %d there already, %d refused\n", v.Imported, v.Pending, v.Exists, v.Refused)
+		if v.Pending > 0 {
+			_, _ = fmt.Fprintln(w, "pending: try again when these users exist: sallyport import pending")
+		}
+		if v.Exists > 0 {
+			_, _ = fmt.Fprintln(w, "there already: --replace gives them the imported secret")
+		}
+	})
+	if v.Refused > 0 {
+		return errQuiet{ExitFailed}
+	}
+	return nil
+}
+
+func (a *app) importOATHCommand() *cobra.Command {
+	var replace bool
+	c := &cobra.Command{
+		Use:   "oath FILE",
+		Short: "take over a users.oath (pam_oath, OATH toolkit)",
+		Long: `Takes over the time-based tokens (HOTP/T30) of a users.oath. The last code used
+stays used. Counter-based tokens, codes of 60 s or of 7 digits, and lines with a
+PIN are refused, with the line's number. The first line of a user counts.`,
+		Example: `  sallyport import oath /etc/users.oath`,
+		Args:    cobra.ExactArgs(1),
+		RunE: do(func(cmd *cobra.Command, args []string) error {
+			f, err := os.Open(args[0])
+			if err != nil {
+				return &Error{Exit: ExitUsage, Text: err.Error()}
+			}
+			defer func() { _ = f.Close() }()
+			if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+				return badUsage("%s is not a regular file", clean(args[0]))
+			}
+			im, err := a.newImporter(cmd.Context(), replace)
+			if err != nil {
+				return err
+			}
+			err = migrate.ParseOATH(f, a.deps.Now(), func(e migrate.Entry) error {
+				if first, ok := im.seen[e.User]; ok {
+					e.Wipe()
+					im.refuse(importResult{User: e.User, Line: e.Line, Text: fmt.Sprintf("a second token; the first is in line %d", first)})
+					return nil
+				}
+				im.seen[e.User] = e.Line
+				return im.add(e, "oath", importResult{Line: e.Line})
+			}, func(r migrate.Refused) error {
+				im.refuse(importResult{User: r.User, Line: r.Line, Text: r.Reason})
+				return nil
+			})
+			return im.finish(err)
+		}),
+	}
+	c.Flags().BoolVar(&replace, "replace", false, "give users who are enrolled already the imported secret")
+	return c
+}
+
+func (a *app) importPendingCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "pending",
+		Short: "try the imported names again that did not resolve",
+		Args:  cobra.NoArgs,
+		RunE: do(func(cmd *cobra.Command, _ []string) error {
+			var results []importResult
+			if err := a.call(cmd.Context(), func(ctx context.Context, c *agent) error {
+				answer, err := c.Import(ctx, &adminv1.ImportRequest{RetryPending: true})
+				for _, r := range answer.GetResults() {
+					results = append(results, importResult{User: r.GetUser(), Outcome: r.GetOutcome(), Text: r.GetText()})
+				}
+				return err
+			}); err != nil {
+				return err
+			}
+			return a.reportImport(results)
+		}),
+	}
+}
+
+func (a *app) importGoogleCommand() *cobra.Command {
+	var owner string
+	var allHomes, replace bool
+	c := &cobra.Command{
+		Use:   "google-authenticator FILE | --all-homes",
+		Short: "take over ~/.google_authenticator files",
+		Long: `Takes over the secret of a ~/.google_authenticator (pam_google_authenticator):
+of one file, which belongs to the user who owns it unless --user says otherwise,
+or of every home directory. No symbolic link is followed, and the file has to
+belong to that user or to root. The last code used stays used. Emergency codes
+are not taken over: they are too short; "sallyport recovery USER" makes new ones.
+The files are left as they are: delete them when the move is done.`,
+		Example: `  sallyport import google-authenticator --all-homes
+  sallyport import google-authenticator /home/alice/.google_authenticator`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: do(func(cmd *cobra.Command, args []string) error {
+			switch {
+			case allHomes && (len(args) > 0 || owner != ""):
+				return badUsage("--all-homes goes with neither a file nor --user")
+			case !allHomes && len(args) == 0:
+				return badUsage("say which file, or --all-homes")
+			}
+			if owner != "" {
+				if err := validUser(owner); err != nil {
+					return err
+				}
+			}
+			im, err := a.newImporter(cmd.Context(), replace)
+			if err != nil {
+				return err
+			}
+			if allHomes {
+				return im.finish(im.allHomes())
+			}
+			return im.finish(im.oneFile(args[0], owner))
+		}),
+	}
+	c.Flags().StringVar(&owner, "user", "", "the file is `USER`'s, whoever owns it")
+	c.Flags().BoolVar(&allHomes, "all-homes", false, "every home directory of the accounts that this computer lists")
+	c.Flags().BoolVar(&replace, "replace", false, "give users who are enrolled already the imported secret")
+	return c
+}
+
+// oneFile takes over one file whose path the administrator gave.
+func (im *importer) oneFile(path, owner string) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	f, err := readOwned("", abs)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return badUsage("%v", err)
+	}
+	if err != nil {
+		im.refuse(importResult{User: owner, File: abs, Text: err.Error()})
+		return nil
+	}
+	defer clear(f.data)
+	if owner == "" {
+		u, err := user.LookupId(strconv.Itoa(f.uid))
+		if err != nil {
+			return badUsage("%s belongs to uid %d, which is nobody here: say whose it is: --user", clean(abs), f.uid)
+		}
+		// Root may keep others' files (pam_google_authenticator's user=root).
+		if f.uid == 0 && filepath.Dir(abs) != filepath.Clean(u.HomeDir) {
+			return badUsage("%s belongs to root and is not in root's home: say whose it is: --user", clean(abs))
+		}
+		owner = u.Username
+	} else if err := mayOwn(owner, f.uid); err != nil {
+		im.refuse(importResult{User: owner, File: abs, Text: err.Error()})
+		return nil
+	}
+	return im.google(f.data, owner, abs)
+}
+
+// mayOwn says whether a file of this uid can be that user's: the user's own,
+// root's, or the caller's.
+func mayOwn(name string, uid int) error {
+	if uid == 0 || uid == os.Geteuid() {
+		return nil
+	}
+	if u, err := user.Lookup(name); err == nil && u.Uid == strconv.Itoa(uid) {
+		return nil
+	}
+	return fmt.Errorf("the file belongs to uid %d, neither to %s nor to root", uid, name)
+}
+
+// account is one line of passwd(5).
+type account struct {
+	name, home string
+	uid        int
+}
+
+func parsePasswd(data []byte) (accounts []account) {
+	for l := range strings.Lines(string(data)) {
+		f := strings.Split(strings.TrimRight(l, "\n"), ":")
+		if len(f) < 7 {
+			continue
+		}
+		uid, err := strconv.Atoi(f[2])
+		if err != nil || f[0] == "" || !filepath.IsAbs(f[5]) {
+			continue
+		}
+		accounts = append(accounts, account{name: f[0], home: f[5], uid: uid})
+	}
+	return accounts
+}
+
+// allHomes takes over the file of every account. What a home directory holds is
+// under its user's control: only a file that is the account's own, or root's in
+// a home that is the account's own, is taken.
+func (im *importer) allHomes() error {
+	data, err := im.app.deps.Command(im.ctx, "getent", "passwd")
+	if err != nil {
+		return fmt.Errorf("getent passwd: %w", err)
+	}
+	for _, acc := range parsePasswd(data) {
+		path := filepath.Join(acc.home, googleFile)
+		f, err := readOwned(acc.home, googleFile)
+		if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+			continue
+		}
+		if err != nil {
+			im.refuse(importResult{User: acc.name, File: path, Text: err.Error()})
+			continue
+		}
+		if f.uid != acc.uid {
+			homeOwner, err := ownerOf(acc.home)
+			if f.uid == 0 && err == nil && homeOwner != acc.uid {
+				clear(f.data)
+				continue // a home that several accounts name, such as / or /root
+			}
+			if f.uid != 0 || err != nil {
+				clear(f.data)
+				im.refuse(importResult{User: acc.name, File: path, Text: fmt.Sprintf("the file belongs to uid %d, neither to %s nor to root", f.uid, acc.name)})
+				continue
+			}
+		}
+		err = im.google(f.data, acc.name, path)
+		clear(f.data)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (im *importer) google(data []byte, owner, path string) error {
+	g, err := migrate.ParseGoogle(data)
+	if err != nil {
+		im.refuse(importResult{User: owner, File: path, Text: err.Error()})
+		return nil
+	}
+	g.User = owner
+	var notes []string
+	if g.ScratchCodes > 0 {
+		notes = append(notes, fmt.Sprintf("%s not taken over (too short); new ones: sallyport recovery %s",
+			plural(g.ScratchCodes, "emergency code", "emergency codes"), quoteArg(owner)))
+	}
+	if g.Skew > maxDrift || g.Skew < -maxDrift {
+		notes = append(notes, fmt.Sprintf("the phone's clock is %d steps off; at most %d are allowed: set it right", g.Skew, maxDrift))
+	}
+	return im.add(g.Entry, "google-authenticator", importResult{File: path, Text: strings.Join(notes, "; ")})
+}
