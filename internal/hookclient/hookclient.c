@@ -67,16 +67,29 @@ struct hc_client {
 	char failure[384];
 };
 
+/* Copies what is printable ASCII, cut to size; the rest becomes '?'. */
+static void printable(char *out, size_t size, const uint8_t *in, size_t len)
+{
+	size_t n = len < size ? len : size - 1;
+
+	for (size_t i = 0; i < n; i++)
+		out[i] = in[i] >= 0x20 && in[i] < 0x7f ? (char)in[i] : '?';
+	out[n] = '\0';
+}
+
 /* Records why the login is over. The first reason is the one that counts. */
 __attribute__((format(printf, 2, 3)))
 static enum hc_status fail(struct hc_client *c, const char *format, ...)
 {
+	char text[sizeof(c->failure)];
 	va_list args;
 
 	if (!c->failed) {
 		va_start(args, format);
-		(void)vsnprintf(c->failure, sizeof(c->failure), format, args);
+		(void)vsnprintf(text, sizeof(text), format, args);
 		va_end(args);
+		/* An error of the system is in the program's language. */
+		printable(c->failure, sizeof(c->failure), (const uint8_t *)text, strlen(text));
 		c->failed = true;
 	}
 	return HC_FAILED;
@@ -205,17 +218,7 @@ static int hex_digit(uint8_t b)
 	return -1;
 }
 
-/* Copies what is printable ASCII, cut to size; the rest becomes '?'. */
-static void printable(char *out, size_t size, const uint8_t *in, size_t len)
-{
-	size_t n = len < size ? len : size - 1;
-
-	for (size_t i = 0; i < n; i++)
-		out[i] = in[i] >= 0x20 && in[i] < 0x7f ? (char)in[i] : '?';
-	out[n] = '\0';
-}
-
-/* The same, and undoes grpc-message's percent encoding. */
+/* The same for a grpc-message, which is percent-encoded. */
 static void decode_message(char *out, size_t size, const uint8_t *in, size_t len)
 {
 	size_t o = 0;
@@ -497,13 +500,18 @@ enum hc_status hc_begin(struct hc_client *c, const sallyport_login_v1_Begin *beg
 /* Sends a message on the stream that hc_begin opened. */
 static enum hc_status say(struct hc_client *c, sallyport_login_v1_HookMessage *m)
 {
-	int error;
-
+	/* The agent came to its verdict without this answer (an approval on the
+	 * phone while the prompt was open): hc_next brings it. */
+	if (c->stream_over) {
+		hc_wipe(m, sizeof(*m));
+		return HC_OK;
+	}
 	if (post(c, m) != HC_OK)
 		return HC_FAILED;
-	error = nghttp2_session_resume_data(c->session, c->stream);
-	if (error != 0)
-		return fail(c, "the agent has ended the login");
+	/* Any other error means that there is nothing to resume: the message
+	 * before this one is still on its way, and this one follows it. */
+	if (nghttp2_session_resume_data(c->session, c->stream) == NGHTTP2_ERR_NOMEM)
+		return fail(c, "out of memory");
 	return flush(c);
 }
 

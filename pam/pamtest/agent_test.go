@@ -22,6 +22,8 @@ type agent struct {
 	loginv1.UnimplementedLoginServiceServer
 	t      *testing.T
 	socket string
+	server *grpc.Server
+	over   sync.Once
 
 	mu      sync.Mutex
 	scripts []script
@@ -73,18 +75,21 @@ func listen(t *testing.T) net.Listener {
 func startAgent(t *testing.T, scripts ...script) *agent {
 	t.Helper()
 	l := listen(t)
-	a := &agent{t: t, socket: l.Addr().String(), scripts: scripts}
-	server := grpc.NewServer()
-	loginv1.RegisterLoginServiceServer(server, a)
-	go server.Serve(l)
-	t.Cleanup(func() {
+	a := &agent{t: t, socket: l.Addr().String(), server: grpc.NewServer(), scripts: scripts}
+	loginv1.RegisterLoginServiceServer(a.server, a)
+	go a.server.Serve(l)
+	t.Cleanup(a.stop)
+	return a
+}
+
+func (a *agent) stop() {
+	a.over.Do(func() {
 		a.running.Wait()
-		server.Stop()
+		a.server.Stop()
 		if a.asked != len(a.scripts) {
-			t.Errorf("the agent was asked %d times, want %d", a.asked, len(a.scripts))
+			a.t.Errorf("the agent was asked %d times, want %d", a.asked, len(a.scripts))
 		}
 	})
-	return a
 }
 
 func (a *agent) Converse(stream loginv1.LoginService_ConverseServer) error {

@@ -822,6 +822,31 @@ func TestApprovalIsWaitedFor(t *testing.T) {
 	})
 }
 
+// TestApprovedWhileAsked: the approval on the phone comes while the prompt for
+// the code is still open; whatever is typed then, the verdict stands.
+func TestApprovedWhileAsked(t *testing.T) {
+	eachBuild(t, func(t *testing.T, b build) {
+		approve := func(d *loginv1.Directive) script {
+			return func(s *session) {
+				s.asksForCode(1)
+				s.says(&loginv1.Directive{Directive: &loginv1.Directive_ClosePrompt{ClosePrompt: &loginv1.ClosePrompt{Id: 1}}})
+				s.says(d)
+			}
+		}
+		a := startAgent(t, approve(allow()), approve(verdict(loginv1.Verdict_DECISION_DENY, "push_denied", "Denied on the phone.")))
+		p := b.sit(t, a.socket, login{})
+		p.authenticate()
+		p.sees(pam.PromptEchoOn, "Code: ")
+		p.types("123456")
+		p.ret(success)
+		p.authenticate()
+		p.sees(pam.PromptEchoOn, "Code: ")
+		p.types("123456")
+		p.sees(pam.ErrorMsg, "Denied on the phone.")
+		p.ret(authErr)
+	})
+}
+
 // TestEndlessAgent: an agent that never comes to a verdict does not hold a login
 // for ever.
 func TestEndlessAgent(t *testing.T) {

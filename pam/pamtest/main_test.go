@@ -41,7 +41,7 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if text, err := runMake("all", "driver", "asan"); err != nil {
+	if text, err := runMake(out, "all", "driver", "asan"); err != nil {
 		fmt.Fprintf(os.Stderr, "%s\nbuilding the PAM module: %v (./build.sh deps installs what it needs)\n", text, err)
 		return 1
 	}
@@ -50,7 +50,7 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-func runMake(targets ...string) (string, error) {
+func runMake(out string, targets ...string) (string, error) {
 	cmd := exec.Command("make", append([]string{"-s", "-C", "..", "OUT=" + out}, targets...)...)
 	// A make around this test must not pass its own jobs and variables on.
 	for _, v := range os.Environ() {

@@ -2,7 +2,10 @@
  * libFuzzer plays the agent against the whole module; stubpam.c looks at what
  * the module shows and logs.
  */
+#define _GNU_SOURCE /* memmem */
+
 #include <stdlib.h>
+#include <string.h>
 
 #include "input.h"
 #include "stubpam.h"
@@ -14,7 +17,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const enum stub_answer answers[] = { STUB_TYPES, STUB_EMPTY, STUB_PASSWORD, STUB_FAILS };
 	static const char *argv[] = { "socket=/memory", "timeout=1", "debug" };
 	uint8_t how = input_read(data, size);
-	struct pam_handle pam = { .answer = answers[(how & INPUT_ANSWERS) >> 4] };
+	struct pam_handle pam = {
+		.answer = answers[(how & INPUT_ANSWERS) >> 4],
+		.canary_known = size > 0 && memmem(data, size, STUB_CANARY, strlen(STUB_CANARY)) != NULL,
+	};
 	int flags = how & INPUT_SILENT ? (int)PAM_SILENT : 0;
 	int code;
 

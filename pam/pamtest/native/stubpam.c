@@ -77,13 +77,14 @@ const char *pam_strerror(pam_handle_t *pamh, int error)
 }
 
 /* Aborts when text holds the canary, or what would harm a terminal or a log. */
-static void inspect(const char *format, va_list args, bool newline_allowed)
+static void inspect(const pam_handle_t *pamh, const char *format, va_list args,
+		    bool newline_allowed)
 {
 	char *text;
 
 	if (vasprintf(&text, format, args) < 0)
 		return;
-	if (strstr(text, STUB_CANARY) != NULL)
+	if (!pamh->canary_known && strstr(text, STUB_CANARY) != NULL)
 		abort();
 	for (const char *p = text; *p != '\0'; p++)
 		if (((unsigned char)*p < 0x20 || *p == 0x7f) && !(newline_allowed && *p == '\n'))
@@ -98,7 +99,7 @@ void pam_syslog(const pam_handle_t *pamh, int priority, const char *format, ...)
 	(void)priority;
 	((pam_handle_t *)(uintptr_t)pamh)->logged++;
 	va_start(args, format);
-	inspect(format, args, false);
+	inspect(pamh, format, args, false);
 	va_end(args);
 }
 
@@ -108,7 +109,7 @@ int pam_prompt(pam_handle_t *pamh, int style, char **response, const char *forma
 	va_list args;
 
 	va_start(args, format);
-	inspect(format, args, prompt);
+	inspect(pamh, format, args, prompt);
 	va_end(args);
 	if (!prompt) {
 		pamh->shown++;

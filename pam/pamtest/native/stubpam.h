@@ -16,6 +16,7 @@ enum stub_answer { STUB_TYPES, STUB_EMPTY, STUB_PASSWORD, STUB_FAILS };
 
 struct pam_handle {
 	enum stub_answer answer;
+	bool canary_known; /* the agent itself sends the canary: a fuzzer learns it */
 	void *data;
 	void (*cleanup)(pam_handle_t *pamh, void *data, int error);
 	unsigned prompts, shown, logged;
