@@ -38,10 +38,10 @@ type Enrolment struct {
 }
 
 // LogValue implements slog.LogValuer: an account in a log is its key.
-func (a *Account) LogValue() slog.Value { return slog.StringValue(a.Key) }
+func (a Account) LogValue() slog.Value { return slog.StringValue(a.Key) }
 
 // Format implements fmt.Formatter: an account in a text is its key.
-func (a *Account) Format(f fmt.State, _ rune) { fmt.Fprint(f, a.Key) }
+func (a Account) Format(f fmt.State, _ rune) { fmt.Fprint(f, a.Key) }
 
 // IsEnrolled says whether there is a second factor to ask for. A bypass alone
 // is none: it must not make a person required who was not.

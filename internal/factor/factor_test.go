@@ -1,0 +1,554 @@
+package factor_test
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/internal/clock"
+	"sallyport/internal/factor"
+	"sallyport/internal/factor/onetime"
+	"sallyport/internal/factor/totp"
+	"sallyport/internal/secret"
+)
+
+func TestRightCodeLetsIn(t *testing.T) {
+	w := enrolled(t)
+	w.at("12:00:00").types(w.phone()).gets(allow).of(factor.TOTP)
+	if !w.account.LastSuccess.Equal(w.real) {
+		t.Errorf("the last success was %v", w.account.LastSuccess)
+	}
+	w.at("12:00:30").types(w.phone()).gets(allow)
+	code := w.later(step).phone()
+	w.types(" " + code[:3] + " " + code[3:] + "\t").gets(allow) // as apps show it
+}
+
+func TestTheSameCodeIsGoodOnce(t *testing.T) {
+	w := enrolled(t)
+	code := w.at("12:00:00").phone()
+	w.types(code).gets(allow)
+	w.types(code).gets(factor.AlreadyUsed).of(factor.TOTP).counted(0)
+	w.at("12:00:29").types(code).gets(factor.AlreadyUsed).counted(0)
+	w.at("12:00:59").types(code).gets(factor.AlreadyUsed).counted(0)
+	w.at("12:01:00").types(code).gets(factor.WrongCode).counted(1) // outside the window
+}
+
+func TestAReplayIsNoFailureHoweverOften(t *testing.T) {
+	w := enrolled(t)
+	code := w.at("12:00:00").phone()
+	w.types(code).gets(allow)
+	for range 50 {
+		w.types(code).gets(factor.AlreadyUsed).counted(0)
+	}
+}
+
+func TestSetBackClockGivesNoCodeASecondLife(t *testing.T) {
+	w := enrolled(t)
+	code := w.at("12:00:00").phone()
+	w.types(code).gets(allow)
+	w.at("13:00:00").types(w.phone()).gets(allow)
+	// An hour later somebody sets the clock to when the code was good.
+	w.clockSet(-time.Hour).types(code).gets(factor.AlreadyUsed).counted(0)
+	w.reboots().types(code).gets(factor.AlreadyUsed)
+	// Nor are the codes good that nobody used then.
+	w.types(hotp(w.seed, w.real.Add(w.clockOff).Unix()/30+1)).gets(factor.AlreadyUsed)
+	// With the right time the phone is right again.
+	w.clockSet(time.Hour).later(step).types(w.phone()).gets(allow)
+}
+
+func TestSetForwardClockUsesUpNothingThatComes(t *testing.T) {
+	w := enrolled(t)
+	w.at("12:00:00").types(w.phone()).gets(allow)
+	w.clockSet(6 * time.Hour).types(w.phone()).gets(factor.WrongCode)
+	w.clockSet(-6 * time.Hour).later(step).types(w.phone()).gets(allow)
+}
+
+func TestCodesOfThePreviousAndTheNextStep(t *testing.T) {
+	for _, steps := range []int64{-1, 0, 1} {
+		w := enrolled(t).at("12:00:00")
+		w.types(w.phoneIn(steps)).gets(allow)
+	}
+	for _, steps := range []int64{-3, -2, 2, 3} {
+		w := enrolled(t).at("12:00:00")
+		w.types(w.phoneIn(steps)).gets(factor.WrongCode).counted(1)
+	}
+	// After the next step's code neither this step's nor the previous one's.
+	w := enrolled(t).at("12:00:00")
+	w.types(w.phoneIn(1)).gets(allow)
+	w.types(w.phoneIn(0)).gets(factor.AlreadyUsed)
+	w.types(w.phoneIn(-1)).gets(factor.WrongCode) // the drift learnt is +1: it is outside
+	w.at("12:00:30").types(w.phone()).gets(factor.AlreadyUsed)
+	w.at("12:01:00").types(w.phone()).gets(allow)
+}
+
+func TestWindowEdges(t *testing.T) {
+	for _, c := range []struct {
+		at   string
+		want factor.Reason
+	}{
+		{"11:59:29", factor.WrongCode}, // two steps early
+		{"11:59:30", allow},            // one step early
+		{"12:00:00", allow},
+		{"12:00:29", allow},
+		{"12:00:59", allow}, // the step after
+		{"12:01:00", factor.WrongCode},
+	} {
+		w := enrolled(t)
+		code := hotp(w.seed, midnight.Add(12*time.Hour).Unix()/30)
+		w.at(c.at).types(code).gets(c.want)
+	}
+}
+
+func TestDriftIsLearntAStepAtATimeUpToThree(t *testing.T) {
+	for _, fast := range []time.Duration{step, -step} {
+		w := enrolled(t).at("12:00:00")
+		for ahead := 1; ahead <= 4; ahead++ {
+			// The phone's clock runs away by a step between two logins.
+			w.later(10 * time.Minute).phoneSet(fast).types(w.phone()).gets(allow)
+			if got, want := w.account.TOTP.Drift, min(ahead, 3)*int(fast/step); got != want {
+				t.Fatalf("%d steps off: learnt %d, want %d", ahead, got, want)
+			}
+		}
+		// Four steps off is as far as it goes.
+		w.later(10 * time.Minute).types(w.phone()).gets(allow)
+		w.later(10 * time.Minute).phoneSet(fast).types(w.phone()).gets(factor.WrongCode).counted(1)
+		// A phone that is set right at once is out of the window, as anyone
+		// is who is more than a step from where the drift was learnt; step by
+		// step it is followed back.
+		w.phoneOff = 0
+		w.later(10 * time.Minute).types(w.phone()).gets(factor.WrongCode).counted(2)
+		for off := 3; off >= 0; off-- {
+			w.phoneOff = time.Duration(off) * fast
+			w.later(10 * time.Minute).types(w.phone()).gets(allow)
+			if got := w.account.TOTP.Drift; got != off*int(fast/step) {
+				t.Fatalf("back to %d steps: learnt %d", off, got)
+			}
+		}
+	}
+}
+
+func TestAWrongCodeTeachesNoDrift(t *testing.T) {
+	w := enrolled(t).at("12:00:00")
+	w.phoneSet(2 * step).types(w.phone()).gets(factor.WrongCode)
+	w.phoneSet(-step).types(w.phone()).gets(allow)
+	if w.account.TOTP.Drift != 1 {
+		t.Errorf("learnt %d", w.account.TOTP.Drift)
+	}
+}
+
+func TestTenWrongCodesInARowLockForAQuarterOfAnHour(t *testing.T) {
+	w := enrolled(t).at("12:00:00").locksItself(15 * time.Minute).counted(0)
+	w.locked(15 * time.Minute)
+	w.at("12:05:00").locked(10 * time.Minute)
+	w.at("12:14:59").locked(time.Second)
+	w.at("12:15:00").types(w.phone()).gets(allow)
+}
+
+func TestASuccessEndsTheRow(t *testing.T) {
+	w := enrolled(t).at("12:00:00").typesWrongCodes(9).counted(9)
+	w.types(w.phone()).gets(allow).counted(0)
+	w.later(step).typesWrongCodes(9).counted(9)
+	w.types(w.recovery[0]).gets(allow).counted(0)
+	w.typesWrongCodes(9).types(w.bypass(time.Hour)).gets(allow).counted(0)
+}
+
+func TestTheRowHasNoTimeLimit(t *testing.T) {
+	w := enrolled(t)
+	for range 9 {
+		w.later(26 * time.Hour).typesWrongCodes(1)
+	}
+	w.later(26 * time.Hour).types(w.wrong()).gets(factor.WrongCode)
+	if !w.last.LockedNow {
+		t.Error("ten wrong codes in ten days do not lock")
+	}
+}
+
+func TestWhileLockedNothingIsCountedAndNothingExtends(t *testing.T) {
+	w := enrolled(t).at("12:00:00").locksItself(15 * time.Minute)
+	before := w.account.Lockout
+	for range 30 {
+		w.later(10 * time.Second).types(w.wrong()).gets(factor.Locked)
+		w.types("ABCDE-FGHJK").gets(factor.WrongCode).of(factor.Recovery)
+		w.types("1234-5678-9012").gets(factor.WrongCode).of(factor.Bypass)
+		if w.last.LockedNow {
+			t.Fatal("locked again")
+		}
+	}
+	if w.account.Lockout != before {
+		t.Errorf("%+v, it was %+v", w.account.Lockout, before)
+	}
+	// Nor does it learn or use up anything.
+	code := w.at("12:14:59").phone()
+	w.types(code).gets(factor.Locked)
+	w.at("12:15:00").types(code).gets(allow)
+}
+
+func TestTheLockEndsByTheBootClock(t *testing.T) {
+	w := enrolled(t).at("12:00:00").locksItself(15 * time.Minute)
+	w.clockSet(24 * time.Hour).locked(15 * time.Minute) // setting the clock ends no lock
+	w.clockSet(-48 * time.Hour).locked(15 * time.Minute)
+	w.at("12:14:59").locked(time.Second)
+	w.at("12:15:00").clockSet(24 * time.Hour).types(w.phone()).gets(allow)
+}
+
+func TestAfterARebootTheLockEndsByTheHighestTime(t *testing.T) {
+	w := enrolled(t).at("12:00:00").locksItself(15 * time.Minute)
+	w.at("12:05:00").reboots().locked(10 * time.Minute)
+	// A clock that is set back after the reboot makes the lock no longer than
+	// from the highest time seen.
+	w.clockSet(-3 * time.Hour).locked(10 * time.Minute)
+	w.clockSet(3 * time.Hour).at("12:15:00").types(w.phone()).gets(allow)
+
+	w = enrolled(t).at("12:00:00").locksItself(15 * time.Minute)
+	w.at("12:20:00").types("noticed").gets(factor.Malformed) // the vault has seen 12:20
+	w.reboots().clockSet(-20 * time.Minute)
+	if w.account.Lockout.Locked(w.now()) {
+		t.Error("the lock is over, and setting the clock back brings it back")
+	}
+}
+
+func TestLocksDoubleUpToADay(t *testing.T) {
+	w := enrolled(t).at("12:00:00")
+	for _, d := range []time.Duration{15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour,
+		8 * time.Hour, 16 * time.Hour, 24 * time.Hour, 24 * time.Hour, 24 * time.Hour} {
+		w.locksItself(d).later(d - time.Second).locked(time.Second).later(time.Second)
+	}
+}
+
+func TestASuccessDoesNotResetTheDoublingButADayOfCalmDoes(t *testing.T) {
+	w := enrolled(t).at("12:00:00").locksItself(15 * time.Minute)
+	w.at("12:15:00").types(w.phone()).gets(allow)
+	w.at("12:16:00").locksItself(30 * time.Minute)
+	w.at("12:46:00").types(w.recovery[0]).gets(allow)
+	w.at("12:47:00").locksItself(time.Hour)
+	// A day after the end of the lock, less a second.
+	w.at("13:47:00").later(24*time.Hour - time.Second).locksItself(2 * time.Hour)
+	w.later(2 * time.Hour).later(24 * time.Hour).locksItself(15 * time.Minute)
+	// The same when a success comes first.
+	w.later(15 * time.Minute).later(24 * time.Hour).types(w.phone()).gets(allow)
+	w.locksItself(15 * time.Minute)
+}
+
+func TestUnlockEndsTheLockAndTheDoubling(t *testing.T) {
+	w := enrolled(t).at("12:00:00").locksItself(15 * time.Minute)
+	w.at("12:15:00").locksItself(30 * time.Minute)
+	w.account.Lockout.Clear()
+	w.types(w.phone()).gets(allow)
+	w.locksItself(15 * time.Minute)
+}
+
+func TestRecoveryCodeAndBypassWorkWhileTOTPIsLocked(t *testing.T) {
+	w := enrolled(t).at("12:00:00").locksItself(15 * time.Minute)
+	w.types(w.recovery[3]).gets(allow).of(factor.Recovery)
+	w.locked(15 * time.Minute) // which they do not end
+	w.types(w.bypass(time.Hour)).gets(allow).of(factor.Bypass)
+	w.locked(15 * time.Minute)
+}
+
+func TestWhatCannotBeACodeIsNotCounted(t *testing.T) {
+	w := enrolled(t).at("12:00:00")
+	for _, answer := range []string{"", " ", "-", "12345", "1234567", "12345678", "123456789", "12345678901", "1234567890123",
+		"hunter2!", "correct horse battery staple", "12345a", "12345.", "+12345", "-12345a", "0x1234", "1e5000",
+		"١٢٣٤٥٦", "12345\x00", "123456\x00", "\xff\xfe123456", "12345\n6",
+		strings.Repeat("9", 10_000), "password", "ABCDE-FGHU", "ABCDE-FGHÖ"} {
+		w.types(answer).gets(factor.Malformed).of("").counted(0)
+	}
+}
+
+func TestEightDigitsAndOtherHashes(t *testing.T) {
+	w := newWorld(t).at("00:00:59")
+	// RFC 6238 appendix B, at 59 s.
+	state, err := totp.FromSeed([]byte("12345678901234567890123456789012"), "SHA256", 8, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.account.TOTP = state
+	w.real = time.Unix(59, 0)
+	w.types("119246").gets(factor.Malformed).counted(0)
+	w.types("46119246").gets(allow)
+	w.types("46119246").gets(factor.AlreadyUsed)
+}
+
+func TestARecoveryCodeIsGoodOnce(t *testing.T) {
+	w := enrolled(t).at("12:00:00")
+	if len(w.recovery) != 10 {
+		t.Fatalf("%d recovery codes", len(w.recovery))
+	}
+	for i, code := range w.recovery {
+		w.types(code).gets(allow).of(factor.Recovery)
+		w.types(code).gets(factor.WrongCode).of(factor.Recovery).counted(1)
+		if left := len(w.account.Recovery); left != 9-i {
+			t.Fatalf("%d left after %d", left, i+1)
+		}
+	}
+}
+
+func TestRecoveryCodesAsPeopleTypeThem(t *testing.T) {
+	w := enrolled(t).at("12:00:00")
+	misread := strings.NewReplacer("0", "O", "1", "l")
+	typed := []func(string) string{
+		strings.ToLower,
+		func(c string) string { return strings.ReplaceAll(c, "-", "") },
+		func(c string) string { return strings.ReplaceAll(c, "-", " ") },
+		func(c string) string { return " " + c + " " },
+		func(c string) string { return strings.Join(strings.Split(c, ""), "-") },
+		func(c string) string { return strings.ReplaceAll(c, "0", "o") },
+		func(c string) string { return strings.ReplaceAll(c, "1", "I") },
+		func(c string) string { return strings.ReplaceAll(c, "1", "i") },
+		misread.Replace,
+		func(c string) string { return strings.ToLower(misread.Replace(c)) },
+	}
+	for i, f := range typed {
+		w.types(f(w.recovery[i])).gets(allow)
+	}
+	// A code made of nothing but what is misread.
+	w = enrolled(t)
+	w.account.Recovery = []onetime.Hash{hashOf("uid:1000", "0101110100")}
+	w.types("oIol1-LOioO").gets(allow)
+}
+
+// hashOf is what onetime keeps of a code, written again.
+func hashOf(account, code string) onetime.Hash {
+	mac := hmac.New(sha256.New, codeKey)
+	mac.Write([]byte(account + "\x00" + code))
+	return mac.Sum(nil)
+}
+
+func TestNewRecoveryCodesEndTheOldOnes(t *testing.T) {
+	w := enrolled(t)
+	old := w.recovery[0]
+	w.enrol("another seed of 20 b")
+	w.types(old).gets(factor.WrongCode)
+	w.types(w.recovery[0]).gets(allow)
+}
+
+func TestABypassIsGoodOnce(t *testing.T) {
+	w := enrolled(t).at("12:00:00")
+	code := w.bypass(time.Hour)
+	w.at("12:59:59").types(code).gets(allow).of(factor.Bypass)
+	w.types(code).gets(factor.WrongCode).counted(1)
+}
+
+func TestANewBypassEndsTheOldOne(t *testing.T) {
+	w := enrolled(t)
+	old := w.bypass(time.Hour)
+	fresh := w.bypass(time.Hour)
+	w.types(old).gets(factor.WrongCode)
+	w.types(strings.ReplaceAll(fresh, "-", " ")).gets(allow)
+}
+
+func TestAnExpiredBypassIsRefusedAndUsedUp(t *testing.T) {
+	w := enrolled(t).at("12:00:00")
+	code := w.bypass(time.Hour)
+	w.at("13:00:00").types(code).gets(factor.Expired).of(factor.Bypass).counted(0)
+	if w.account.Bypass != nil {
+		t.Error("it is still there")
+	}
+	w.types(code).gets(factor.WrongCode)
+
+	// Setting the clock back gives it no longer life, in this boot or the next.
+	code = w.bypass(time.Hour)
+	w.at("14:00:00").clockSet(-2 * time.Hour).types(code).gets(factor.Expired)
+	w.clockSet(2 * time.Hour)
+	code = w.bypass(time.Hour)
+	w.at("15:00:00").types("noticed").gets(factor.Malformed)
+	w.reboots().clockSet(-2 * time.Hour).types(code).gets(factor.Expired)
+}
+
+func TestABypassIssuedWhileTheClockIsBehindLastsItsTime(t *testing.T) {
+	w := enrolled(t).at("12:00:00").types("noticed").gets(factor.Malformed)
+	w.clockSet(-5 * time.Hour)
+	code := w.bypass(time.Hour)
+	w.at("12:59:59").types(code).gets(allow)
+	code = w.bypass(time.Hour)
+	w.reboots().later(time.Hour).clockSet(5 * time.Hour).types(code).gets(factor.Expired)
+}
+
+func TestHashesAreBoundToTheirAccount(t *testing.T) {
+	alice := enrolled(t)
+	bypass := alice.bypass(time.Hour)
+	mallory := enrolled(t)
+	mallory.account.Key = "uid:1001"
+	mallory.account.Recovery = alice.account.Recovery
+	mallory.account.Bypass = alice.account.Bypass
+	mallory.types(alice.recovery[0]).gets(factor.WrongCode)
+	mallory.types(bypass).gets(factor.WrongCode)
+	if mallory.account.Bypass == nil || len(mallory.account.Recovery) != 10 {
+		t.Error("used up all the same")
+	}
+	alice.types(alice.recovery[0]).gets(allow)
+	alice.types(bypass).gets(allow)
+}
+
+func TestWithoutTheCodeKeyNoHashIsWorthAnything(t *testing.T) {
+	w := enrolled(t)
+	o := factor.Check(w.account, secret.New(w.recovery[0]), w.now(), nil)
+	if o.OK {
+		t.Error("taken under an empty key")
+	}
+}
+
+func TestNobodyIsLetInWithoutARecord(t *testing.T) {
+	for _, answer := range []string{"", "123456", "12345678", "1234-5678-9012", "ABCDE-FGHJK", "hunter2"} {
+		if o := factor.Check(nil, secret.New(answer), clock.Instant{Wall: midnight}, codeKey); o != (factor.Outcome{Reason: factor.NotEnrolled}) {
+			t.Errorf("%q: %+v", answer, o)
+		}
+		w := newWorld(t).types(answer)
+		if w.last.OK {
+			t.Errorf("%q lets in an account with no factor", answer)
+		}
+	}
+	// Nobody is locked out whom nothing could have let in, save by guesses at
+	// codes the helpdesk may have issued.
+	newWorld(t).types("123456").gets(factor.NotEnrolled).counted(0)
+	// And a bypass works for who is required but not enrolled yet.
+	w := newWorld(t)
+	w.types(w.bypass(time.Hour)).gets(allow).of(factor.Bypass)
+}
+
+func TestIsEnrolled(t *testing.T) {
+	var none *factor.Account
+	if none.IsEnrolled() || none.EnrolmentOpen(clock.Instant{Wall: midnight}) {
+		t.Error("nobody is enrolled, or may enrol")
+	}
+	w := newWorld(t)
+	w.bypass(time.Hour)
+	if w.account.IsEnrolled() {
+		t.Error("a bypass enrols")
+	}
+	if !w.enrol("12345678901234567890").account.IsEnrolled() {
+		t.Error("enrolling does not enrol")
+	}
+}
+
+func TestEnrolmentStartsAfresh(t *testing.T) {
+	w := enrolled(t).at("12:00:00").locksItself(15 * time.Minute)
+	w.account.Enrolment = &factor.Enrolment{Expires: w.now().In(time.Hour)}
+	w.enrol("another seed of 20 b").types(w.phone()).gets(allow)
+	if w.account.Enrolment != nil || !w.account.Enrolled.Equal(w.real) {
+		t.Errorf("window %v, enrolled %v", w.account.Enrolment != nil, w.account.Enrolled)
+	}
+}
+
+// opened has a window to enrol in, for an hour, behind a code.
+func opened(t *testing.T) (*world, string) {
+	t.Helper()
+	w := newWorld(t).at("12:00:00")
+	until := w.now().In(time.Hour)
+	code, spoken, err := onetime.NewSpoken(codeKey, w.account.Key, until)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.account.Enrolment = &factor.Enrolment{Expires: until, Code: spoken}
+	return w, code
+}
+
+// typesToEnrol answers the prompt for the one-time code to enrol with.
+func (w *world) typesToEnrol(answer string) *world {
+	w.Helper()
+	w.throughJSON()
+	w.last = factor.CheckEnrolmentCode(w.account, secret.New(answer), w.now(), codeKey)
+	return w
+}
+
+func TestARightEnrolmentCodeClosesTheWindowForOthers(t *testing.T) {
+	w, code := opened(t)
+	if !w.account.EnrolmentOpen(w.now()) {
+		t.Fatal("it is not open")
+	}
+	w.typesToEnrol(code).gets(allow)
+	if w.account.EnrolmentOpen(w.now()) {
+		t.Error("it is still open")
+	}
+	w.typesToEnrol(code).gets(factor.Expired)
+}
+
+func TestFiveWrongEnrolmentCodesCloseTheWindow(t *testing.T) {
+	wrong := []string{"000000000000", "", "hunter2", "123456", "ABCDE-FGHJK"}
+	w, code := opened(t)
+	for _, answer := range wrong[:4] {
+		w.typesToEnrol(answer).gets(factor.WrongCode).counted(0)
+	}
+	w.typesToEnrol(strings.ReplaceAll(code, "-", "")).gets(allow) // the fifth may still be right
+	w, code = opened(t)
+	for _, answer := range wrong {
+		w.typesToEnrol(answer).gets(factor.WrongCode)
+	}
+	w.typesToEnrol(code).gets(factor.Expired)
+}
+
+func TestAnEnrolmentCodeExpires(t *testing.T) {
+	w, code := opened(t)
+	w.at("13:00:00").typesToEnrol(code).gets(factor.Expired)
+	w, code = opened(t)
+	w.at("13:00:00").clockSet(-time.Hour).typesToEnrol(code).gets(factor.Expired)
+}
+
+func TestAnEnrolmentCodeIsNoBypassAndTheOtherWayRound(t *testing.T) {
+	w, code := opened(t)
+	w.types(code).gets(factor.WrongCode)
+	w.typesToEnrol(w.bypass(time.Hour)).gets(factor.WrongCode)
+	// A window without a code takes none, whatever is typed.
+	w.account.Enrolment.Code = nil
+	w.typesToEnrol(code).gets(factor.Expired)
+	w.typesToEnrol("").gets(factor.Expired)
+	w.account.Enrolment = nil
+	w.typesToEnrol(code).gets(factor.Expired)
+}
+
+func TestTheZeroOutcomeLetsNobodyIn(t *testing.T) {
+	if (factor.Outcome{}).OK {
+		t.Error("it does")
+	}
+}
+
+func TestNothingPrintsAnAccountsSecrets(t *testing.T) {
+	const canary = "CANARYcanaryCANARYca"
+	w := newWorld(t)
+	w.enrol(canary)
+	bypass := w.bypass(time.Hour)
+	w.account.Enrolment = &factor.Enrolment{Expires: w.now().In(time.Hour), Code: w.account.Bypass}
+	a := w.account
+	var out bytes.Buffer
+	for _, v := range []any{a, *a, []factor.Account{*a}, []*factor.Account{a}, struct{ A factor.Account }{*a}, map[string]factor.Account{"a": *a}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+	}
+	for _, v := range []any{a, *a, a.TOTP, *a.TOTP, a.TOTP.Seed} {
+		for _, h := range []slog.Handler{slog.NewJSONHandler(&out, nil), slog.NewTextHandler(&out, nil)} {
+			slog.New(h).Info("x", "v", v, slog.Group("g", "v", v))
+			slog.New(h).With("v", v).WithGroup("g").Error("x", slog.Any("", v))
+		}
+	}
+	leaks := []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%X", canary), fmt.Sprint([]byte(canary)), a.TOTP.SeedText(),
+		base64.StdEncoding.EncodeToString([]byte(canary)), fmt.Sprintf("%#v", []byte(canary))}
+	for _, h := range append(a.Recovery, a.Bypass.Hash) {
+		leaks = append(leaks, string(h), fmt.Sprintf("%x", []byte(h)), fmt.Sprintf("%X", []byte(h)), fmt.Sprint([]byte(h)), base64.StdEncoding.EncodeToString(h))
+	}
+	for _, code := range append(w.recovery, bypass) {
+		leaks = append(leaks, code, strings.ReplaceAll(code, "-", ""))
+	}
+	for line := range strings.Lines(out.String()) {
+		for _, leak := range leaks {
+			if strings.Contains(line, leak) {
+				t.Errorf("printed: %s", line)
+			}
+		}
+	}
+	if !strings.Contains(out.String(), "uid:1000") {
+		t.Error("an account in a log is not told from another")
+	}
+	// The vault gets it all.
+	b, err := json.Marshal(a)
+	if err != nil || !bytes.Contains(b, []byte(base64.StdEncoding.EncodeToString([]byte(canary)))) {
+		t.Errorf("the seed is not in the record: %v", err)
+	}
+}
