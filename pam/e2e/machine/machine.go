@@ -15,9 +15,11 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	pamd "sallyport/installer/linux/pam.d"
+	"sallyport/internal/event"
 	"sallyport/internal/testkit/sandbox"
 )
 
@@ -147,7 +149,41 @@ func JSON(answer any, args ...string) error {
 	if exit != 0 {
 		return fmt.Errorf("sallyport %s: exit status %d: %s", strings.Join(args, " "), exit, strings.TrimSpace(stderr))
 	}
-	return json.Unmarshal([]byte(stdout), answer)
+	return Decode(stdout, answer)
+}
+
+// Decode reads the answer of a command run with --json.
+func Decode(stdout string, answer any) error { return json.Unmarshal([]byte(stdout), answer) }
+
+// Events are the agent's events after the one with that sequence number.
+func Events(after uint64) ([]event.Event, error) {
+	stdout, stderr, exit, err := Do("events", "--json", "--after", strconv.FormatUint(after, 10))
+	if err != nil || exit != 0 {
+		return nil, fmt.Errorf("sallyport events: exit status %d, %w: %s", exit, err, strings.TrimSpace(stderr))
+	}
+	var events []event.Event
+	for _, line := range strings.Split(strings.TrimSpace(stdout), "\n") {
+		var e event.Event
+		if line == "" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			return nil, fmt.Errorf("sallyport events: %w: %s", err, line)
+		}
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+// SSHDOptions are what sshd needs to let many logins of one address fail, as
+// tests do: from 9.8 on it holds that against the address.
+func SSHDOptions() []string {
+	options := []string{"MaxStartups 100"}
+	// -G reads the options given and stops.
+	if exec.Command("/usr/sbin/sshd", "-f", "/dev/null", "-G", "-o", "PerSourcePenalties=no").Run() == nil {
+		options = append(options, "PerSourcePenalties no")
+	}
+	return options
 }
 
 // Enrolled is what "enroll --json" prints.
