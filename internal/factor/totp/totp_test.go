@@ -140,6 +140,24 @@ func TestEachStepIsGoodOnceAndOnlyForwards(t *testing.T) {
 	}
 }
 
+// Once in a million neighbours, two steps have the same code. It is good once
+// all the same.
+func TestTwoStepsWithOneCode(t *testing.T) {
+	const first, code = 59061240, "963181"
+	s := fresh(t, secret, "", 0)
+	if codeOf(t, s, first) != code || codeOf(t, s, first+1) != code {
+		t.Fatal("the steps do not have one code")
+	}
+	if got := s.Verify(code, atStep(first)); got != totp.Correct {
+		t.Fatalf("at first it is %v", got)
+	}
+	for _, now := range []int64{first, first + 1} {
+		if got := s.Verify(code, atStep(now)); got != totp.Used {
+			t.Errorf("again, %d steps later: %v", now-first, got)
+		}
+	}
+}
+
 func TestOnlyARightCodeChangesTheState(t *testing.T) {
 	s := fresh(t, secret, "", 0)
 	s.Verify(codeAt[5], atStep(5))
