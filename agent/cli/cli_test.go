@@ -381,7 +381,7 @@ func TestUserRemoveAsksOnATerminal(t *testing.T) {
 func TestEvents(t *testing.T) {
 	f := newFake()
 	s := runCLI(t, f, "events", "--user", "alice", "--last", "5", "--after", "9").wantExit(0)
-	want := "2026-11-22 10:20:30  login_attempt       alice         allow ok by totp sshd remote from 192.0.2.7\n" +
+	want := "2026-11-22 10:20:30  login_attempt       alice         allow ok with totp sshd remote from 192.0.2.7\n" +
 		`2026-11-22 10:21:30  login_attempt       bob\x1b[31m   deny wrong_code sudo` + "\n"
 	if s.out != want {
 		t.Errorf("got:\n%swant:\n%s", s.out, want)
@@ -554,4 +554,39 @@ func TestHowLong(t *testing.T) {
 			t.Errorf("%v: %s, want %s", d, got, want)
 		}
 	}
+}
+
+func TestTryRunsTheProgramBesideOurs(t *testing.T) {
+	s := newSession(t, newFake())
+	dir := t.TempDir()
+	program := filepath.Join(dir, "sallyport-try")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.deps.Executable = func() (string, error) { return filepath.Join(dir, "sallyport"), nil }
+	s.run("try", "alice").wantExit(0)
+	if got := quoted(s.execed); got != quoted([]string{program, program, "--service=login", "--", "alice"}) {
+		t.Errorf("%s", got)
+	}
+	if s.err != "" {
+		t.Errorf("stderr: %s", s.err)
+	}
+	s.run("--json", "try", "alice", "--service", "sshd", "--config-dir", "/x", "--rhost", "192.0.2.7").wantExit(0)
+	if got := quoted(s.execed); got != quoted([]string{program, program, "--service=sshd", "--confdir=/x", "--rhost=192.0.2.7", "--json", "--", "alice"}) {
+		t.Errorf("%s", got)
+	}
+	s.deps.Exec = func(string, []string) (int, error) { return 2, nil }
+	s.run("try", "alice").wantExit(2)
+
+	down := newSession(t, nil)
+	down.deps.Executable = s.deps.Executable
+	down.run("try", "alice").wantExit(0).wantErr("note: the agent is not running", "systemctl start sallyport")
+	if len(down.execed) == 0 {
+		t.Error("not tried")
+	}
+}
+
+func TestTryWithoutItsProgram(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	newSession(t, newFake()).run("try", "alice").wantExit(1).wantErr("sallyport-try is neither beside this program")
 }

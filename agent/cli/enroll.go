@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +8,11 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/mdp/qrterminal/v3"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sallyport/internal/qr"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
@@ -33,7 +32,7 @@ type enrolView struct {
 
 func (a *app) enrollCommand() *cobra.Command {
 	var request adminv1.EnrolRequest
-	var uriStdin, qr bool
+	var uriStdin, showQR bool
 	c := &cobra.Command{
 		Use:     "enroll USER",
 		Aliases: []string{"enrol"},
@@ -66,7 +65,7 @@ otpauth URI on standard input, in force at once.`,
 					return err
 				}
 			}
-			return a.enroll(cmd.Context(), &request, qr)
+			return a.enroll(cmd.Context(), &request, showQR)
 		}),
 	}
 	c.Flags().BoolVar(&request.Replace, "replace", false, "give an enrolled user a new secret; the old one ends")
@@ -74,7 +73,7 @@ otpauth URI on standard input, in force at once.`,
 	c.Flags().BoolVar(&uriStdin, "uri-stdin", false, "take an existing secret: an otpauth URI on standard input")
 	c.Flags().StringVar(&request.Algorithm, "algorithm", "SHA1", "SHA1, SHA256 or SHA512 (many phones know only SHA1)")
 	c.Flags().Int32Var(&request.Digits, "digits", 6, "6 or 8")
-	c.Flags().BoolVar(&qr, "qr", false, "show the QR code even when this is not a terminal")
+	c.Flags().BoolVar(&showQR, "qr", false, "show the QR code even when this is not a terminal")
 	_ = c.RegisterFlagCompletionFunc("algorithm", cobra.FixedCompletions([]string{"SHA1", "SHA256", "SHA512"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("digits", cobra.FixedCompletions([]string{"6", "8"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
@@ -105,7 +104,7 @@ func (a *app) readURI() (string, error) {
 
 // enroll keeps one connection for both steps. With --json what a person needs to
 // see on the way goes to standard error, so that standard output is one object.
-func (a *app) enroll(ctx context.Context, request *adminv1.EnrolRequest, qr bool) error {
+func (a *app) enroll(ctx context.Context, request *adminv1.EnrolRequest, showQR bool) error {
 	c, err := a.connect(ctx)
 	if err != nil {
 		return err
@@ -131,7 +130,7 @@ func (a *app) enroll(ctx context.Context, request *adminv1.EnrolRequest, qr bool
 	// The secret is shown where somebody needs it: not when it came from outside,
 	// and not twice with --json.
 	if !existing && (pending || !a.json) {
-		a.showSecret(talk, v.User, v.OTPAuthURI, qr)
+		a.showSecret(talk, v.User, v.OTPAuthURI, showQR)
 	}
 	if pending {
 		if v.RecoveryCodes, err = a.confirmCode(ctx, c, answer.GetEnrolmentId(), talk); err != nil {
@@ -149,29 +148,33 @@ func (a *app) enroll(ctx context.Context, request *adminv1.EnrolRequest, qr bool
 func (a *app) showSecret(w io.Writer, user, uri string, always bool) {
 	tty := a.deps.IsTTY(w)
 	if tty || always {
-		code, columns := qrCode(uri, a.paint(w))
-		if width := a.deps.Width(w); tty && width > 0 && width < columns {
+		code, columns, err := qrCode(uri, a.paint(w))
+		width := a.deps.Width(w)
+		switch {
+		case err != nil:
+			_, _ = fmt.Fprintf(w, "(No QR code: %v.)\n", err)
+		case tty && width > 0 && width < columns:
 			_, _ = fmt.Fprintf(w, "(The QR code needs %d columns, this terminal has %d.)\n", columns, width)
-		} else {
+		default:
 			_, _ = fmt.Fprintf(w, "Scan this with %s's phone:\n\n%s\n", clean(user), code)
 		}
 	}
-	_, _ = fmt.Fprintf(w, "otpauth URI (keep it secret):\n%s\n\n", clean(uri))
+	_, _ = fmt.Fprintf(w, "otpauth URI (keep it secret):\n%s\n", clean(uri))
 }
 
-// qrCode draws a QR code in half blocks with the quiet zone of ISO 18004 (four
-// modules). With colours it is dark on light whatever the terminal's theme is.
-func qrCode(text string, p painter) (code string, columns int) {
-	var b bytes.Buffer
-	qrterminal.GenerateWithConfig(text, qrterminal.Config{Level: qrterminal.L, Writer: &b, HalfBlocks: true,
-		BlackChar: qrterminal.BLACK_BLACK, WhiteChar: qrterminal.WHITE_WHITE,
-		BlackWhiteChar: qrterminal.BLACK_WHITE, WhiteBlackChar: qrterminal.WHITE_BLACK, QuietZone: qrterminal.QUIET_ZONE})
-	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
+// qrCode draws a QR code. With colours it is light on dark whatever the
+// terminal's theme is.
+func qrCode(text string, p painter) (code string, columns int, err error) {
+	code, err = qr.Text(text)
+	if err != nil {
+		return "", 0, err
+	}
+	lines := strings.Split(strings.TrimRight(code, "\n"), "\n")
 	for i, l := range lines {
 		columns = max(columns, utf8.RuneCountInString(l))
 		lines[i] = p.sgr("97;40", l)
 	}
-	return strings.Join(lines, "\n") + "\n", columns
+	return strings.Join(lines, "\n") + "\n", columns, nil
 }
 
 // confirmCode asks for codes from the phone until one is right.

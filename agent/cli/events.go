@@ -128,7 +128,7 @@ func eventLine(raw json.RawMessage, p painter) string {
 		}
 	}
 	add("", e.Reason)
-	add("by ", e.Factor)
+	add("with ", e.Factor)
 	add("", e.Service)
 	add("", e.Scenario)
 	add("from ", e.Remote)
