@@ -24,11 +24,11 @@ out=dist/linux-$(arch)
 apt_packages=(ca-certificates git make gcc libc6-dev pkg-config libpam0g-dev libnghttp2-dev libnanopb-dev
 	nanopb protobuf-compiler libprotobuf-dev
 	clang libclang-rt-14-dev shellcheck swtpm oathtool pamtester openssh-server openssh-client sudo login passwd
-	e2fsprogs mount util-linux iproute2 procps
+	e2fsprogs mount util-linux iproute2 procps systemd
 	libpam-google-authenticator libpam-oath)
 dnf_packages=(ca-certificates git make gcc glibc-devel pkgconf pam-devel libnghttp2-devel nanopb nanopb-devel
 	protobuf-compiler protobuf-devel clang compiler-rt ShellCheck swtpm oathtool pamtester openssh-server openssh-clients
-	sudo util-linux shadow-utils e2fsprogs iproute procps-ng google-authenticator pam_oath golang)
+	sudo util-linux shadow-utils e2fsprogs iproute procps-ng systemd google-authenticator pam_oath golang)
 
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
