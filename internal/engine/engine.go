@@ -25,6 +25,7 @@ const (
 	CheckingCode            // the vault compares it
 	AskingEnrolCode         // the prompt for the one-time code to enrol with is open
 	CheckingEnrolCode       //
+	Preparing               // a new secret is made; no prompt is open
 	AskingConfirm           // the new secret is shown; a code of it is asked for
 	CheckingConfirm         //
 	ShowingRecovery         // enrolled; the recovery codes are on the screen
@@ -33,7 +34,7 @@ const (
 
 func (s State) String() string {
 	return [...]string{"fresh", "asking-code", "checking-code", "asking-enrol-code", "checking-enrol-code",
-		"asking-confirm", "checking-confirm", "showing-recovery", "done"}[s]
+		"preparing", "asking-confirm", "checking-confirm", "showing-recovery", "done"}[s]
 }
 
 // Input is something that happened.
@@ -201,12 +202,11 @@ var transitions = map[transition]func(*Machine, Input) []Output{
 	{CheckingCode, checked}:      (*Machine).judge,
 	{AskingEnrolCode, answered}:  (*Machine).checkEnrolCode,
 	{CheckingEnrolCode, checked}: (*Machine).judgeEnrolCode,
-	// The new secret is made while the login waits for it.
-	{AskingConfirm, prepared}:   (*Machine).showSecret,
-	{AskingConfirm, answered}:   (*Machine).confirm,
-	{CheckingConfirm, checked}:  (*Machine).confirmAgain,
-	{CheckingConfirm, enrolled}: (*Machine).showRecovery,
-	{ShowingRecovery, answered}: (*Machine).finishEnrolment,
+	{Preparing, prepared}:        (*Machine).showSecret,
+	{AskingConfirm, answered}:    (*Machine).confirm,
+	{CheckingConfirm, checked}:   (*Machine).confirmAgain,
+	{CheckingConfirm, enrolled}:  (*Machine).showRecovery,
+	{ShowingRecovery, answered}:  (*Machine).finishEnrolment,
 }
 
 // Step takes one input. After the verdict there is nothing more to do.
@@ -215,6 +215,8 @@ func (m *Machine) Step(in Input) []Output {
 		return nil
 	}
 	switch in := in.(type) {
+	case nil:
+		return m.deny(ReasonProtocol, "", "")
 	case Cancelled:
 		return m.deny(ReasonCancelled, "", "")
 	case TimedOut:
@@ -249,7 +251,7 @@ func (m *Machine) begin(in Input) []Output {
 	case f.Resolved && !f.Enrolled && f.MayEnrol && f.NeedsEnrolCode:
 		return m.ask(AskingEnrolCode, "Code to enrol with (from your helpdesk): ", false)
 	case f.Resolved && !f.Enrolled && f.MayEnrol:
-		m.state = AskingConfirm
+		m.state = Preparing
 		return []Output{Prepare{}}
 	}
 	return m.ask(AskingCode, "Code from your authenticator app: ", false)
@@ -302,7 +304,7 @@ func (m *Machine) judgeEnrolCode(in Input) []Output {
 	if o := in.(Checked).Outcome; !o.OK {
 		return m.deny(o.Reason, "", "That code is not right, or it has expired. Please ask your helpdesk.")
 	}
-	m.state = AskingConfirm
+	m.state = Preparing
 	return []Output{Prepare{}}
 }
 

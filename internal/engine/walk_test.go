@@ -1,0 +1,250 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+
+	"sallyport/internal/factor"
+	"sallyport/internal/policy"
+	"sallyport/internal/secret"
+)
+
+const lastState = Done
+
+// oneOfEach is an input of every kind.
+var oneOfEach = map[inputKind]Input{
+	begun:     Begun{Decision: policy.Decision{Effect: policy.Skip}, Resolved: true},
+	answered:  Answered{PromptID: 1, Text: secret.New("123456")},
+	checked:   Checked{right},
+	prepared:  Prepared{SeedText: "SEEDTEXT"},
+	enrolled:  Enrolled{RecoveryCodes: []string{"AAAAA-AAAAA"}},
+	cancelled: Cancelled{},
+	timedOut:  TimedOut{},
+	failed:    Failed{Reason: "vault_unavailable"},
+}
+
+// TestEveryInputInEveryState: what the table does not have ends in a denial,
+// and so do giving up, waiting too long and failing, wherever they come.
+func TestEveryInputInEveryState(t *testing.T) {
+	if len(oneOfEach) != int(failed)+1 {
+		t.Fatal("not every kind of input is here")
+	}
+	legal := 0
+	for state := Fresh; state <= lastState; state++ {
+		for kind, in := range oneOfEach {
+			m := Machine{state: state, facts: Begun{Resolved: true, Enrolled: true}, promptID: 1}
+			_, ok := transitions[transition{state, kind}]
+			out := m.Step(in)
+			switch {
+			case state == Done:
+				if out != nil || m.state != Done {
+					t.Errorf("%s, %T: %+v", state, in, out)
+				}
+			case ok:
+				legal++
+				if len(out) == 0 {
+					t.Errorf("%s, %T: nothing to do, and nothing will come", state, in)
+				}
+			default:
+				v, isVerdict := out[0].(Verdict)
+				if len(out) != 1 || !isVerdict || v.Decision != Deny || m.state != Done {
+					t.Errorf("%s, %T: %+v, then %s", state, in, out, m.state)
+				}
+				if kind != cancelled && kind != timedOut && kind != failed && v.Reason != ReasonProtocol {
+					t.Errorf("%s, %T: denied for %q", state, in, v.Reason)
+				}
+			}
+		}
+	}
+	if legal != len(transitions) {
+		t.Errorf("%d of %d transitions were walked", legal, len(transitions))
+	}
+}
+
+// TestNoInputDenies: an input that is none ends the login, it does not crash.
+func TestNoInputDenies(t *testing.T) {
+	for state := Fresh; state < Done; state++ {
+		m := Machine{state: state, promptID: 1}
+		if v, ok := m.Step(nil)[0].(Verdict); !ok || v.Decision != Deny || v.Reason != ReasonProtocol {
+			t.Errorf("%s: %+v", state, v)
+		}
+	}
+}
+
+// TestPromptZeroIsNone: an answer that names no prompt answers none.
+func TestPromptZeroIsNone(t *testing.T) {
+	for state := Fresh; state < Done; state++ {
+		m := Machine{state: state, facts: asked}
+		if v, ok := m.Step(Answered{Text: secret.New("123456")})[0].(Verdict); !ok || v.Decision != Deny || v.Reason != ReasonProtocol {
+			t.Errorf("%s: %+v", state, v)
+		}
+	}
+}
+
+func TestZeroValuesDeny(t *testing.T) {
+	if (Verdict{}).Decision != Deny || Decision(0).String() != "deny" {
+		t.Error("the zero verdict does not deny")
+	}
+	if v := Judge(factor.Outcome{}, true); v.Decision != Deny {
+		t.Errorf("the zero outcome: %+v", v)
+	}
+	// Nothing known of the user, no decision, no outcome.
+	begin(t, Begun{}).prompts("Code").types("123456").checks("123456").finds(factor.Outcome{}).denies(ReasonUnknownUser)
+	// An effect from a newer policy than this engine knows asks.
+	begin(t, Begun{Decision: policy.Decision{Effect: 99}, Resolved: true}).prompts("Code")
+	for d, name := range map[Decision]string{Deny: "deny", Allow: "allow", Skip: "skip"} {
+		if d.String() != name {
+			t.Errorf("%d is %q", d, d)
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	for _, resolved := range []bool{true, false} {
+		for _, ok := range []bool{true, false} {
+			for _, reason := range []factor.Reason{"", factor.Accepted, factor.WrongCode, factor.AlreadyUsed, factor.Expired, factor.Locked,
+				factor.Malformed, factor.PasswordTyped, factor.NotEnrolled, "new"} {
+				v := Judge(factor.Outcome{OK: ok, Reason: reason, Factor: factor.TOTP}, resolved)
+				want := Deny
+				if ok && resolved {
+					want = Allow
+				}
+				if v.Decision != want || v.Decision == Deny && v.Text == "" {
+					t.Errorf("resolved %v, ok %v, %q: %+v", resolved, ok, reason, v)
+				}
+			}
+		}
+	}
+}
+
+// walker tries every sequence of inputs from one beginning.
+type walker struct {
+	t      *testing.T
+	facts  Begun
+	seen   map[State]bool
+	logins int
+	// What happened on the way here.
+	trail    []string
+	codeOK   bool // the vault said yes to a code, as the last input
+	enrolled bool // the vault said that the new secret is in force
+}
+
+// maxSteps is more than the longest enrolment takes.
+const maxSteps = 14
+
+func (w *walker) walk(m Machine) {
+	w.seen[m.state] = true
+	if m.state == Done {
+		w.logins++
+		if out := m.Step(Checked{right}); out != nil {
+			w.t.Errorf("%v: after the verdict comes %+v", w.trail, out)
+		}
+		return
+	}
+	if len(w.trail) > maxSteps {
+		w.t.Fatalf("%v: the login does not end", w.trail)
+	}
+	answer := func(id uint32, text string, isPassword bool) Input {
+		return Answered{PromptID: id, Text: secret.New(text), IsPassword: isPassword}
+	}
+	for _, in := range []Input{
+		answer(m.promptID, "123456", false), answer(m.promptID, "", false), answer(m.promptID, "hunter2", true),
+		answer(m.promptID-1, "123456", false), answer(m.promptID+1, "123456", false), answer(0, "123456", false),
+		Checked{right}, Checked{wrong}, Checked{}, Checked{factor.Outcome{OK: true}}, Checked{factor.Outcome{Reason: factor.NotEnrolled}},
+		Prepared{}, Prepared{"SEED", "QR"}, Enrolled{}, Enrolled{[]string{"AAAAA-AAAAA"}},
+		Begun{Decision: policy.Decision{Effect: policy.Skip}, Resolved: true, Enrolled: true}, asked, mayEnrol,
+		Cancelled{}, TimedOut{}, Failed{}, Failed{"vault_unavailable"}, nil,
+	} {
+		w.take(m, in)
+	}
+}
+
+// take gives one input to a copy of the machine, checks what comes, and goes on.
+func (w *walker) take(m Machine, in Input) {
+	from := m.state
+	out := m.Step(in)
+	on := *w
+	on.trail = append(w.trail[:len(w.trail):len(w.trail)], fmt.Sprintf("%s %T", from, in))
+	c, isChecked := in.(Checked)
+	on.codeOK = isChecked && c.Outcome.OK && from == CheckingCode
+	if _, ok := in.(Enrolled); ok && from == CheckingConfirm {
+		on.enrolled = true
+	}
+	on.check(&m, out)
+	on.walk(m)
+	w.logins = on.logins
+}
+
+func (w *walker) check(m *Machine, out []Output) {
+	bad := func(what string) { w.t.Errorf("facts %+v, %v: %s: %+v", w.facts, w.trail, what, out) }
+	if len(out) == 0 {
+		bad("nothing to do")
+	}
+	for i, o := range out {
+		switch o := o.(type) {
+		case Verdict:
+			if i != len(out)-1 || m.state != Done {
+				bad("not the end")
+			}
+			switch o.Decision {
+			case Allow:
+				if !w.codeOK && !w.enrolled {
+					bad("allowed without the vault's word")
+				}
+				if !w.facts.Resolved || w.facts.AccountOnly {
+					bad("allowed nobody, or without asking")
+				}
+				if w.enrolled && (!w.facts.MayEnrol || w.facts.Enrolled) {
+					bad("enrolled who may not")
+				}
+			case Skip:
+				f := w.facts
+				exempt := f.Decision.Effect == policy.Skip
+				unasked := f.Decision.Effect == policy.IfEnrolled && !f.Enrolled
+				if !f.Resolved || !exempt && !unasked || len(w.trail) != 1 {
+					bad("skipped")
+				}
+			}
+		case Prompt:
+			if o.ID == 0 || o.ID != m.promptID || i != len(out)-1 || m.state == Done {
+				bad("a prompt that cannot be answered")
+			}
+			if w.facts.AccountOnly {
+				bad("the account stage prompts")
+			}
+		case Prepare, Confirm, CheckEnrolCode:
+			if !w.facts.MayEnrol || !w.facts.Resolved || w.facts.Enrolled {
+				bad("enrols who may not")
+			}
+		}
+	}
+}
+
+// TestEveryWalk tries every sequence of inputs from every beginning. Whatever
+// comes: a name that does not resolve never gets in nor past, nobody is allowed
+// without the vault's word, and every login ends.
+func TestEveryWalk(t *testing.T) {
+	seen, logins := map[State]bool{}, 0
+	bits := func(n, bit int) bool { return n>>bit&1 == 1 }
+	for effect := policy.Ask; effect <= policy.IfEnrolled+1; effect++ {
+		for n := range 1 << 6 {
+			facts := Begun{Decision: policy.Decision{Effect: effect}, Resolved: bits(n, 0), Enrolled: bits(n, 1), AccountOnly: bits(n, 2),
+				MayEnrol: bits(n, 3), NeedsEnrolCode: bits(n, 4), QR: bits(n, 5)}
+			w := walker{t: t, facts: facts, seen: seen}
+			w.take(Machine{}, facts)
+			logins += w.logins
+		}
+	}
+	// Nothing but a beginning begins.
+	w := walker{t: t, seen: seen}
+	for kind, in := range oneOfEach {
+		if kind != begun {
+			w.take(Machine{}, in)
+		}
+	}
+	delete(seen, Fresh)
+	if len(seen) != int(lastState) {
+		t.Errorf("only the states %v were reached", seen)
+	}
+	t.Logf("%d logins", logins)
+}
