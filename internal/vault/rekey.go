@@ -89,10 +89,10 @@ func (v *Vault) rekey(kind keychain.Kind) (err error) {
 func (v *Vault) reseal(keys *keyring, from, to keychain.Kind) (m meta, bolt *bbolt.Tx, err error) {
 	m = v.meta.clone()
 	m.Digest = setDigest{}
+	if bolt, err = v.store.begin(true); err != nil {
+		return m, nil, err
+	}
 	err = guard(func() error {
-		if bolt, err = v.store.db.Begin(true); err != nil {
-			return err
-		}
 		t := keys.toggler()
 		for _, name := range append([]string{bucketEvents}, recordBuckets...) {
 			if err := resealBucket(bolt.Bucket([]byte(name)), name, v.keys, keys); err != nil {
@@ -195,7 +195,7 @@ func Accept(opts Options) (err error) {
 	}
 	v.writeMarker(v.meta.Vault)
 	v.log.Warn("the vault was accepted as it is", "dir", v.dir, "vault", v.meta.Vault, "generation", v.meta.Generation)
-	v.shut(false)
+	v.shut()
 	v.key.Wipe()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -57,7 +58,13 @@ var lockPatience = 3 * time.Second
 type store struct {
 	db   *bbolt.DB
 	file *os.File // the one db uses
+
+	dead    atomic.Bool // bbolt may hold its locks for ever: hands off
+	suspect atomic.Bool // a page could not be read: check everything again
 }
+
+// doubtful says whether the store must be opened again before it is used.
+func (s *store) doubtful() bool { return s.dead.Load() || s.suspect.Load() }
 
 // boltOptions never let bbolt create the file: it would take a missing or an
 // empty one for a new database, in which nobody is enrolled. The freelist is
@@ -154,11 +161,50 @@ func createStore(path string, fill func(*bbolt.Tx) error) error {
 	return statefile.SyncDir(filepath.Dir(path))
 }
 
-// close closes the file. After a panic inside bbolt its locks may be held, and
-// only the file is closed: the mapping stays until the process ends.
-func (s *store) close(broken bool) error {
-	if broken {
-		return s.file.Close()
+// begin starts a transaction. bbolt reads its meta pages with its locks held, and
+// would hold them for ever if that raised a fault, so the pages are tried first.
+// Should it happen all the same, the store is dead: nothing may touch db again.
+func (s *store) begin(writable bool) (tx *bbolt.Tx, err error) {
+	var head [pageHeader + 64]byte
+	sound := false
+	for _, at := range []int64{0, int64(os.Getpagesize())} {
+		if _, err := s.file.ReadAt(head[:], at); err == nil {
+			_, ok := parseBoltMeta(head[:])
+			sound = sound || ok
+		}
+	}
+	if !sound || s.dead.Load() {
+		s.dead.Store(true)
+		return nil, fmt.Errorf("%s was damaged while the agent was using it; %s: %w", s.file.Name(), restoreAll, ErrCorrupt)
+	}
+	err = guard(func() error {
+		tx, err = s.db.Begin(writable)
+		return err
+	})
+	if errors.Is(err, ErrCorrupt) {
+		s.dead.Store(true)
+	}
+	return tx, err
+}
+
+// rollback ends a transaction without its changes. If even that panics, bbolt
+// may hold locks.
+func (s *store) rollback(tx *bbolt.Tx) error {
+	if tx == nil || s.dead.Load() {
+		return nil
+	}
+	err := guard(tx.Rollback)
+	if errors.Is(err, ErrCorrupt) {
+		s.dead.Store(true)
+	}
+	return err
+}
+
+// close closes the file, and of a dead store only that: the mapping stays until
+// the process ends, and would keep the file locked.
+func (s *store) close() error {
+	if s.dead.Load() {
+		return errors.Join(unix.Flock(int(s.file.Fd()), unix.LOCK_UN), s.file.Close())
 	}
 	return s.db.Close()
 }
@@ -257,15 +303,15 @@ func verify(tx *bbolt.Tx, k *keyring, m meta) error {
 }
 
 func (s *store) view(fn func(*bbolt.Tx) error) error {
-	return guard(func() error {
-		tx, err := s.db.Begin(false)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback() }()
-		return fn(tx)
-	})
+	tx, err := s.begin(false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.rollback(tx) }()
+	return guard(func() error { return fn(tx) })
 }
+
+var errPage = errors.New("a page cannot be read")
 
 // guard turns the panics of bbolt on a damaged page, and the faults of its
 // mapping on a truncated or unreadable file, into ErrCorrupt.
@@ -273,7 +319,7 @@ func guard(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("a page cannot be read (%.200s); %s: %w", fmt.Sprint(p), restoreAll, ErrCorrupt)
+			err = fmt.Errorf("%w (%.200s); %s: %w", errPage, fmt.Sprint(p), restoreAll, ErrCorrupt)
 		}
 	}()
 	return fn()

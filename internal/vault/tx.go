@@ -23,6 +23,7 @@ const (
 // in it. It must not be kept after the function it was given to has returned.
 type Tx struct {
 	v        *Vault
+	store    *store
 	bolt     *bbolt.Tx
 	keys     *keyring
 	writable bool
@@ -122,8 +123,11 @@ func (tx *Tx) stored(bucket, key string) (raw []byte, err error) {
 // when fn overlooks it.
 func (tx *Tx) read(fn func() error) error {
 	err := guard(fn)
-	if err != nil && tx.failed == nil {
-		tx.failed = err
+	if errors.Is(err, errPage) {
+		tx.store.suspect.Store(true)
+	}
+	if err != nil {
+		tx.fail(err)
 	}
 	return err
 }

@@ -272,7 +272,7 @@ func (v *Vault) open(accept bool) (err error) {
 	var a *anchor
 	defer func() {
 		if err != nil {
-			_ = s.close(errors.Is(err, ErrCorrupt))
+			_ = s.close()
 			if a != nil {
 				_ = a.f.Close()
 			}
@@ -374,10 +374,10 @@ func (a *anchor) vouch(m meta) error {
 // usable makes sure that a commit can begin: after a failure the store is opened
 // and checked again, as at a start. It runs on the writer.
 func (v *Vault) usable() error {
-	if v.broken == nil {
+	if v.broken == nil && !v.store.doubtful() {
 		return nil
 	}
-	v.shut(false)
+	v.shut()
 	if err := v.reopen(); err != nil {
 		err = classify(err)
 		v.setBroken(err)
@@ -419,17 +419,13 @@ func (v *Vault) unlock() {
 // failed ends a transaction that could not be committed, and opens the vault
 // again to see what is on the disk.
 func (v *Vault) failed(tx *bbolt.Tx, err error) error {
-	abandoned := false
-	if tx != nil {
-		rerr := guard(tx.Rollback)
-		abandoned = errors.Is(rerr, ErrCorrupt)
-	}
+	_ = v.store.rollback(tx) // without effect if the commit did it itself
 	if !known(err) {
 		err = unwritable(v.path(dbName), err)
 	}
 	v.log.Error("the vault could not be written; what was asked for is denied", "error", err)
 	v.setBroken(err)
-	v.shut(abandoned)
+	v.shut()
 	_ = v.usable()
 	return err
 }
@@ -437,13 +433,13 @@ func (v *Vault) failed(tx *bbolt.Tx, err error) error {
 // shut closes the store and the anchor, and lets the kernel forget what it
 // believes to be in them. It holds on to nothing: the file system can be
 // unmounted and repaired while the agent denies.
-func (v *Vault) shut(abandoned bool) {
+func (v *Vault) shut() {
 	v.storeMu.Lock()
 	defer v.storeMu.Unlock()
 	if v.store == nil {
 		return
 	}
-	if err := v.store.close(abandoned); err != nil {
+	if err := v.store.close(); err != nil {
 		v.log.Warn("closing the vault", "error", err)
 	}
 	if err := v.anchor.f.Close(); err != nil {
@@ -471,7 +467,7 @@ func (v *Vault) setBroken(err error) {
 // read and while Update commits. fn must not call Update.
 func (v *Vault) View(fn func(*Tx) error) error {
 	v.storeMu.RLock()
-	if v.store == nil && v.broken != nil {
+	if v.store == nil && v.broken != nil || v.store != nil && v.store.doubtful() {
 		// Perhaps the cause is gone. Only the writer may find out.
 		v.storeMu.RUnlock()
 		if err := v.enqueue(context.Background(), &request{alone: v.usable, done: make(chan error, 1)}); err != nil {
@@ -483,14 +479,13 @@ func (v *Vault) View(fn func(*Tx) error) error {
 	if v.store == nil {
 		return cmp.Or(v.broken, ErrClosed)
 	}
-	tx := &Tx{v: v, keys: v.keys}
-	if err := guard(func() (err error) {
-		tx.bolt, err = v.store.db.Begin(false)
-		return err
-	}); err != nil {
+	s := v.store
+	b, err := s.begin(false)
+	if err != nil {
 		return classify(err)
 	}
-	defer func() { _ = guard(tx.bolt.Rollback) }()
+	defer func() { _ = s.rollback(b) }()
+	tx := &Tx{v: v, store: s, bolt: b, keys: v.keys}
 	return run(tx, fn)
 }
 
@@ -556,7 +551,7 @@ func (v *Vault) Close() error {
 	defer v.storeMu.Unlock()
 	var err error
 	if v.store != nil {
-		err = errors.Join(v.store.close(false), v.anchor.f.Close())
+		err = errors.Join(v.store.close(), v.anchor.f.Close())
 	}
 	v.store, v.broken = nil, nil
 	v.key.Wipe()

@@ -101,7 +101,7 @@ func TestOnceInitialisedNothingLooksLikeAFirstStart(t *testing.T) {
 		"vault.db a directory": {func(t *testing.T, w *world) {
 			rm("vault.db")(t, w)
 			must(t, os.Mkdir(filepath.Join(w.dir, "vault.db"), 0o700))
-		}, ErrUnwritable},
+		}, ErrUntrusted},
 		"a user's record taken out": {func(t *testing.T, w *world) {
 			inBolt(t, w.dir, func(tx *bbolt.Tx) error { return tx.Bucket([]byte(Users)).Delete([]byte("uid:1000")) })
 		}, ErrCorrupt},

@@ -151,17 +151,13 @@ func (v *Vault) commit(batch []*request) {
 	next := v.meta.clone()
 	hadSeq := next.LastSeq
 	dirty := false
-	var bolt *bbolt.Tx
-	err := guard(func() (err error) {
-		bolt, err = v.store.db.Begin(true)
-		return err
-	})
+	bolt, err := v.store.begin(true)
 	for _, r := range accepted {
 		if err != nil {
 			waiting = append(waiting, r)
 			continue
 		}
-		tx := &Tx{v: v, bolt: bolt, keys: v.keys, writable: true, meta: next, hasMeta: true}
+		tx := &Tx{v: v, store: v.store, bolt: bolt, keys: v.keys, writable: true, meta: next, hasMeta: true}
 		if ferr := run(tx, r.fn); ferr != nil {
 			r.done <- ferr
 			continue
@@ -173,7 +169,7 @@ func (v *Vault) commit(batch []*request) {
 		}
 	}
 	if err == nil && !dirty {
-		err = guard(bolt.Rollback)
+		err = v.store.rollback(bolt)
 		answer(err)
 		return
 	}
@@ -199,7 +195,8 @@ func run(tx *Tx, fn func(*Tx) error) (err error) {
 		p := recover()
 		if _, fault := p.(interface{ Addr() uintptr }); fault {
 			// A sealed value lies in bbolt's mapping, of which a page is gone.
-			err = fmt.Errorf("a page cannot be read; %s: %w", restoreAll, ErrCorrupt)
+			tx.store.suspect.Store(true)
+			err = fmt.Errorf("%w; %s: %w", errPage, restoreAll, ErrCorrupt)
 		} else if p != nil {
 			tx.v.log.Error("a vault transaction panicked", "panic", fmt.Sprintf("%.200v", p), "stack", string(debug.Stack()))
 			err = fmt.Errorf("vault: the transaction panicked and was not done")

@@ -1,0 +1,227 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"sallyport/internal/event"
+)
+
+// TestOneDamagedRecordDeniesOneUser flips a bit in a sealed record. Whoever it
+// belongs to is not "unknown" but an error; everyone else gets in.
+func TestOneDamagedRecordDeniesOneUser(t *testing.T) {
+	o := options(t)
+	v := mustOpen(t, o)
+	put(t, v, "uid:1000", user{"alice", 1})
+	put(t, v, "uid:1001", user{"bob", 1})
+	mustClose(t, v)
+	inBolt(t, o.Dir, func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(Users))
+		sealed := append([]byte(nil), b.Get([]byte("uid:1000"))...)
+		sealed[len(sealed)/2] ^= 4
+		return b.Put([]byte("uid:1000"), sealed)
+	})
+	v = mustOpen(t, o)
+	var u user
+	for what, do := range map[string]func(func(*Tx) error) error{
+		"View":   v.View,
+		"Update": func(fn func(*Tx) error) error { return v.Update(context.Background(), fn) },
+	} {
+		if err := do(func(tx *Tx) error { _, err := tx.Get(Users, "uid:1000", &u); return err }); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s, alice: %v", what, err)
+		}
+		// Also for a caller who overlooks the error.
+		if err := do(func(tx *Tx) error { _, _ = tx.Get(Users, "uid:1000", &u); return nil }); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s, alice, overlooked: %v", what, err)
+		}
+		if err := do(func(tx *Tx) error {
+			found, err := tx.Get(Users, "uid:1001", &u)
+			if !found {
+				t.Errorf("%s: bob is gone", what)
+			}
+			return err
+		}); err != nil {
+			t.Errorf("%s, bob: %v", what, err)
+		}
+	}
+	// The helpdesk can enrol alice again.
+	put(t, v, "uid:1000", user{"alice", 9})
+	if u, _ := get(t, v, "uid:1000"); u.Step != 9 {
+		t.Errorf("%v", u)
+	}
+}
+
+// A record is bound to its place: one user's secret under another's name does not
+// unseal.
+func TestRecordMovedToAnotherUserIsRefused(t *testing.T) {
+	o := options(t)
+	v := mustOpen(t, o)
+	put(t, v, "uid:1000", user{"alice", 1})
+	put(t, v, "uid:1001", user{"bob", 1})
+	mustClose(t, v)
+	inBolt(t, o.Dir, func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(Users))
+		return b.Put([]byte("uid:1000"), append([]byte(nil), b.Get([]byte("uid:1001"))...))
+	})
+	v = mustOpen(t, o)
+	var u user
+	if err := v.View(func(tx *Tx) error { _, err := tx.Get(Users, "uid:1000", &u); return err }); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%v %v", u, err)
+	}
+}
+
+// TestFlippedByteNowhereUnenrolsAnyone damages one byte of a vault.db of several
+// levels of pages, anywhere. Either the vault is refused, or every user is found
+// unharmed or is an error. It never panics, and nobody becomes unknown.
+func TestFlippedByteNowhereUnenrolsAnyone(t *testing.T) {
+	const users = 400
+	o := options(t)
+	v := mustOpen(t, o)
+	fill(t, v, users)
+	for i := range 300 { // and some free pages, and events
+		must(t, login(v, fmt.Sprint("uid:", i)))
+	}
+	mustClose(t, v)
+	sound := snapshot(t, o.Dir)
+	path := filepath.Join(o.Dir, "vault.db")
+	whole := readFile(t, path)
+	m, ok := parseBoltMeta(whole)
+	if !ok {
+		t.Fatal("no meta page")
+	}
+	used := int(m.high) * int(m.pageSize)
+	rounds := 600
+	if testing.Short() {
+		rounds = 60
+	}
+	var refused, harmed int
+	for n := range rounds {
+		at := rand.IntN(used)
+		if n%2 == 0 { // page and element headers are where it hurts
+			at = at/4096*4096 + rand.IntN(200)
+		}
+		was := whole[at]
+		whole[at] ^= byte(1 << rand.IntN(8))
+		restore(t, sound, o.Dir, "keychain")
+		must(t, os.WriteFile(path, whole, 0o600))
+		whole[at] = was
+		v, err := Open(o)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrRolledBack) && !errors.Is(err, ErrCopied) && !errors.Is(err, ErrEmptied) {
+				t.Errorf("byte %d: %v", at, err)
+			}
+			refused++
+			continue
+		}
+		bad := 0
+		for i := range users {
+			var r benchRecord
+			err := v.View(func(tx *Tx) error {
+				found, err := tx.Get(Users, fmt.Sprint("uid:", i), &r)
+				if err == nil && (!found || r.Name != fmt.Sprint("user", i)) {
+					t.Errorf("byte %d: user %d: found %v, %q", at, i, found, r.Name)
+				}
+				return err
+			})
+			if err != nil {
+				bad++
+			}
+		}
+		if bad > 0 {
+			harmed++
+		}
+		if err := v.Update(context.Background(), func(tx *Tx) error {
+			tx.Append(event.Event{Name: event.LoginAttempt})
+			return tx.Put(Users, "uid:0", benchUser(0))
+		}); err != nil {
+			t.Errorf("byte %d: %v", at, err)
+		}
+		mustClose(t, v)
+	}
+	t.Logf("%d flips: %d refused at the start, %d an error for some users", rounds, refused, harmed)
+}
+
+// TestTruncatedUnderTheAgentDenies cuts vault.db short while it is mapped: reading
+// it raises SIGBUS, which must end as an error.
+func TestTruncatedUnderTheAgentDenies(t *testing.T) {
+	for _, size := range []int64{0, 2 * 4096, 5 * 4096} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			o := options(t)
+			v := mustOpen(t, o)
+			fill(t, v, 300)
+			must(t, os.Truncate(filepath.Join(o.Dir, "vault.db"), size))
+			errs := 0
+			for i := range 300 {
+				var r benchRecord
+				err := v.View(func(tx *Tx) error {
+					found, err := tx.Get(Users, fmt.Sprint("uid:", i), &r)
+					if err == nil && !found {
+						t.Errorf("user %d is unknown", i)
+					}
+					return err
+				})
+				if err != nil && !known(err) {
+					t.Errorf("%v", err)
+				}
+				if err != nil {
+					errs++
+				}
+				err = v.View(func(tx *Tx) error {
+					return tx.Each(Users, func(_ string, decode func(any) error) error { return decode(&r) })
+				})
+				if err == nil {
+					t.Error("walked a truncated file")
+				}
+			}
+			if errs == 0 {
+				t.Error("no error")
+			}
+			err := login(v, "uid:1")
+			for range 2 {
+				if !known(err) {
+					t.Fatalf("%v", err)
+				}
+				err = login(v, "uid:1")
+			}
+			t.Log(err)
+			mustClose(t, v)
+			if _, err := Open(o); !known(err) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestEmptiedUnderTheAgentDenies removes the files of a running agent. What it
+// has open still works; after a failure it must not take the emptiness for real.
+func TestEmptiedUnderTheAgentDenies(t *testing.T) {
+	o := options(t)
+	v := mustOpen(t, o)
+	put(t, v, "uid:1000", user{"alice", 1})
+	away := snapshot(t, o.Dir)
+	must(t, os.Truncate(filepath.Join(o.Dir, "vault.db"), 0))
+	empty(t, o.Dir)
+	for range 3 {
+		err := v.Update(context.Background(), func(tx *Tx) error { return tx.Put(Users, "uid:1000", user{"alice", 2}) })
+		if !known(err) {
+			t.Fatalf("%v", err)
+		}
+	}
+	if err := v.View(func(*Tx) error { return nil }); !errors.Is(err, ErrMissing) {
+		t.Errorf("%v", err)
+	}
+	restore(t, away, o.Dir)
+	if u, ok := get(t, v, "uid:1000"); !ok || u.Step != 1 {
+		t.Errorf("%v %v", u, ok)
+	}
+	put(t, v, "uid:1000", user{"alice", 3})
+	mustClose(t, v)
+	mustClose(t, mustOpen(t, o))
+}

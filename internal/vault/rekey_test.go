@@ -1,0 +1,186 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/event"
+	"sallyport/internal/keychain"
+)
+
+// TestRekeyCutShortAnywhereOpens copies the directory behind each step of a
+// rekey, as a crash there would leave it, and opens the copy.
+func TestRekeyCutShortAnywhereOpens(t *testing.T) {
+	for _, from := range []string{"key", "key.2"} {
+		o := options(t)
+		machine(t, &o, "1")
+		v := mustOpen(t, o)
+		fill(t, v, 2500)
+		if from == "key.2" {
+			must(t, v.Rekey(context.Background(), keychain.File))
+		}
+		if _, err := os.Stat(filepath.Join(o.Dir, "keychain", from)); err != nil {
+			t.Fatal(err)
+		}
+		before := v.Info()
+		cut := map[string]string{}
+		v.onStep = func(step string) { cut[step] = snapshot(t, o.Dir) }
+		must(t, v.Rekey(context.Background(), keychain.File))
+		after := v.Info()
+		if after.KeyID == before.KeyID || len(cut) != 4 {
+			t.Fatalf("%v then %v, %d steps", before.KeyID, after.KeyID, len(cut))
+		}
+		mustClose(t, v)
+		for step, dir := range cut {
+			t.Run(from+"/"+step, func(t *testing.T) {
+				o := o
+				o.Dir = dir
+				for range 2 { // what the first start finishes, the second finds done
+					v := mustOpen(t, o)
+					want := after.KeyID
+					if step == stepRecorded || step == stepAnchored {
+						want = before.KeyID
+					}
+					if i := v.Info(); i.KeyID != want || i.Counts[Users] != 2500 {
+						t.Errorf("%+v", i)
+					}
+					must(t, login(v, "uid:2499"))
+					mustClose(t, v)
+					keys, err := filepath.Glob(filepath.Join(dir, "keychain", "key*"))
+					if err != nil || len(keys) != 1 {
+						t.Errorf("keys left: %v %v", keys, err)
+					}
+				}
+				v := mustOpen(t, o)
+				must(t, v.Rekey(context.Background(), keychain.File))
+				must(t, login(v, "uid:0"))
+			})
+		}
+	}
+}
+
+func TestRekeyChangesEverySealAndKeepsEverything(t *testing.T) {
+	o := options(t)
+	o.Keychain.CredentialsDir = t.TempDir()
+	writeFile(t, filepath.Join(o.Keychain.CredentialsDir, keychain.CredentialName), []byte(strings.Repeat("0f", 32)+"\n"))
+	v := mustOpen(t, o)
+	put(t, v, "uid:1000", user{"alice", 1})
+	ev := len(events(t, v))
+	stale := readFile(t, filepath.Join(o.Dir, "vault.db"))
+
+	if err := v.Rekey(context.Background(), keychain.Auto); !errors.Is(err, ErrKeychain) {
+		t.Errorf("to auto: %v", err)
+	}
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 2 {
+		wg.Go(func() { // whoever reads meanwhile sees no half of it
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					get(t, v, "uid:1000")
+				}
+			}
+		})
+	}
+	for _, kind := range []keychain.Kind{keychain.SystemdCredential, keychain.File, keychain.File, keychain.SystemdCredential} {
+		must(t, v.Rekey(context.Background(), kind))
+		if i := v.Info(); i.Keychain != kind {
+			t.Errorf("%+v", i)
+		}
+		put(t, v, "uid:1001", user{string(kind), 1})
+	}
+	close(stop)
+	wg.Wait()
+	if err := v.Rekey(context.Background(), keychain.SystemdCredential); err == nil {
+		t.Error("rekeyed to the same key")
+	}
+	if list := events(t, v); len(list) != ev+4 || list[len(list)-1].Name != event.VaultRekeyed {
+		t.Errorf("%v", list)
+	}
+	mustClose(t, v)
+	mustDeny(t, o, ErrKeychain) // the configuration still says file
+	o.Keychain.Kind = keychain.SystemdCredential
+	v = mustOpen(t, o)
+	if u, ok := get(t, v, "uid:1000"); !ok || u.Name != "alice" {
+		t.Errorf("%v %v", u, ok)
+	}
+	mustClose(t, v)
+	if _, err := os.Stat(filepath.Join(o.Dir, "keychain", "key")); err == nil {
+		t.Error("the key file is left")
+	}
+	// The vault of before the rekey is of another key.
+	sane := snapshot(t, o.Dir)
+	writeFile(t, filepath.Join(o.Dir, "vault.db"), stale)
+	mustDeny(t, o, ErrCopied)
+	restore(t, sane, o.Dir)
+
+	cred := filepath.Join(o.Keychain.CredentialsDir, keychain.CredentialName)
+	for name, content := range map[string]string{"another": strings.Repeat("0e", 32), "short": "0f0f", "none": ""} {
+		if name == "none" {
+			must(t, os.Remove(cred))
+		} else {
+			writeFile(t, cred, []byte(content))
+		}
+		mustDeny(t, o, ErrKeyMissing)
+	}
+	o.Keychain.CredentialsDir = ""
+	mustDeny(t, o, ErrKeyMissing)
+	for _, n := range []string{"key", "key.2"} {
+		if _, err := os.Stat(filepath.Join(o.Dir, "keychain", n)); err == nil {
+			t.Errorf("fell back to %s", n)
+		}
+	}
+}
+
+// readOnly makes every write to an open file fail.
+func readOnly(t *testing.T, f *os.File) {
+	t.Helper()
+	r, err := os.Open(f.Name())
+	must(t, err)
+	defer r.Close()
+	must(t, unix.Dup3(int(r.Fd()), int(f.Fd()), unix.O_CLOEXEC))
+}
+
+// A rekey that cannot be committed leaves the vault with its old key, and working.
+func TestRekeyThatFailsChangesNothing(t *testing.T) {
+	o := options(t)
+	v := mustOpen(t, o)
+	put(t, v, "uid:1000", user{"alice", 1})
+	before := v.Info()
+	for _, broken := range []string{stepRecorded, stepAnchored} {
+		v.onStep = func(step string) {
+			if step == broken {
+				readOnly(t, v.store.file) // the commit's writes fail
+			}
+		}
+		if err := v.Rekey(context.Background(), keychain.File); err == nil {
+			t.Fatal("succeeded")
+		}
+		v.onStep = nil
+		if i := v.Info(); i.KeyID != before.KeyID || i.Generation != before.Generation {
+			t.Errorf("%+v then %+v", before, i)
+		}
+		if u, ok := get(t, v, "uid:1000"); !ok || u.Step != 1 {
+			t.Errorf("%v %v", u, ok)
+		}
+		keys, _ := filepath.Glob(filepath.Join(o.Dir, "keychain", "key*"))
+		if fmt.Sprint(keys) != fmt.Sprint([]string{filepath.Join(o.Dir, "keychain", "key")}) {
+			t.Errorf("%v", keys)
+		}
+	}
+	must(t, v.Rekey(context.Background(), keychain.File))
+	put(t, v, "uid:1000", user{"alice", 2})
+	mustClose(t, v)
+	mustClose(t, mustOpen(t, o))
+}
