@@ -132,17 +132,20 @@ func (c *conversation) RespondPAM(style pam.Style, text string) (string, error) 
 		_, _ = fmt.Fprintf(c.show, "  %-8s %s\n", kind, shown)
 		return "", nil
 	}
-	_, _ = fmt.Fprintf(c.show, "  asks     %s", shown)
-	if !strings.HasSuffix(shown, " ") {
-		_, _ = fmt.Fprint(c.show, " ")
+	ask := func() {
+		_, _ = fmt.Fprintf(c.show, "  asks     %s", shown)
+		if !strings.HasSuffix(shown, " ") {
+			_, _ = fmt.Fprint(c.show, " ")
+		}
 	}
 	begin := time.Now()
 	defer func() { c.waited += time.Since(begin) }()
 	if c.terminal != nil && style == pam.PromptEchoOff {
-		answer, err := c.terminal.readSecret()
+		answer, err := c.terminal.readSecret(ask)
 		_, _ = fmt.Fprintln(c.show)
 		return answer, err
 	}
+	ask()
 	answer, err := readLine(c.in)
 	if c.terminal == nil {
 		_, _ = fmt.Fprintln(c.show, "(answered from standard input)")

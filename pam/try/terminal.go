@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -27,13 +28,23 @@ func newTerminal(f *os.File) *terminal {
 	return t
 }
 
-// readSecret reads a line without echo. Ctrl-C ends the program, with the echo
-// on again.
-func (t *terminal) readSecret() (string, error) {
+// readSecret asks and reads a line without echo, which is off before the question
+// shows: whoever types at once must not see it. Ctrl-C ends the program, with the
+// echo on again.
+func (t *terminal) readSecret(ask func()) (string, error) {
 	state, err := term.GetState(t.fd)
 	if err != nil {
 		return "", err
 	}
+	silent, err := unix.IoctlGetTermios(t.fd, unix.TCGETS)
+	if err != nil {
+		return "", err
+	}
+	silent.Lflag &^= unix.ECHO
+	if err := unix.IoctlSetTermios(t.fd, unix.TCSETS, silent); err != nil {
+		return "", err
+	}
+	defer func() { _ = term.Restore(t.fd, state) }()
 	interrupted := make(chan os.Signal, 1)
 	done := make(chan struct{})
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -47,6 +58,7 @@ func (t *terminal) readSecret() (string, error) {
 	}()
 	defer close(done)
 	defer signal.Stop(interrupted)
+	ask()
 	answer, err := term.ReadPassword(t.fd)
 	if err != nil {
 		return "", fmt.Errorf("no answer on the terminal: %w", err)
