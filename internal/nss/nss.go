@@ -80,17 +80,31 @@ func convert(u *user.User, err error) (User, error) {
 	return User{u.Username, uint32(uid)}, nil
 }
 
-// UID of a name on a policy list; only what resolves is remembered.
-func (n *Names) UID(name string) (uint32, bool) {
+// IsUser says whether a name on a policy list is the user with that uid; only a
+// name that resolves is remembered.
+func (n *Names) IsUser(name string, uid uint32) policy.Membership {
+	known, err := n.uid(name)
+	switch {
+	case errors.Is(err, ErrUnknown):
+		return policy.NotMember
+	case err != nil:
+		return policy.Unknown
+	case known == uid:
+		return policy.Member
+	}
+	return policy.NotMember
+}
+
+func (n *Names) uid(name string) (uint32, error) {
 	n.mu.Lock()
 	c, ok := n.uids[name]
 	n.mu.Unlock()
 	if ok && time.Now().Before(c.until) {
-		return c.uid, true
+		return c.uid, nil
 	}
 	u, err := n.Lookup(context.Background(), name)
 	if err != nil {
-		return 0, false
+		return 0, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -98,12 +112,15 @@ func (n *Names) UID(name string) (uint32, bool) {
 		n.uids = map[string]cachedUID{}
 	}
 	n.uids[name] = cachedUID{u.UID, time.Now().Add(listTTL)}
-	return u.UID, true
+	return u.UID, nil
 }
 
 // Membership says whether a user is in a group, named or numbered. A group that
 // does not resolve is a failed look-up: the directory that has it may be down.
 func (n *Names) Membership(name, group string) policy.Membership {
+	if strings.ContainsRune(name+group, 0) { // see Lookup
+		return policy.Unknown
+	}
 	m, err := bounded(context.Background(), n, func() (policy.Membership, error) {
 		gid := group
 		if _, err := strconv.ParseUint(group, 10, 32); err != nil {

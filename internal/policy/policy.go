@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -54,7 +55,7 @@ func (r *Rules) Validate() error {
 	return nil
 }
 
-// Membership is what is known of a user and one group.
+// Membership is what is known of a user and one entry of a list.
 type Membership int
 
 // The zero value is Unknown: a failed look-up.
@@ -66,8 +67,9 @@ const (
 
 // Resolver is what the operating system knows of names (NSS on Linux).
 type Resolver interface {
-	// UID of a name on a list; ok is false when it does not resolve now.
-	UID(name string) (uid uint32, ok bool)
+	// IsUser says whether a name on a list is the user with that uid. A name that
+	// the system does not know is nobody's: NotMember.
+	IsUser(name string, uid uint32) Membership
 	// Membership of the user in a group named on a list.
 	Membership(user string, group string) Membership
 	// LastSeen says whether the user was a member not long ago. It only ever
@@ -130,16 +132,22 @@ func (r *Rules) Decide(s Subject, names Resolver) Decision {
 	return Decision{Ask, "default=required"}
 }
 
-// match returns the entry that fits, and a group entry that could not be looked
-// up. places: whether Service and Remote count.
+// match returns the entry that fits, and one that could not be looked up.
+// places: whether Service and Remote count.
 func (m *Match) match(s Subject, names Resolver, places bool) (rule, failed string) {
 	if s.Resolved {
 		if slices.Contains(m.UIDs, s.UID) {
 			return fmt.Sprintf("uids=%d", s.UID), ""
 		}
 		for _, name := range m.Users {
-			if uid, ok := names.UID(name); name == s.Name || ok && uid == s.UID {
+			if name == s.Name {
 				return "users=" + name, ""
+			}
+			switch names.IsUser(name, s.UID) {
+			case Member:
+				return "users=" + name, ""
+			case Unknown:
+				failed = "users=" + name
 			}
 		}
 		for _, group := range m.Groups {
@@ -170,10 +178,19 @@ func (m *Match) match(s Subject, names Resolver, places bool) (rule, failed stri
 	return "", failed
 }
 
+// parseRange reads an address or a range. An IPv4 one in IPv6 notation is meant
+// as IPv4, which is what addresses are compared as.
 func parseRange(entry string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(entry); err == nil {
+		if addr.Zone() != "" {
+			return netip.Prefix{}, errors.New("a zone is not compared")
+		}
+		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(entry)
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
 	return p.Masked(), err
 }
