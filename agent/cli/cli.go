@@ -206,7 +206,8 @@ Files:
 			root.AddCommand(c)
 		}
 	}
-	add("helpdesk", a.statusCommand(), a.eventsCommand(), a.unlockCommand(), a.recoveryCommand(), a.bypassCommand())
+	add("helpdesk", a.statusCommand(), a.eventsCommand(), a.unlockCommand(), a.recoveryCommand(), a.bypassCommand(),
+		a.tryCommand())
 	add("users", a.enrollCommand(), a.enrolmentCommand(), a.userCommand(), a.importCommand())
 	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand())
 	add("other", a.completionCommand(), a.manCommand(), a.versionCommand())
