@@ -90,6 +90,10 @@ func TestUIDsThatNobodyHas(t *testing.T) {
 
 func TestIsUser(t *testing.T) {
 	var n nss.Names
+	daemon, err := n.Lookup(t.Context(), "daemon")
+	if err != nil || daemon.UID == 0 {
+		t.Fatalf("daemon is %+v, %v", daemon, err)
+	}
 	for range 2 { // the second time from memory
 		for _, c := range []struct {
 			name string
@@ -98,7 +102,8 @@ func TestIsUser(t *testing.T) {
 		}{
 			{"root", 0, policy.Member},
 			{"root", 1, policy.NotMember},
-			{"daemon", 1, policy.Member},
+			{"daemon", daemon.UID, policy.Member},
+			{"daemon", daemon.UID + 1, policy.NotMember},
 			{"nosuchuser", 0, policy.NotMember},
 		} {
 			if got := n.IsUser(c.name, c.uid); got != c.want {
