@@ -142,7 +142,7 @@ var vaultStates = []struct {
 }{
 	{vault.ErrMissing, "missing"}, {vault.ErrEmptied, "emptied"}, {vault.ErrRolledBack, "rolled_back"},
 	{vault.ErrCopied, "copied"}, {vault.ErrCorrupt, "corrupt"}, {vault.ErrKeyMissing, "key_missing"},
-	{vault.ErrKeychain, "keychain_differs"}, {vault.ErrUnwritable, "unwritable"}, {vault.ErrBusy, "busy"},
+	{vault.ErrKeychain, "keychain_differs"}, {vault.ErrUnwritable, "unwritable"}, {vault.ErrBusy, "busy"}, {vault.ErrUntrusted, "untrusted"},
 }
 
 func vaultState(err error) string {
@@ -154,7 +154,13 @@ func vaultState(err error) string {
 	return "unavailable"
 }
 
-func (s *Service) vaultStatus() *adminv1.VaultStatus { return VaultStatus(s.Store.Vault()) }
+func (s *Service) vaultStatus() *adminv1.VaultStatus {
+	out := VaultStatus(s.Store.Vault())
+	if err := s.Store.Unwritable(); err != nil && out.GetState() == "open" {
+		out.State, out.Detail = vaultState(err), err.Error()
+	}
+	return out
+}
 
 // VaultStatus describes a vault, or why there is none.
 func VaultStatus(v *vault.Vault, err error) *adminv1.VaultStatus {

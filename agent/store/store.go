@@ -44,12 +44,14 @@ type Store struct {
 	options vault.Options
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	v      *vault.Vault
-	err    error
-	tried  clock.Instant
-	ring   []event.Event // what could not be written, newest last
-	closed bool
+	mu         sync.Mutex
+	v          *vault.Vault
+	err        error
+	trying     bool // one login is opening the vault; the others go by err
+	tried      clock.Instant
+	unwritable error         // see Unwritable
+	ring       []event.Event // what could not be written, newest last
+	closed     bool
 }
 
 // New returns a store and opens its vault. A vault that does not open is no
@@ -68,17 +70,30 @@ func (s *Store) Vault() (*vault.Vault, error) {
 		return s.v, nil
 	}
 	if s.closed {
-		return nil, errors.New("the agent is stopping")
+		return nil, errStopping
 	}
-	now := s.options.Clock.Now()
-	if s.err != nil && now.Boot-s.tried.Boot < reopenEvery {
+	if s.err != nil && (s.trying || s.options.Clock.Now().Boot-s.tried.Boot < reopenEvery) {
 		return nil, s.err
 	}
-	s.tried = now
+	// Opening may wait for an agent that is just stopping: only one login waits
+	// with it.
+	s.trying = true
+	s.mu.Unlock()
 	v, err := vault.Open(s.options)
-	s.adopt(v, err)
+	s.mu.Lock()
+	s.trying, s.tried = false, s.options.Clock.Now()
+	if s.v == nil && !s.closed {
+		s.adopt(v, err)
+	} else if err == nil { // replaced or closed meanwhile
+		_ = v.Close()
+	}
+	if s.v == nil && s.closed {
+		return nil, errStopping
+	}
 	return s.v, s.err
 }
+
+var errStopping = errors.New("the agent is stopping")
 
 // Replace closes the vault and puts the one that make returns in its place.
 func (s *Store) Replace(open func(vault.Options) (*vault.Vault, error)) error {
@@ -140,11 +155,38 @@ func (s *Store) Close() error {
 
 // Update runs fn in one durable transaction.
 func (s *Store) Update(ctx context.Context, fn func(*vault.Tx) error) error {
+	err := s.update(ctx, fn)
+	if err == nil {
+		s.noteUnwritable(nil)
+	}
+	return err
+}
+
+// update is Update for what is small: on a full disk an event may still find
+// room where the record of a login did not, so its success proves nothing.
+func (s *Store) update(ctx context.Context, fn func(*vault.Tx) error) error {
 	v, err := s.Vault()
 	if err != nil {
 		return err
 	}
-	return v.Update(ctx, fn)
+	if err = v.Update(ctx, fn); errors.Is(err, vault.ErrUnwritable) {
+		s.noteUnwritable(err)
+	}
+	return err
+}
+
+func (s *Store) noteUnwritable(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unwritable = err
+}
+
+// Unwritable says why a login could not be recorded, until one can be again. The
+// vault may be open and readable all the while.
+func (s *Store) Unwritable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unwritable
 }
 
 // View runs fn on a snapshot.
@@ -182,24 +224,35 @@ func CodeKey(tx *vault.Tx) ([]byte, error) {
 	return key, err
 }
 
-// Record logs an event and keeps it in the vault. When the vault cannot be
-// written the event stays in memory, for status.
+// maxUnwritten bounds the events that wait in memory.
+const maxUnwritten = 100
+
+// Record logs an event and keeps it in the vault. While the vault cannot be
+// written the event waits in memory, where status finds it, for the next one
+// that can be.
 func (s *Store) Record(ctx context.Context, e event.Event) {
-	err := s.Update(ctx, func(tx *vault.Tx) error { tx.Append(e); return nil })
 	s.Log(e)
-	if err == nil {
-		return
-	}
-	s.log.Error("an event could not be kept in the vault", "event", string(e.Name), "error", err)
 	if e.Time.IsZero() {
 		e.Time = s.options.Clock.Now().Wall
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ring = append(s.ring, e)
-	if len(s.ring) > 100 {
-		s.ring = s.ring[1:]
+	batch := append(s.ring, e)
+	s.ring = nil
+	s.mu.Unlock()
+	err := s.update(ctx, func(tx *vault.Tx) error {
+		for _, e := range batch {
+			tx.Append(e)
+		}
+		return nil
+	})
+	if err == nil {
+		return
 	}
+	s.log.Error("an event could not be kept in the vault", "event", string(e.Name), "error", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ring = append(batch, s.ring...)
+	s.ring = s.ring[max(0, len(s.ring)-maxUnwritten):]
 }
 
 // Log writes an event to the system's log.
