@@ -8,8 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// System returns this computer's clock.
-func System() Clock {
+func newSystem() Clock {
 	// An unreadable boot id leaves "": deadlines then go by the wall clock.
 	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return system{strings.TrimSpace(string(id))}

@@ -1,0 +1,6 @@
+//go:build linux && !testclock
+
+package clock
+
+// System returns this computer's clock.
+func System() Clock { return newSystem() }
