@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"sallyport/internal/secret"
@@ -208,6 +206,7 @@ func (r *Record) Begin(present *secret.Key, kind Kind, log *slog.Logger) (*secre
 		return nil, fmt.Errorf("the %s already holds the vault's present key", kind)
 	}
 	r.Next = &e
+	r.Machine = r.cfg.machine() // the key is at hand here, whichever kind proved that
 	if err := r.write(present, next); err != nil {
 		next.Wipe()
 		r.Next = nil
@@ -268,13 +267,4 @@ func mac(key *secret.Key, body []byte) []byte {
 	h := hmac.New(sha256.New, Subkey(key, "record"))
 	h.Write(body)
 	return h.Sum(nil)
-}
-
-// Present says whether dir holds anything that a keychain leaves behind.
-func Present(dir string) (bool, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return len(entries) > 0, err
 }

@@ -17,7 +17,7 @@ import (
 
 // tpmPatience bounds a conversation with the TPM. A discrete TPM takes well
 // under a second for each command; one that hangs must not hang the agent.
-const tpmPatience = 20 * time.Second
+var tpmPatience = 20 * time.Second
 
 // sealTPM seals the key to the TPM: a KEYEDHASH object below the storage key
 // that the TPM derives, always the same, from its owner seed (TCG TPM v2.0

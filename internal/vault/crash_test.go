@@ -447,3 +447,28 @@ func TestFailingFlushDeniesAndForgetsNothing(t *testing.T) {
 	check(v)
 	mustClose(t, v)
 }
+
+// TestAnchorThatCannotBeWrittenDenies has only the second witness fail. The caller
+// is refused; what bbolt committed by then may stand, and the next start must be
+// possible all the same.
+func TestAnchorThatCannotBeWrittenDenies(t *testing.T) {
+	o := options(t)
+	v := mustOpen(t, o)
+	put(t, v, "uid:1000", user{"alice", 1})
+	for step := int64(2); step < 5; step++ {
+		readOnly(t, v.anchor.f)
+		err := v.Update(context.Background(), func(tx *Tx) error { return tx.Put(Users, "uid:1000", user{"alice", step}) })
+		if !errors.Is(err, ErrUnwritable) || !strings.Contains(err.Error(), "anchor") {
+			t.Fatalf("%v", err)
+		}
+		if u, _ := get(t, v, "uid:1000"); u.Step != step && u.Step != step-1 {
+			t.Errorf("%v", u)
+		}
+	}
+	put(t, v, "uid:1000", user{"alice", 9})
+	mustClose(t, v)
+	v = mustOpen(t, o)
+	if u, _ := get(t, v, "uid:1000"); u.Step != 9 {
+		t.Errorf("%v", u)
+	}
+}

@@ -14,6 +14,7 @@ import (
 
 	"sallyport/internal/event"
 	"sallyport/internal/keychain"
+	"sallyport/internal/keychain/keychaintest"
 )
 
 // TestRekeyCutShortAnywhereOpens copies the directory behind each step of a
@@ -183,4 +184,41 @@ func TestRekeyThatFailsChangesNothing(t *testing.T) {
 	put(t, v, "uid:1000", user{"alice", 2})
 	mustClose(t, v)
 	mustClose(t, mustOpen(t, o))
+}
+
+// TestVaultWithATPM goes through the life of a vault whose key a TPM seals.
+func TestVaultWithATPM(t *testing.T) {
+	o := options(t)
+	o.Keychain.Kind = keychain.Auto
+	state := t.TempDir()
+	var stop func()
+	o.Keychain.TPMDevice, stop = keychaintest.SWTPM(t, state)
+	machine(t, &o, "1")
+	v := mustOpen(t, o)
+	if k := v.Info().Keychain; k != keychain.TPM {
+		t.Fatalf("in %s", k)
+	}
+	put(t, v, "uid:1000", user{"alice", 1})
+	mustClose(t, v)
+
+	stop()
+	mustDeny(t, o, ErrKeyMissing)
+	other := o
+	other.Keychain.TPMDevice, _ = keychaintest.SWTPM(t, t.TempDir())
+	mustDeny(t, other, ErrCopied)
+	o.Keychain.TPMDevice, _ = keychaintest.SWTPM(t, state)
+	machine(t, &o, "2") // a new installation of the system on the same computer
+	v = mustOpen(t, o)
+	for _, kind := range []keychain.Kind{keychain.TPM, keychain.File, keychain.TPM} {
+		must(t, v.Rekey(context.Background(), kind))
+		put(t, v, "uid:1000", user{string(kind), 2})
+		mustClose(t, v)
+		v = mustOpen(t, o)
+		if u, _ := get(t, v, "uid:1000"); u.Name != string(kind) || v.Info().Keychain != kind {
+			t.Errorf("%v in %s", u, v.Info().Keychain)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, "keychain", "key")); err == nil {
+		t.Error("the key file is left")
+	}
 }
