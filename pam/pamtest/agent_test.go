@@ -45,9 +45,10 @@ type session struct {
 
 type scriptFailed struct{}
 
-// socketDir is a short path that every user may enter: a socket's path has at
-// most 107 bytes, and t.TempDir is longer in a subtest and closed to others.
-func socketDir(t *testing.T) string {
+// openDir is a directory with a short path, into which every user may look: a
+// socket's path has at most 107 bytes, and t.TempDir is longer in a subtest and
+// closed to others.
+func openDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sp")
 	if err != nil {
@@ -62,7 +63,7 @@ func socketDir(t *testing.T) string {
 
 func listen(t *testing.T) net.Listener {
 	t.Helper()
-	l, err := net.Listen("unix", filepath.Join(socketDir(t), "login.sock"))
+	l, err := net.Listen("unix", filepath.Join(openDir(t), "login.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,7 +100,7 @@ func TestSkip(t *testing.T) {
 }
 
 func TestNoAgent(t *testing.T) {
-	dir := socketDir(t)
+	dir := openDir(t)
 	stale := filepath.Join(dir, "stale.sock")
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -520,7 +520,7 @@ func TestAccount(t *testing.T) {
 	})
 	t.Run("alone: no agent", func(t *testing.T) {
 		eachBuild(t, func(t *testing.T, b build) {
-			p := b.sit(t, filepath.Join(socketDir(t), "none"), login{})
+			p := b.sit(t, filepath.Join(openDir(t), "none"), login{})
 			p.account()
 			p.ret(authinfoUnavail)
 		})

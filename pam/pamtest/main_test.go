@@ -37,6 +37,10 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(out)
+	if err := os.Chmod(out, 0o755); err != nil { // for logins as other users
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if err := touchSources("..", "../../internal/hookclient"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

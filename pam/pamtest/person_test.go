@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,6 +46,7 @@ type login struct {
 	env     []string            // of the PAM transaction
 	environ []string            // of the login program
 	unnamed bool                // the program gives no user
+	uid     int                 // who runs the program; 0: whoever runs the test
 }
 
 // person is somebody at a login program, and what the program's log says.
@@ -53,7 +55,7 @@ type person struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	events chan []string
-	errors *bytes.Buffer
+	stderr *bytes.Buffer
 
 	mu   sync.Mutex
 	logs []string
@@ -74,15 +76,18 @@ func (b build) sit(t *testing.T, socket string, l login) *person {
 	if l.stack == "" {
 		l.stack = "auth required MODULE\naccount required MODULE\n"
 	}
-	conf := t.TempDir()
+	conf := openDir(t)
 	line := fmt.Sprintf("%s socket=%s %s", b.module, socket, l.options)
 	write(t, filepath.Join(conf, l.service), strings.ReplaceAll(l.stack, "MODULE", line))
 	write(t, filepath.Join(conf, "other"), "auth required pam_deny.so\naccount required pam_deny.so\n")
 
-	p := &person{t: t, events: make(chan []string, 64), errors: new(bytes.Buffer)}
+	p := &person{t: t, events: make(chan []string, 64), stderr: new(bytes.Buffer)}
 	p.cmd = exec.Command(b.driver, conf, l.service, toHex(l.user))
 	p.cmd.Env = append(os.Environ(), l.environ...)
-	p.cmd.Stderr = p.errors
+	p.cmd.Stderr = p.stderr
+	if l.uid != 0 {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.uid)}}
+	}
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -91,7 +96,9 @@ func (b build) sit(t *testing.T, socket string, l login) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := p.cmd.Start(); errors.Is(err, syscall.EACCES) {
+		t.Skipf("the temporary directory is closed to other users: %v", err)
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	go p.read(stdout)
@@ -148,7 +155,7 @@ func (p *person) read(out io.Reader) {
 func (p *person) say(format string, args ...any) {
 	p.t.Helper()
 	if _, err := fmt.Fprintf(p.in, format+"\n", args...); err != nil {
-		p.t.Fatalf("the login program is gone: %v\n%s", err, p.errors)
+		p.t.Fatalf("the login program is gone: %v\n%s", err, p.stderr)
 	}
 }
 
@@ -160,7 +167,7 @@ func (p *person) next(what string) []string {
 		if !ok {
 			p.over = true
 			p.cmd.Wait()
-			p.t.Fatalf("the login program died, %q was expected\n%s", what, p.errors)
+			p.t.Fatalf("the login program died, %q was expected\n%s", what, p.stderr)
 		}
 		if event[0] != what {
 			p.t.Fatalf("the login program says %s, %q was expected; log: %q", describe(event), what, p.log())
@@ -266,7 +273,7 @@ func (p *person) leave() {
 		}
 	}
 	if err := p.cmd.Wait(); err != nil && !p.t.Failed() {
-		p.t.Errorf("the login program: %v\n%s", err, p.errors)
+		p.t.Errorf("the login program: %v\n%s", err, p.stderr)
 	}
 	for _, line := range strings.Split(p.log(), "\n") {
 		if i := slices.IndexFunc(p.typed, func(typed string) bool { return strings.Contains(line, typed) }); i >= 0 {

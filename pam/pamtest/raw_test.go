@@ -390,43 +390,56 @@ func TestSplitFrames(t *testing.T) {
 	})
 }
 
-// TestForeignAgent: who listens is known from the kernel, and another user's
-// agent hears not a byte.
+// TestForeignAgent: who listens is known from the kernel, and the agent of
+// another user, unless that is root, hears not a byte.
 func TestForeignAgent(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("needs root, to listen as another user")
+		t.Skip("needs root, to be other users")
 	}
-	for _, c := range []struct {
-		name string
-		uid  int
-	}{{"nobody", 65534}, {"a user", 1000}} {
-		t.Run(c.name, func(t *testing.T) {
+	for name, c := range map[string]struct {
+		agent, hook int
+		trusted     bool
+	}{
+		"root's login, nobody's agent":     {65534, 0, false},
+		"root's login, a user's agent":     {1000, 0, false},
+		"a locker, root's agent":           {0, 1000, true},
+		"a locker, its own user's agent":   {1000, 1000, true},
+		"a locker, another user's agent":   {1001, 1000, false},
+		"nobody's locker, a user's agent":  {1000, 65534, false},
+		"nobody's locker, nobody's agent":  {65534, 65534, true},
+		"a locker, an agent of a daemon's": {1, 1000, false},
+	} {
+		t.Run(name, func(t *testing.T) {
 			for _, b := range []build{shipped, asan} {
-				l := listenAs(t, c.uid)
-				heard := make(chan string, 1)
+				l := listenAs(t, c.agent)
+				heard := make(chan int64, 1)
 				go func() {
 					conn, err := l.Accept()
 					if err != nil {
-						heard <- err.Error()
+						t.Errorf("agent: %v", err)
+						heard <- -1
 						return
 					}
 					defer conn.Close()
-					text, err := io.ReadAll(conn)
-					if err != nil && !errors.Is(err, syscall.ECONNRESET) {
-						heard <- err.Error()
-						return
+					if c.trusted {
+						h2(func(r *rawAgent) { r.headers(); r.data(message(allow()), false) })(conn)
 					}
-					heard <- string(text)
+					n, _ := io.Copy(io.Discard, conn) // an error here is a connection reset
+					heard <- n
 				}()
-				p := b.sit(t, l.Addr().String(), login{})
+				p := b.sit(t, l.Addr().String(), login{uid: c.hook})
 				p.authenticate()
-				p.ret(authErr)
-				p.logged("listens there, and the agent must be root")
-				if got := <-heard; got != "" {
-					t.Errorf("another user's agent heard %q", got)
+				if c.trusted {
+					p.ret(success)
+				} else {
+					p.ret(authErr)
+					p.logged(fmt.Sprintf("a process of uid %d listens there, and the agent must be root", c.agent))
 				}
-				p.account()
-				p.ret(permDenied)
+				p.leave()
+				l.Close() // in case nobody came
+				if n := <-heard; n != 0 {
+					t.Errorf("the agent heard %d bytes", n)
+				}
 			}
 		})
 	}
@@ -436,7 +449,7 @@ func TestForeignAgent(t *testing.T) {
 // the peer's identity from the thread that calls listen(2).
 func listenAs(t *testing.T, uid int) net.Listener {
 	t.Helper()
-	path := filepath.Join(socketDir(t), "login.sock")
+	path := filepath.Join(openDir(t), "login.sock")
 	type result struct {
 		l   net.Listener
 		err error
@@ -459,6 +472,9 @@ func listenAs(t *testing.T, uid int) net.Listener {
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { r.l.Close() })
 	return r.l
 }
@@ -472,7 +488,7 @@ type busy struct {
 
 func startBusy(t *testing.T) *busy {
 	t.Helper()
-	a := &busy{path: filepath.Join(socketDir(t), "login.sock")}
+	a := &busy{path: filepath.Join(openDir(t), "login.sock")}
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -606,7 +622,7 @@ func TestStoppedAgent(t *testing.T) {
 		name := map[bool]string{false: "before the login", true: "in the middle of it"}[midway]
 		t.Run(name, func(t *testing.T) {
 			eachBuild(t, func(t *testing.T, b build) {
-				socket := filepath.Join(socketDir(t), "login.sock")
+				socket := filepath.Join(openDir(t), "login.sock")
 				cmd := exec.Command("/proc/self/exe")
 				cmd.Env = append(os.Environ(), peerMode+"="+socket)
 				cmd.Stderr = os.Stderr
@@ -650,6 +666,24 @@ func TestStoppedAgent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestVerdictLeftBehind: the agent came to its verdict and is gone before the
+// person answers the prompt. What it said stands.
+func TestVerdictLeftBehind(t *testing.T) {
+	eachBuild(t, func(t *testing.T, b build) {
+		gone := make(chan struct{})
+		p := b.sit(t, startRaw(t, h2(func(r *rawAgent) {
+			r.conn.Write(frames(r, append(message(prompt(1, loginv1.Prompt_ECHO_VISIBLE, "Code: ")), message(allow())...)))
+			r.conn.Close()
+			close(gone)
+		})), login{})
+		p.authenticate()
+		p.sees(pam.PromptEchoOn, "Code: ")
+		<-gone
+		p.types("123456")
+		p.ret(success)
+	})
 }
 
 // TestKilledAgent: an agent that dies in the middle of a login denies it; the
