@@ -300,29 +300,7 @@ func (l *login) decide() engine.Input {
 	if decision.Effect == policy.Skip || !l.resolved {
 		return begun
 	}
-	if err := l.adoptImport(); err != nil {
-		l.event.Text = err.Error()
-		return engine.Failed{Reason: reasonVault}
-	}
-	group, isGroup := strings.CutPrefix(decision.Rule, "required.groups=")
-	live := isGroup && !strings.HasSuffix(group, ")")
-	err := l.Store.View(func(tx *vault.Tx) error {
-		a, err := store.Account(tx, store.Key(l.user.UID))
-		if err != nil {
-			return err
-		}
-		begun.Enrolled = a.IsEnrolled()
-		e := l.settings.Config.Enrolment
-		if begun.MayEnrol = e.AtLogin && decision.Effect == policy.Ask && a.EnrolmentOpen(tx.Now()) &&
-			(e.Remote || l.begin.GetScenario() != loginv1.Scenario_SCENARIO_REMOTE && host == ""); begun.MayEnrol {
-			begun.NeedsEnrolCode = a.Enrolment.Code != nil
-		}
-		return nil
-	})
-	if err == nil && live {
-		err = l.Store.Update(l.ctx, func(tx *vault.Tx) error { return store.NoteSeen(tx, l.user.UID, group) })
-	}
-	if err != nil {
+	if err := l.lookUp(&begun); err != nil {
 		l.event.Text = err.Error()
 		return engine.Failed{Reason: reasonVault}
 	}
@@ -333,26 +311,57 @@ func (l *login) decide() engine.Input {
 	return begun
 }
 
-// adoptImport takes over a secret that was imported for this user's name before
-// the name resolved (the directory was down, say).
-func (l *login) adoptImport() error {
+// lookUp adds what the vault knows of the user.
+func (l *login) lookUp(begun *engine.Begun) error {
 	waiting := false
-	if err := l.Store.View(func(tx *vault.Tx) (err error) {
-		_, waiting, err = store.PendingImport(tx, l.user.Name)
-		return err
-	}); err != nil || !waiting {
+	read := func(tx *vault.Tx) error {
+		account, err := store.Account(tx, store.Key(l.user.UID))
+		if err != nil {
+			return err
+		}
+		if begun.Enrolled = account.IsEnrolled(); !begun.Enrolled {
+			_, waiting, err = store.PendingImport(tx, l.user.Name)
+		}
+		e := l.settings.Config.Enrolment
+		begun.MayEnrol = e.AtLogin && begun.Decision.Effect == policy.Ask && account.EnrolmentOpen(tx.Now()) && (e.Remote || !l.remote())
+		begun.NeedsEnrolCode = begun.MayEnrol && account.Enrolment.Code != nil
 		return err
 	}
+	if err := l.Store.View(read); err != nil {
+		return err
+	}
+	if !waiting && begun.Decision.Group == "" {
+		return nil
+	}
 	return l.Store.Update(l.ctx, func(tx *vault.Tx) error {
-		i, found, err := store.PendingImport(tx, l.user.Name)
-		if err != nil || !found {
-			return err
+		if waiting { // a secret that was imported before this name resolved
+			if err := l.adoptImport(tx); err != nil {
+				return err
+			}
 		}
-		if a, err := store.Account(tx, store.Key(l.user.UID)); err != nil || a.IsEnrolled() {
-			return err
+		if group := begun.Decision.Group; group != "" {
+			if err := store.NoteSeen(tx, l.user.UID, group); err != nil {
+				return err
+			}
 		}
-		return store.Adopt(tx, i, store.Key(l.user.UID), l.user.Name)
+		return read(tx)
 	})
+}
+
+func (l *login) adoptImport(tx *vault.Tx) error {
+	i, found, err := store.PendingImport(tx, l.user.Name)
+	if err != nil || !found {
+		return err
+	}
+	if a, err := store.Account(tx, store.Key(l.user.UID)); err != nil || a.IsEnrolled() {
+		return err
+	}
+	return store.Adopt(tx, i, store.Key(l.user.UID), l.user.Name)
+}
+
+// remote says whether the person may sit somewhere else.
+func (l *login) remote() bool {
+	return l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE || len(l.begin.GetRemoteHost()) > 0
 }
 
 // names is what the policy asks.

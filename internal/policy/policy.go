@@ -106,30 +106,37 @@ const (
 type Decision struct {
 	Effect Effect
 	Rule   string // "exempt.groups=ops", "default=enrolled"
+	// Group is the required group that the user is in now, when that decided:
+	// what LastSeen is to remember.
+	Group string
 }
 
 // Decide applies the rules. An exemption wins over a requirement, but only when
 // everything it rests on is known; a look-up that failed requires.
 func (r *Rules) Decide(s Subject, names Resolver) Decision {
 	if rule, _ := r.Exempt.match(s, names, s.Trusted); rule != "" && s.Resolved {
-		return Decision{Skip, "exempt." + rule}
+		return Decision{Effect: Skip, Rule: "exempt." + rule}
 	}
 	rule, failed := r.Required.match(s, names, true)
 	if rule != "" {
-		return Decision{Ask, "required." + rule}
+		group, _ := strings.CutPrefix(rule, "groups=")
+		if group == rule {
+			group = ""
+		}
+		return Decision{Ask, "required." + rule, group}
 	}
 	if failed != "" {
-		return Decision{Ask, "required." + failed + " (look-up failed)"}
+		return Decision{Effect: Ask, Rule: "required." + failed + " (look-up failed)"}
 	}
 	for _, group := range r.Required.Groups {
 		if s.Resolved && names.LastSeen(s.UID, group) {
-			return Decision{Ask, "required.groups=" + group + " (last seen)"}
+			return Decision{Effect: Ask, Rule: "required.groups=" + group + " (last seen)"}
 		}
 	}
 	if r.Ask == AskEnrolled {
-		return Decision{IfEnrolled, "default=enrolled"}
+		return Decision{Effect: IfEnrolled, Rule: "default=enrolled"}
 	}
-	return Decision{Ask, "default=required"}
+	return Decision{Effect: Ask, Rule: "default=required"}
 }
 
 // match returns the entry that fits, and one that could not be looked up.
