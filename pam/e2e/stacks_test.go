@@ -90,7 +90,8 @@ func TestPamAuthUpdateWithBreakGlass(t *testing.T) {
 	d.answer(sandbox.PasswordPrompt, password)
 	d.answer(shellPrompt, proof)
 	d.see(insideAs)
-	for _, service := range []string{"su", "sshd"} { // not in the profile's list
+	useStack(t, "vlock", "@include common-auth")
+	for _, service := range []string{"vlock", "sshd"} { // not in the profile's list
 		d := talk(t, exec.Command("pamtester", "-I", "tty=/dev/tty1", service, "gus", "authenticate"))
 		d.answer(sandbox.PasswordPrompt, password)
 		if status := d.end(); status == 0 {
