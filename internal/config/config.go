@@ -104,12 +104,16 @@ type Loaded struct {
 func Load(path string) (*Loaded, error) {
 	l := &Loaded{Config: Default(), stamp: stamp(path)}
 	sources := map[string]string{}
-	paths := []string{path}
-	dropins, err := filepath.Glob(filepath.Join(filepath.Dir(path), "config.d", "*.toml"))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Dir(path), err)
+	for _, dir := range []string{filepath.Dir(path), dropinsOf(path)} {
+		if err := checkDir(dir); err != nil {
+			return nil, err
+		}
 	}
-	for i, p := range append(paths, dropins...) {
+	dropins, err := listDropins(path)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range append([]string{path}, dropins...) {
 		text, err := readOwned(p)
 		if i == 0 && errors.Is(err, os.ErrNotExist) && path == DefaultPath {
 			continue
@@ -144,18 +148,67 @@ func (l *Loaded) Changed(path string) bool { return stamp(path) != l.stamp }
 // stamp tells versions of the files apart without reading them.
 func stamp(path string) string {
 	var b strings.Builder
-	dropins, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "config.d", "*.toml")) // the pattern is constant: no error
-	for _, p := range append([]string{path}, dropins...) {
+	dropins, _ := listDropins(path) // Load tells of the error
+	for _, p := range append([]string{path, filepath.Dir(path), dropinsOf(path)}, dropins...) {
 		if st, err := os.Stat(p); err == nil {
-			fmt.Fprintf(&b, "%s %d %d %v\n", p, st.Size(), st.ModTime().UnixNano(), st.Sys().(*syscall.Stat_t).Ino)
+			// Owner and mode too: a file may be refused for them alone.
+			sys := st.Sys().(*syscall.Stat_t)
+			fmt.Fprintf(&b, "%s %d %o", p, sys.Uid, sys.Mode)
+			if !st.IsDir() {
+				fmt.Fprintf(&b, " %d %d %d", st.Size(), st.ModTime().UnixNano(), sys.Ino)
+			}
+			b.WriteByte('\n')
 		}
 	}
 	return b.String()
 }
 
+// dropinsOf is the directory of the drop-ins to the file at path.
+func dropinsOf(path string) string { return filepath.Join(filepath.Dir(path), "config.d") }
+
+// listDropins returns them in the order of their names. A directory that cannot
+// be read is an error: the drop-ins may be what requires a second factor.
+func listDropins(path string) ([]string, error) {
+	entries, err := os.ReadDir(dropinsOf(path))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".toml") {
+			list = append(list, filepath.Join(dropinsOf(path), e.Name()))
+		}
+	}
+	return list, nil
+}
+
+// checkDir refuses a directory in which others can add, swap or take away a
+// file: they need no right to the files.
+func checkDir(dir string) error {
+	st, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	switch {
+	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
+		return fmt.Errorf("the directory %s belongs to uid %d; it must belong to root: chown root %s", dir, sys.Uid, dir)
+	case st.Mode().Perm()&0o022 != 0 && st.Mode()&os.ModeSticky == 0: // in a sticky one everybody keeps their own: /tmp
+		return fmt.Errorf("the directory %s can be changed by others (mode %#o): chmod go-w %s", dir, st.Mode().Perm(), dir)
+	}
+	return nil
+}
+
 // readOwned reads a file that only its owner, root or we ourselves, can change.
 func readOwned(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	// O_NONBLOCK: a FIFO is to be refused, not waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +251,8 @@ func decode(text []byte, cfg *Config) error {
 	return err
 }
 
-// keyLines finds the line of each key that text sets.
+// keyLines finds the line of each key that text sets. Keys are in lower case:
+// the decoder takes any.
 func keyLines(text []byte) map[string]int {
 	lines := map[string]int{}
 	var p unstable.Parser
@@ -206,22 +260,37 @@ func keyLines(text []byte) map[string]int {
 	var table []string
 	for p.NextExpression() {
 		e := p.Expression()
-		var parts []string
-		line := 0
-		for k := e.Key(); k.Next(); {
-			if line == 0 {
-				line = bytes.Count(text[:k.Node().Raw.Offset], []byte("\n")) + 1
-			}
-			parts = append(parts, string(k.Node().Data))
-		}
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
-			table = parts
+			table, _ = keyParts(text, e)
 		case unstable.KeyValue:
-			lines[strings.Join(append(slices.Clone(table), parts...), ".")] = line
+			addLines(lines, text, table, e)
 		}
 	}
 	return lines
+}
+
+// addLines notes the line of one key, or of those in an inline table.
+func addLines(lines map[string]int, text []byte, table []string, e *unstable.Node) {
+	parts, line := keyParts(text, e)
+	key := append(slices.Clone(table), parts...)
+	if e.Value().Kind != unstable.InlineTable {
+		lines[strings.ToLower(strings.Join(key, "."))] = line
+		return
+	}
+	for c := e.Value().Children(); c.Next(); {
+		addLines(lines, text, key, c.Node())
+	}
+}
+
+func keyParts(text []byte, e *unstable.Node) (parts []string, line int) {
+	for k := e.Key(); k.Next(); {
+		if line == 0 {
+			line = bytes.Count(text[:k.Node().Raw.Offset], []byte("\n")) + 1
+		}
+		parts = append(parts, string(k.Node().Data))
+	}
+	return parts, line
 }
 
 // values lists every setting with its source.
@@ -270,11 +339,13 @@ func (c *Config) validate() error {
 		{"events", c.Events, 100, 1_000_000},
 		{"limits.logins_per_uid", c.Limits.LoginsPerUID, 1, 1000},
 		{"limits.logins_total", c.Limits.LoginsTotal, 1, 10000},
-		{"limits.prompt_time", int(time.Duration(c.Limits.PromptTime) / time.Second), 10, 600},
 	} {
 		if b.v < b.lo || b.v > b.hi {
 			return fmt.Errorf("%s is %d; it must be %d to %d", b.key, b.v, b.lo, b.hi)
 		}
+	}
+	if d := time.Duration(c.Limits.PromptTime); d < 10*time.Second || d > 10*time.Minute {
+		return fmt.Errorf("limits.prompt_time is %s; it must be 10s to 10m, written as \"90s\"", d)
 	}
 	return c.Policy.Validate()
 }
