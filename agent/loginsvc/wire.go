@@ -72,11 +72,8 @@ func promptDirective(p engine.Prompt) *loginv1.Directive {
 
 func noticeDirective(n engine.Notice) *loginv1.Directive {
 	kind := loginv1.Notice_KIND_INFO
-	switch {
-	case n.QR:
+	if n.QR {
 		kind = loginv1.Notice_KIND_QR
-	case n.Error:
-		kind = loginv1.Notice_KIND_ERROR
 	}
 	return &loginv1.Directive{Directive: &loginv1.Directive_Notice{Notice: &loginv1.Notice{Kind: kind, Text: cut(n.Text, maxNotice)}}}
 }

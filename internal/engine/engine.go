@@ -8,6 +8,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"sallyport/internal/factor"
@@ -115,11 +116,10 @@ type Prompt struct {
 	EmptyAllowed bool
 }
 
-// Notice shows something.
+// Notice shows something that the person can do without.
 type Notice struct {
-	Text  string
-	Error bool
-	QR    bool
+	Text string
+	QR   bool // lines of block characters
 }
 
 // Check compares a code in the vault; the outcome comes back as Checked.
@@ -308,15 +308,16 @@ func (m *Machine) judgeEnrolCode(in Input) []Output {
 	return []Output{Prepare{}}
 }
 
+// showSecret shows the new secret. What the person needs goes into the prompt:
+// sudo has notices left out (PAM_SILENT), and old sshd holds them back.
 func (m *Machine) showSecret(in Input) []Output {
 	p := in.(Prepared)
-	var out []Output
-	text := "Your account needs a second factor. Add this key to your authenticator app: " + p.SeedText
+	const code = "\nCode the app shows now: "
 	if m.facts.QR && p.QR != "" {
-		out = append(out, Notice{Text: p.QR, QR: true})
-		text = "Your account needs a second factor. Scan the code above with your authenticator app, or type in this key: " + p.SeedText
+		return append([]Output{Notice{Text: p.QR, QR: true}}, m.ask(AskingConfirm,
+			"Your account needs a second factor. Scan the code above with your authenticator app, or type in this key: "+p.SeedText+code, false)...)
 	}
-	return append(append(out, Notice{Text: text}), m.ask(AskingConfirm, "Code the app shows now: ", false)...)
+	return m.ask(AskingConfirm, "Your account needs a second factor. Type this key into your authenticator app: "+p.SeedText+code, false)
 }
 
 func (m *Machine) confirm(in Input) []Output {
@@ -336,11 +337,8 @@ func (m *Machine) confirmAgain(Input) []Output {
 }
 
 func (m *Machine) showRecovery(in Input) []Output {
-	text := "You are enrolled. Keep these recovery codes; each is good once when your phone is not at hand:"
-	for _, c := range in.(Enrolled).RecoveryCodes {
-		text += "\n  " + c
-	}
-	return append([]Output{Notice{Text: text}}, m.ask(ShowingRecovery, "Press Enter when you have written them down: ", true)...)
+	return m.ask(ShowingRecovery, "You are enrolled. Keep these recovery codes; each is good once when your phone is not at hand:\n  "+
+		strings.Join(in.(Enrolled).RecoveryCodes, "\n  ")+"\nPress Enter when you have written them down: ", true)
 }
 
 func (m *Machine) finishEnrolment(Input) []Output {

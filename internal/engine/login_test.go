@@ -280,13 +280,13 @@ func enrol(t *testing.T) *login {
 	return begin(t, mayEnrol).
 		prompts("Code to enrol with (from your helpdesk): ").types("1234-5678-9012").checksToEnrol("1234-5678-9012").finds(right).
 		prepares().step(Prepared{SeedText: "SEEDTEXT", QR: "##QR##"}).
-		notes("##QR##").notes("or type in this key: SEEDTEXT").prompts("Code the app shows now: ")
+		notes("##QR##").prompts("or type in this key: SEEDTEXT\nCode the app shows now: ")
 }
 
 func TestEnrolmentAtTheLogin(t *testing.T) {
 	v := enrol(t).types("123456").confirms("123456").
 		step(Enrolled{RecoveryCodes: []string{"AAAAA-AAAAA", "BBBBB-BBBBB"}}).
-		notes("\n  AAAAA-AAAAA\n  BBBBB-BBBBB").prompts("Press Enter when you have written them down: ").
+		prompts("\n  AAAAA-AAAAA\n  BBBBB-BBBBB\nPress Enter when you have written them down: ").
 		types("").allows(ReasonEnrolled)
 	if v.Factor != factor.TOTP {
 		t.Errorf("%+v", v)
@@ -297,24 +297,24 @@ func TestEnrolmentThroughAnOpenWindowNeedsNoCode(t *testing.T) {
 	facts := mayEnrol
 	facts.NeedsEnrolCode, facts.QR = false, false
 	l := begin(t, facts).prepares().step(Prepared{SeedText: "SEEDTEXT", QR: "##QR##"}).
-		notes("Add this key to your authenticator app: SEEDTEXT").prompts("Code the app shows now: ")
+		prompts("Type this key into your authenticator app: SEEDTEXT\nCode the app shows now: ")
 	if strings.Contains(strings.Join(l.shown, ""), "##QR##") {
 		t.Error("a QR code for a hook that cannot show one")
 	}
-	l.types("123456").confirms("123456").step(Enrolled{}).notes("You are enrolled").prompts("Enter").types("done").allows(ReasonEnrolled)
+	l.types("123456").confirms("123456").step(Enrolled{}).prompts("You are enrolled").types("done").allows(ReasonEnrolled)
 }
 
 func TestAQRCodeThatCouldNotBeMadeIsNotMentioned(t *testing.T) {
 	facts := mayEnrol
 	facts.NeedsEnrolCode = false
-	begin(t, facts).prepares().step(Prepared{SeedText: "SEEDTEXT"}).notes("Add this key").prompts("Code the app shows now: ")
+	begin(t, facts).prepares().step(Prepared{SeedText: "SEEDTEXT"}).prompts("Type this key")
 }
 
 func TestTheCodeOfANewSecretMayBeMistypedTwice(t *testing.T) {
 	enrol(t).types("111111").confirms("111111").finds(wrong).
 		prompts("That code is not right. Code the app shows now: ").types("222222").confirms("222222").finds(wrong).
 		prompts("That code is not right. Code the app shows now: ").types("123456").confirms("123456").step(Enrolled{}).
-		notes("You are enrolled").prompts("Enter").types("").allows(ReasonEnrolled)
+		prompts("You are enrolled").types("").allows(ReasonEnrolled)
 
 	v := enrol(t).types("111111").confirms("111111").finds(wrong).
 		prompts("not right").types("222222").confirms("222222").finds(wrong).
@@ -340,7 +340,7 @@ func TestAnEnrolmentThatDoesNotComeToItsEndDenies(t *testing.T) {
 	enrol(t).types("123456").confirms("123456").finds(right).prompts("not right")
 	// Whoever leaves while the recovery codes are on the screen is enrolled, but
 	// not in.
-	enrol(t).types("123456").confirms("123456").step(Enrolled{}).notes("enrolled").prompts("Enter").step(TimedOut{}).denies(ReasonTimedOut)
+	enrol(t).types("123456").confirms("123456").step(Enrolled{}).prompts("enrolled").step(TimedOut{}).denies(ReasonTimedOut)
 }
 
 func TestOnlyWhoIsNotEnrolledMayEnrol(t *testing.T) {
@@ -362,7 +362,7 @@ func TestPromptsAreShownAsTheHookWants(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 	}
-	l := enrol(t).types("123456").confirms("123456").step(Enrolled{}).notes("enrolled")
+	l := enrol(t).types("123456").confirms("123456").step(Enrolled{})
 	if !l.out[0].(Prompt).EmptyAllowed {
 		t.Error("Enter is no answer to 'Press Enter'")
 	}
