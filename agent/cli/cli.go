@@ -207,7 +207,7 @@ Files:
 		}
 	}
 	add("helpdesk", a.statusCommand(), a.eventsCommand(), a.unlockCommand(), a.recoveryCommand(), a.bypassCommand(),
-		a.tryCommand())
+		a.tryCommand(), a.doctorCommand())
 	add("users", a.enrollCommand(), a.enrolmentCommand(), a.userCommand(), a.importCommand())
 	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand())
 	add("other", a.completionCommand(), a.manCommand(), a.versionCommand())

@@ -306,7 +306,7 @@ func TestSecretsAppearOnlyWhereTheyMust(t *testing.T) {
 	canaries := []string{canarySecret, canaryRecovery, canaryBypass, "second-code-xx"}
 	for _, line := range []string{"status", "user list", "user show alice", "user remove alice", "unlock alice", "events",
 		"config show", "config check", "vault init --yes", "vault accept --yes", "vault rekey --to file --yes", "clock reset",
-		"enrolment open alice", "enrolment close alice", "import pending", "version"} {
+		"enrolment open alice", "enrolment close alice", "import pending", "version", "doctor"} {
 		runCLI(t, newFake(), strings.Fields(line)...).wantNot(canaries...)
 		runCLI(t, newFake(), append(strings.Fields(line), "--json")...).wantNot(canaries...)
 	}
@@ -589,4 +589,38 @@ func TestTryRunsTheProgramBesideOurs(t *testing.T) {
 func TestTryWithoutItsProgram(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	newSession(t, newFake()).run("try", "alice").wantExit(1).wantErr("sallyport-try is neither beside this program")
+}
+
+func TestDoctor(t *testing.T) {
+	f := newFake()
+	s := newSession(t, f)
+	for name, mode := range map[string]os.FileMode{loginSocket: 0o666, adminSocket: 0o600} {
+		path := filepath.Join(s.dir, name)
+		if name == loginSocket {
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = l.Close() }()
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.status.LoginSocket, f.status.AdminSocket = filepath.Join(s.dir, loginSocket), filepath.Join(s.dir, adminSocket)
+	s.run("doctor").wantExit(0).wantOut("ok    agent", "ok    sockets", "warn  stacks", "0 failed").wantNot("\x1b")
+	v := s.run("doctor", "--json").wantExit(0).object()
+	if v["ok"] != true || len(v["results"].([]any)) == 0 {
+		t.Errorf("%v", v)
+	}
+	f.status.Problems = []*adminv1.Problem{{Code: "x", Text: "a problem", Remedy: "a remedy"}}
+	s.run("doctor").wantExit(1).wantOut("fail  agent", "a problem", "-> a remedy")
+}
+
+func TestDoctorWithoutAnAgent(t *testing.T) {
+	s := runCLI(t, nil, "doctor").wantExit(1)
+	s.wantOut("fail  agent", "the agent is not running", "systemctl start sallyport", "warn  module", "break-glass")
+	if v := runCLI(t, nil, "doctor", "--json").wantExit(1).object(); v["ok"] != false {
+		t.Errorf("%v", v)
+	}
 }

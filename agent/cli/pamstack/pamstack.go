@@ -138,11 +138,10 @@ func Shared(file string) bool { return shared(path.Base(file)) }
 // Load reads the stack of one type of one service, with what it includes. A
 // service without a file has the stack of "other", as in libpam.
 func Load(fsys fs.FS, service, typ string) ([]Rule, error) {
-	rules, err := load(fsys, service, typ, 0, 0)
-	if errors.Is(err, fs.ErrNotExist) && service != "other" {
-		return load(fsys, "other", typ, 0, 0)
+	if _, _, err := open(fsys, service); errors.Is(err, fs.ErrNotExist) {
+		service = "other"
 	}
-	return rules, err
+	return load(fsys, service, typ, 0, 0)
 }
 
 func open(fsys fs.FS, name string) (string, []byte, error) {
