@@ -225,3 +225,52 @@ func TestEmptiedUnderTheAgentDenies(t *testing.T) {
 	mustClose(t, v)
 	mustClose(t, mustOpen(t, o))
 }
+
+// TestFlippedBranchKeyHidesNobody damages the keys by which bbolt finds its way
+// down to a record. A walk still finds every record, so only the check of the
+// pages' order notices that a search would not.
+func TestFlippedBranchKeyHidesNobody(t *testing.T) {
+	const users = 400
+	o := options(t)
+	v := mustOpen(t, o)
+	fill(t, v, users)
+	mustClose(t, v)
+	path := filepath.Join(o.Dir, "vault.db")
+	whole := readFile(t, path)
+	refused := 0
+	for page := 2; (page+1)*4096 <= len(whole); page++ {
+		b := whole[page*4096:]
+		if native.Uint16(b[8:]) != flagBranch || native.Uint64(b) != uint64(page) {
+			continue
+		}
+		for i := range int(native.Uint16(b[10:])) {
+			at := pageHeader + i*element
+			key := b[at+int(native.Uint32(b[at:])):][:native.Uint32(b[at+4:])]
+			for _, n := range []int{0, len(key) - 1} {
+				key[n] ^= 0x40
+				must(t, os.WriteFile(path, whole, 0o600))
+				key[n] ^= 0x40
+				v, err := Open(o)
+				if err != nil {
+					refused++
+					continue
+				}
+				for i := range users {
+					if err := v.View(func(tx *Tx) error {
+						found, err := tx.Get(Users, fmt.Sprint("uid:", i), &benchRecord{})
+						if err == nil && !found {
+							t.Errorf("user %d is unknown", i)
+						}
+						return err
+					}); err != nil {
+						t.Error(err)
+					}
+				}
+				mustClose(t, v)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("no branch page was found")
+	}
+}

@@ -46,6 +46,12 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// stepping has fn called behind each step of a rekey or an init.
+func stepping(t testing.TB, fn func(step string)) {
+	onStep = fn
+	t.Cleanup(func() { onStep = func(string) {} })
+}
+
 // copyTree copies a file or a directory, with the modes that the vault gives.
 func copyTree(t testing.TB, from, to string) {
 	t.Helper()

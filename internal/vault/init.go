@@ -28,16 +28,20 @@ func (v *Vault) initialise() error {
 	if err != nil {
 		return err
 	}
+	onStep("built")
 	if err := statefile.Write(v.path(intentName), []byte(id+"\n"), 0o600); err != nil {
 		return unwritable(v.path(intentName), err)
 	}
+	onStep("intended")
 	if err := v.moveAside(); err != nil {
 		return err
 	}
+	onStep("moved aside")
 	for _, name := range []string{keychainName, dbName} {
 		if err := os.Rename(filepath.Join(build, name), v.path(name)); err != nil {
 			return unwritable(v.path(name), err)
 		}
+		onStep(name + " in place")
 	}
 	if err := os.Remove(build); err != nil {
 		return unwritable(build, err)
@@ -46,9 +50,11 @@ func (v *Vault) initialise() error {
 		return unwritable(v.dir, err)
 	}
 	v.writeMarker(id)
+	onStep("marked")
 	if err := statefile.Remove(v.path(intentName)); err != nil {
 		return unwritable(v.path(intentName), err)
 	}
+	onStep("done")
 	v.log.Info("a new, empty vault is in place", "dir", v.dir, "vault", id)
 	return nil
 }

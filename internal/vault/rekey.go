@@ -11,7 +11,7 @@ import (
 	"sallyport/internal/keychain"
 )
 
-// The steps of a rekey, in order, for the tests that cut it short behind each.
+// The steps of a rekey, in order.
 const (
 	stepRecorded = "the record names both keys"
 	stepAnchored = "the anchor has a note under the new key"
@@ -49,7 +49,7 @@ func (v *Vault) rekey(kind keychain.Kind) (err error) {
 			next.Wipe()
 		}
 	}()
-	v.step(stepRecorded)
+	onStep(stepRecorded)
 	keys, err := newKeyring(next)
 	if err != nil {
 		return err
@@ -76,12 +76,12 @@ func (v *Vault) rekey(kind keychain.Kind) (err error) {
 		return err
 	}
 	v.unmarked = true
-	v.step(stepResealed)
+	onStep(stepResealed)
 	if err := v.record.Finish(next); err != nil {
 		return fmt.Errorf("the vault has its new key, but the old one could not be removed (restart the agent to try again): %w", unwritable(v.path(keychainName), err))
 	}
 	v.publish(m, false)
-	v.step(stepFinished)
+	onStep(stepFinished)
 	return nil
 }
 
@@ -134,7 +134,7 @@ func (v *Vault) reseal(keys *keyring, from, to keychain.Kind) (m meta, bolt *bbo
 	if err := a.prepare(m.Generation, m.Digest); err != nil {
 		return m, bolt, err
 	}
-	v.step(stepAnchored)
+	onStep(stepAnchored)
 	return m, bolt, guard(bolt.Commit)
 }
 
@@ -165,13 +165,6 @@ func resealBucket(b *bbolt.Bucket, name string, from, to *keyring) error {
 			return nil
 		}
 		after = append(pairs[len(pairs)-1].key, 0)
-	}
-}
-
-// step tells a test how far a rekey has come.
-func (v *Vault) step(name string) {
-	if v.onStep != nil {
-		v.onStep(name)
 	}
 }
 

@@ -33,9 +33,10 @@ func TestRekeyCutShortAnywhereOpens(t *testing.T) {
 		}
 		before := v.Info()
 		cut := map[string]string{}
-		v.onStep = func(step string) { cut[step] = snapshot(t, o.Dir) }
+		stepping(t, func(step string) { cut[step] = snapshot(t, o.Dir) })
 		must(t, v.Rekey(context.Background(), keychain.File))
 		after := v.Info()
+		stepping(t, func(string) {})
 		if after.KeyID == before.KeyID || len(cut) != 4 {
 			t.Fatalf("%v then %v, %d steps", before.KeyID, after.KeyID, len(cut))
 		}
@@ -160,15 +161,15 @@ func TestRekeyThatFailsChangesNothing(t *testing.T) {
 	put(t, v, "uid:1000", user{"alice", 1})
 	before := v.Info()
 	for _, broken := range []string{stepRecorded, stepAnchored} {
-		v.onStep = func(step string) {
+		stepping(t, func(step string) {
 			if step == broken {
 				readOnly(t, v.store.file) // the commit's writes fail
 			}
-		}
+		})
 		if err := v.Rekey(context.Background(), keychain.File); err == nil {
 			t.Fatal("succeeded")
 		}
-		v.onStep = nil
+		stepping(t, func(string) {})
 		if i := v.Info(); i.KeyID != before.KeyID || i.Generation != before.Generation {
 			t.Errorf("%+v then %+v", before, i)
 		}

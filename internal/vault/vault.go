@@ -109,9 +109,11 @@ type Vault struct {
 	info        Info
 	changed     chan struct{}
 	markerError string
-
-	onStep func(string) // for tests
 }
+
+// onStep is for the tests, which copy the directory behind each step of a rekey
+// and of an init, as a crash there would leave it.
+var onStep = func(step string) {}
 
 // Open opens the vault. On a true first start, when nothing at all hints at an
 // earlier vault, it makes one.

@@ -449,47 +449,70 @@ func TestMarkerOfAnotherDirectoryIsNoHindrance(t *testing.T) {
 	mustClose(t, mustOpen(t, p))
 }
 
-// An init that a crash cut short anywhere is done again at the next start: as
-// nobody has used the vault, nobody can be locked out or let in by that.
-func TestInterruptedInitIsDoneAgain(t *testing.T) {
-	for name, leave := range map[string]func(t *testing.T, o Options){
-		"while building": func(t *testing.T, o Options) {
-			must(t, os.MkdirAll(filepath.Join(o.Dir, "new.tmp/keychain"), 0o700))
-			writeFile(t, filepath.Join(o.Dir, "new.tmp/keychain/key"), []byte("short"))
-		},
-		"after the intent":            func(t *testing.T, o Options) { half(t, o) },
-		"after the keychain is moved": func(t *testing.T, o Options) { half(t, o, "keychain") },
-		"before the intent is gone":   func(t *testing.T, o Options) { half(t, o, "keychain", "vault.db") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := options(t)
-			must(t, os.MkdirAll(o.Dir, 0o700))
-			leave(t, o)
+// TestInitCutShortAnywhereOpens copies the directory and the marker behind each
+// step of a first start and of an init on purpose, as a crash there would leave
+// them. The next start must neither lock out nor, before the old vault was to go,
+// lose it.
+func TestInitCutShortAnywhereOpens(t *testing.T) {
+	type cut struct {
+		step, dir string
+		marker    []byte
+	}
+	for _, first := range []bool{true, false} {
+		o := options(t)
+		o.Marker = filepath.Join(t.TempDir(), "marker")
+		var cuts []cut
+		start, alices := Open, ""
+		if !first {
 			v := mustOpen(t, o)
 			put(t, v, "uid:1000", user{"alice", 1})
 			mustClose(t, v)
-			v = mustOpen(t, o)
-			if _, ok := get(t, v, "uid:1000"); !ok {
-				t.Error("forgotten")
-			}
-			for _, n := range []string{"new.tmp", "initialising"} {
-				if _, err := os.Lstat(filepath.Join(o.Dir, n)); err == nil {
-					t.Errorf("%s is left", n)
-				}
-			}
+			start, alices = Init, sum(readFile(t, filepath.Join(o.Dir, "vault.db")))
+		}
+		stepping(t, func(step string) {
+			marker, _ := os.ReadFile(o.Marker) // perhaps not there yet
+			cuts = append(cuts, cut{step, snapshot(t, o.Dir), marker})
 		})
+		v, err := start(o)
+		must(t, err)
+		mustClose(t, v)
+		stepping(t, func(string) {})
+		if len(cuts) != 7 {
+			t.Fatalf("%d steps", len(cuts))
+		}
+		for _, c := range cuts {
+			t.Run(fmt.Sprintf("first=%v/%s", first, c.step), func(t *testing.T) {
+				restore(t, c.dir, o.Dir)
+				must(t, os.RemoveAll(o.Marker))
+				if c.marker != nil {
+					writeFile(t, o.Marker, c.marker)
+				}
+				v := mustOpen(t, o)
+				if _, ok := get(t, v, "uid:1000"); ok != (!first && c.step == "built") {
+					t.Errorf("alice: %v", ok)
+				} else if !first && !ok {
+					kept := false
+					old, _ := filepath.Glob(filepath.Join(o.Dir, "old-*/vault.db"))
+					for _, f := range old {
+						kept = kept || sum(readFile(t, f)) == alices
+					}
+					if !kept {
+						t.Errorf("the old vault is not in %v", old)
+					}
+				}
+				put(t, v, "uid:1001", user{"bob", 1})
+				mustClose(t, v)
+				if _, err := os.Lstat(filepath.Join(o.Dir, "initialising")); err == nil {
+					t.Error("the intent is left")
+				}
+				v = mustOpen(t, o)
+				if _, ok := get(t, v, "uid:1001"); !ok {
+					t.Error("forgotten")
+				}
+				mustClose(t, v)
+			})
+		}
 	}
-}
-
-// half leaves a directory as an init does that stops after having moved names.
-func half(t *testing.T, o Options, moved ...string) {
-	full := options(t)
-	mustClose(t, mustOpen(t, full))
-	restore(t, full.Dir, filepath.Join(o.Dir, "new.tmp"))
-	for _, n := range moved {
-		must(t, os.Rename(filepath.Join(o.Dir, "new.tmp", n), filepath.Join(o.Dir, n)))
-	}
-	writeFile(t, filepath.Join(o.Dir, "initialising"), []byte("x"))
 }
 
 func TestSecondAgentIsRefused(t *testing.T) {
