@@ -177,7 +177,7 @@ login of this computer, online or offline, and refuses whoever does not have it.
 ` + exitTable() + `
 Files:
   ` + DefaultConfig + `  the configuration
-  ` + defaultRuntimeDir + `/` + adminSocket + `        where the commands reach the agent`,
+  ` + defaultRuntimeDir + `/` + adminSocket + `      where the commands reach the agent`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,6 +57,7 @@ type importer struct {
 	batch   []*adminv1.ImportEntry
 	origin  []importResult // where each entry of the batch came from, and notes
 	results []importResult
+	sent    int            // batches that the agent took
 	seen    map[string]int // users.oath: the first line of a user
 }
 
@@ -109,6 +111,7 @@ func (im *importer) flush() error {
 	if n := len(answer.GetResults()); n != len(im.batch) {
 		return failed("the agent answered %d results for %d entries", n, len(im.batch))
 	}
+	im.sent++
 	for i, r := range answer.GetResults() {
 		out := im.origin[i]
 		note := out.Text
@@ -128,7 +131,7 @@ func (im *importer) finish(err error) error {
 		err = im.flush()
 	}
 	im.agent.close()
-	if err != nil && len(im.results) == 0 {
+	if err != nil && im.sent == 0 {
 		return err
 	}
 	if reported := im.app.reportImport(im.results); err == nil {
@@ -138,6 +141,8 @@ func (im *importer) finish(err error) error {
 }
 
 func (a *app) reportImport(results []importResult) error {
+	// Refused lines are known at once, the others with their batch.
+	slices.SortStableFunc(results, func(x, y importResult) int { return x.Line - y.Line })
 	v := struct {
 		Imported int            `json:"imported"`
 		Pending  int            `json:"pending"`
@@ -175,9 +180,12 @@ func (a *app) reportImport(results []importResult) error {
 			where := ""
 			switch {
 			case r.Line > 0:
-				where = fmt.Sprintf("line %d: ", r.Line)
+				where = fmt.Sprintf("line %d", r.Line)
 			case r.File != "" && r.Outcome == "refused":
-				where = clean(r.File) + ": "
+				where = clean(r.File)
+			}
+			if where != "" && r.Text != "" {
+				where += ": "
 			}
 			_, _ = fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s  %-16s  %s%s", outcome, who, where, clean(r.Text)), " "))
 		}

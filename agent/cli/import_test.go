@@ -288,3 +288,31 @@ func listenAs(uid int, path string) (l net.Listener, err error) {
 	<-done
 	return l, err
 }
+
+// What the agent took before it failed is in force, and said; a failure before
+// that is only a failure.
+func TestImportThatBreaksOff(t *testing.T) {
+	for _, c := range []struct{ good, users int }{{0, 10}, {1, 1500}} {
+		f := newFake()
+		f.imported = func(r *adminv1.ImportRequest) (out []*adminv1.ImportResult) {
+			if c.good == 0 {
+				return nil // too few results: the agent is broken
+			}
+			c.good--
+			for _, e := range r.GetEntries() {
+				out = append(out, &adminv1.ImportResult{User: e.GetUser(), Outcome: "imported"})
+			}
+			return out
+		}
+		var b bytes.Buffer
+		for i := range c.users {
+			fmt.Fprintf(&b, "HOTP/T30 u%d - %040x\n", i, i)
+		}
+		s := newSession(t, f).run("import", "oath", writeOATH(t, b.String())).wantExit(1).wantErr("results for")
+		if c.users == 1500 {
+			s.wantOut("1000 imported")
+		} else if s.out != "" {
+			t.Errorf("%s", s.out)
+		}
+	}
+}
