@@ -234,7 +234,7 @@ func (r *report) add(show io.Writer, s step, err error) {
 	}
 	r.Steps = append(r.Steps, s)
 	_, _ = fmt.Fprintf(show, "%-12s  %s: %s, %.3f s", s.Name, s.Result, clean(s.Text), s.Seconds)
-	if s.Answered > 0 {
+	if s.Answered >= 0.001 {
 		_, _ = fmt.Fprintf(show, " (%.3f s of them waiting for answers)", s.Answered)
 	}
 	_, _ = fmt.Fprintln(show)
