@@ -89,9 +89,13 @@ func TrustAgent(p Peer) error {
 // under its name only once it listens. A socket that a dead agent left behind
 // is replaced; one that somebody listens on is an error.
 func Listen(path string, mode os.FileMode, perUID int) (net.Listener, error) {
-	if conn, err := net.Dial("unix", path); err == nil {
+	switch conn, err := net.Dial("unix", path); {
+	case err == nil:
 		conn.Close()
 		return nil, fmt.Errorf("another agent listens on %s", path)
+	case !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist):
+		// EAGAIN, for one: somebody listens who is too busy, or stopped.
+		return nil, fmt.Errorf("whether another agent listens on %s cannot be told: %w", path, err)
 	}
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -110,16 +114,17 @@ func Listen(path string, mode os.FileMode, perUID int) (net.Listener, error) {
 		err = os.Rename(tmp, path)
 	}
 	if err != nil {
-		l.Close()
-		return nil, err
+		return nil, errors.Join(err, l.Close(), os.Remove(tmp))
 	}
-	return &listener{UnixListener: l, path: path, perUID: perUID, open: map[uint32]int{}}, nil
+	return &listener{UnixListener: l, perUID: perUID, open: map[uint32]int{},
+		// Once: the name may be another agent's by then.
+		close: sync.OnceValue(func() error { return errors.Join(os.Remove(path), l.Close()) })}, nil
 }
 
 type listener struct {
 	*net.UnixListener
-	path   string
 	perUID int
+	close  func() error
 
 	mu   sync.Mutex
 	open map[uint32]int
@@ -161,9 +166,7 @@ func (l *listener) release(uid uint32) {
 }
 
 // Close ends the listening and takes the name away.
-func (l *listener) Close() error {
-	return errors.Join(os.Remove(l.path), l.UnixListener.Close())
-}
+func (l *listener) Close() error { return l.close() }
 
 type countedConn struct {
 	net.Conn

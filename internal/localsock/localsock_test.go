@@ -1,0 +1,318 @@
+package localsock
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// socketDir is a directory that every user can reach.
+func socketDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func listen(t *testing.T, path string, perUID int) net.Listener {
+	t.Helper()
+	l, err := Listen(path, 0o666, perUID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// whoami serves calls that end with who called.
+func whoami(t *testing.T, l net.Listener, o ...grpc.ServerOption) {
+	t.Helper()
+	s := grpc.NewServer(append(o, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		p, err := FromContext(stream.Context())
+		if err != nil {
+			return status.Error(codes.Unauthenticated, err.Error())
+		}
+		return status.Error(codes.AlreadyExists, p.String())
+	}))...)
+	t.Cleanup(s.Stop)
+	go func() { _ = s.Serve(l) }() // ends with Stop
+}
+
+func call(t *testing.T, path string, c credentials.TransportCredentials) *status.Status {
+	t.Helper()
+	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return status.Convert(conn.Invoke(t.Context(), "/a.Service/Method", &emptypb.Empty{}, &emptypb.Empty{}))
+}
+
+func TestAHandlerSeesWhoCalls(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	whoami(t, listen(t, path, 4), grpc.Creds(Credentials(nil)))
+	me := Peer{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	if st := call(t, path, Credentials(TrustAgent)); st.Code() != codes.AlreadyExists || st.Message() != me.String() {
+		t.Errorf("%v", st)
+	}
+	// The client sees who serves.
+	var seen Peer
+	call(t, path, Credentials(func(p Peer) error { seen = p; return nil }))
+	if seen != me {
+		t.Errorf("served by %+v", seen)
+	}
+	// What it does not accept it does not call.
+	st := call(t, path, Credentials(func(Peer) error { return errors.New("not this one") }))
+	if st.Code() != codes.Unavailable || !strings.Contains(st.Message(), "not this one") {
+		t.Errorf("%v", st)
+	}
+}
+
+// TestACallWithoutAnIdentityIsAnError: its zero value would be root.
+func TestACallWithoutAnIdentityIsAnError(t *testing.T) {
+	for name, ctx := range map[string]context.Context{
+		"no peer":          t.Context(),
+		"no identity":      peer.NewContext(t.Context(), &peer.Peer{}),
+		"another identity": peer.NewContext(t.Context(), &peer.Peer{AuthInfo: credentials.TLSInfo{State: tls.ConnectionState{}}}),
+		"a pointer to one": peer.NewContext(t.Context(), &peer.Peer{AuthInfo: &Peer{UID: 1000}}),
+	} {
+		if p, err := FromContext(ctx); err == nil {
+			t.Errorf("%s: %v", name, p)
+		}
+	}
+	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: Peer{UID: 1000, GID: 100}})
+	if p, err := FromContext(ctx); err != nil || p != (Peer{UID: 1000, GID: 100}) {
+		t.Errorf("%v, %v", p, err)
+	}
+
+	// A server that was wired without our credentials knows nobody.
+	path := filepath.Join(socketDir(t), "s")
+	whoami(t, listen(t, path, 4))
+	if st := call(t, path, insecure.NewCredentials()); st.Code() != codes.Unauthenticated {
+		t.Errorf("%v", st)
+	}
+}
+
+func TestOnlyAUnixSocketHasAnIdentity(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if _, _, err := Credentials(nil).ServerHandshake(a); err == nil {
+		t.Error("a pipe has an identity")
+	}
+	if _, _, err := Credentials(TrustAgent).ClientHandshake(t.Context(), "", b); err == nil {
+		t.Error("a pipe has an identity")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Skipf("no loopback here: %v", err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, _, err := Credentials(nil).ServerHandshake(conn); err == nil {
+		t.Error("a TCP connection has an identity")
+	}
+}
+
+func TestTrustAgent(t *testing.T) {
+	own := uint32(os.Geteuid())
+	for uid, trusted := range map[uint32]bool{0: true, own: true, own + 1: false, 65534: own == 65534, ^uint32(0): false} {
+		if err := TrustAgent(Peer{UID: uid}); trusted != (err == nil) {
+			t.Errorf("uid %d: %v", uid, err)
+		}
+	}
+}
+
+func TestTheSocketHasItsModeWhateverTheUmask(t *testing.T) {
+	for _, umask := range []int{0, 0o022, 0o077, 0o777} {
+		for _, mode := range []fs.FileMode{0o600, 0o666} {
+			path := filepath.Join(socketDir(t), "s")
+			old := syscall.Umask(umask)
+			l, err := Listen(path, mode, 1)
+			left := syscall.Umask(old)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left != umask {
+				t.Errorf("the umask is %#o afterwards, it was %#o", left, umask)
+			}
+			if st, err := os.Stat(path); err != nil || st.Mode() != mode|fs.ModeSocket {
+				t.Errorf("umask %#o: %v, %v, want %v", umask, st.Mode(), err, mode)
+			}
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("after Close: %v", err)
+			}
+		}
+	}
+}
+
+// TestTheSocketIsThereOnlyWhileItListens dials all the time while a socket
+// comes and goes: it is not there, or it answers.
+func TestTheSocketIsThereOnlyWhileItListens(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	done := make(chan struct{})
+	dialled := make(chan int)
+	go func() {
+		n := 0
+		defer func() { dialled <- n }()
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			conn, err := net.Dial("unix", path)
+			switch {
+			case err == nil:
+				n++
+				conn.Close()
+			case !errors.Is(err, os.ErrNotExist):
+				t.Errorf("%v", err)
+				return
+			}
+		}
+	}()
+	for range 200 {
+		l, err := Listen(path, 0o666, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := l.Accept() // the dialler's
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	if n := <-dialled; n < 200 {
+		t.Errorf("%d connections in 200 rounds", n)
+	}
+}
+
+// abandon leaves a socket behind as an agent does that was killed.
+func abandon(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+}
+
+func TestWhatADeadAgentLeftBehindIsReplaced(t *testing.T) {
+	dir := socketDir(t)
+	path := filepath.Join(dir, "login.sock")
+	abandon(t, path)
+	abandon(t, filepath.Join(dir, ".login.sock.new")) // it died before the rename
+	whoami(t, listen(t, path, 4), grpc.Creds(Credentials(nil)))
+	if st := call(t, path, Credentials(TrustAgent)); st.Code() != codes.AlreadyExists {
+		t.Errorf("%v", st)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+func TestALiveAgentIsNotReplaced(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	listen(t, path, 1)
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path, 0o666, 1); err == nil || !strings.Contains(err.Error(), "another agent listens on "+path) {
+		t.Errorf("%v", err)
+	}
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the socket is another: %v", err)
+	}
+}
+
+// TestABusyAgentIsNotReplaced: one that is stopped, or has a full backlog, is
+// not dead.
+func TestABusyAgentIsNotReplaced(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			break // it is full
+		}
+		defer conn.Close()
+	}
+	if _, err := Listen(path, 0o666, 1); err == nil {
+		t.Fatal("its socket was taken away")
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestClosingTwiceTakesNoOtherSocketAway(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	first := listen(t, path, 1)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	listen(t, path, 1)
+	_ = first.Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhereNoSocketCanBe(t *testing.T) {
+	dir := socketDir(t)
+	if err := os.Mkdir(filepath.Join(dir, "d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Join(dir, "d"), filepath.Join(dir, "gone", "s"), filepath.Join(dir, strings.Repeat("s", 120))} {
+		if l, err := Listen(path, 0o666, 1); err == nil {
+			l.Close()
+			t.Errorf("listens on %s", path)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
