@@ -25,7 +25,7 @@ const (
 	ClockWentBack    Name = "clock_went_back"   // the wall clock lies behind a time seen before
 	ClockReset       Name = "clock_reset"       // the helpdesk cleared the highest time seen
 	VaultInitialised Name = "vault_initialised" // a new, empty vault
-	VaultAccepted    Name = "vault_accepted"     // a copied or restored vault was taken as this computer's own
+	VaultAccepted    Name = "vault_accepted"    // a copied or restored vault was taken as this computer's own
 	VaultRekeyed     Name = "vault_rekeyed"     // the vault's key was changed or moved
 	VaultUnavailable Name = "vault_unavailable" // the vault cannot be opened, read or written
 	ConfigRejected   Name = "config_rejected"   // a broken configuration file; the last good one stays
