@@ -39,6 +39,10 @@ type agent struct {
 	env     []string
 	wrapper []string // a command that ends by executing its arguments
 
+	flags []string // to every command
+
+	credential *syscall.Credential // as whom it runs, if not as root
+
 	log    *output
 	logs   []*output // of every start
 	cmd    *exec.Cmd
@@ -126,9 +130,16 @@ func (a *agent) tryStart() error {
 	a.log = &output{}
 	a.logs = append(a.logs, a.log)
 	args := append(append([]string{}, a.wrapper...), a.program, "run", "--config", a.config)
+	args = append(args, a.flags...)
 	a.cmd = exec.Command(args[0], args[1:]...)
 	a.cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+path), a.env...)
 	a.cmd.Stdout, a.cmd.Stderr = a.log, a.log
+	if a.credential != nil {
+		a.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: a.credential}
+		if err := os.Chmod(path, 0o666); err != nil {
+			return err
+		}
+	}
 	if err := a.cmd.Start(); err != nil {
 		return err
 	}
@@ -373,7 +384,7 @@ type ran struct {
 // command runs a command of the shipped program against this agent.
 func (a *agent) command(stdin string, args ...string) ran {
 	a.t.Helper()
-	cmd := exec.Command(a.program, append(args, "--config", a.config)...)
+	cmd := exec.Command(a.program, append(append(args, "--config", a.config), a.flags...)...)
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
 	cmd.Env = append(os.Environ(), a.env...)

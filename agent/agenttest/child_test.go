@@ -62,7 +62,8 @@ func (a *agent) pamAs(uid uint32, p *pamLogin) (asked []string, status error) {
 		a.t.Fatal(err)
 	}
 	cmd := exec.Command(program("agenttest"))
-	cmd.Env = append(os.Environ(), childVar+"="+string(job))
+	// The race detector sleeps a second at every exit otherwise.
+	cmd.Env = append(os.Environ(), childVar+"="+string(job), "GORACE=atexit_sleep_ms=0")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: 100}}
 	var errOut bytes.Buffer

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,6 +39,10 @@ func TestMain(m *testing.M) {
 		os.Exit(child(job))
 	}
 	if os.Getenv(binVar) != "" {
+		if err := listenToSyslog(); err != nil {
+			fmt.Fprintln(os.Stderr, "agenttest:", err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	}
 	flag.Parse()
@@ -110,6 +115,32 @@ func profileDirs() (dirs []string) {
 		}
 	})
 	return dirs
+}
+
+// syslog is what the PAM module, and libpam, told the system's log.
+var syslog output
+
+// listenToSyslog is the sandbox's syslogd(8); syslog(3) writes to /dev/log.
+func listenToSyslog() error {
+	const path = "/dev/log"
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	go func() {
+		b := make([]byte, 64<<10)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			_, _ = syslog.Write(append(b[:n:n], '\n'))
+		}
+	}()
+	return os.Chmod(path, 0o666)
 }
 
 // need skips the test where there is no sandbox. Tests run side by side: each
