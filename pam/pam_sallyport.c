@@ -23,7 +23,8 @@
  * Options: socket=PATH, timeout=SECONDS, skip=ignore|success, debug.
  *
  * PAM_SILENT, which sudo always passes, leaves out what the person can do
- * without: notices of kind INFO and the verdict's text. What is needed to finish
+ * without: notices of kind INFO, the verdict's text, and the apology where there
+ * is no verdict. What is needed to finish
  * the login is shown all the same: prompts, errors, QR codes, and the number of
  * a pending approval.
  *
@@ -58,8 +59,6 @@ enum {
 	/* The longest that a pending approval is waited for: less than sshd's
 	 * LoginGraceTime of 120 s, as a vanished client cannot be seen here. */
 	APPROVAL_MAX_MS = 90 * 1000,
-	/* Four times the longest user name, escaped, and room for NUL. */
-	LOGGED_MAX = 4 * 320 + 1,
 };
 
 /* Zero denies. */
@@ -235,11 +234,25 @@ static bool interrupted(void *arg)
 	return false;
 }
 
-/* Says in the log why there is no verdict. */
+/*
+ * Tells the person that it is not the password: the program itself would only
+ * say that the login is incorrect.
+ */
+static void apologise(struct login *l)
+{
+	static const char text[] = "Sallyport cannot check logins right now. Please call your helpdesk.";
+
+	if (!l->silent)
+		show(l, PAM_ERROR_MSG, (const pb_byte_t *)text, strlen(text));
+}
+
+/* Says in the log why there is no verdict, and to the person that there is none. */
 static enum outcome no_verdict(struct login *l, enum hc_status status)
 {
 	const char *socket = l->options.socket;
 
+	if (status != HC_CANCELLED)
+		apologise(l);
 	switch (status) {
 	case HC_AGENT_ABSENT:
 		say(l, LOG_ERR,
@@ -467,13 +480,9 @@ static bool describe(struct login *l, const char *user)
 	b->capabilities.live_notices = s.live_notices;
 	b->capabilities.qr = s.qr;
 
-	if (l->options.debug) {
-		char logged[LOGGED_MAX];
-
-		debug(l, "stage %u, scenario %u, user \"%s\"", (unsigned)b->stage,
-		      (unsigned)b->scenario,
-		      text_for_log(logged, sizeof(logged), b->user.bytes, b->user.size));
-	}
+	/* Not the name itself: people type passwords there. */
+	debug(l, "stage %u, scenario %u, a name of %u bytes", (unsigned)b->stage,
+	      (unsigned)b->scenario, (unsigned)b->user.size);
 	return true;
 }
 

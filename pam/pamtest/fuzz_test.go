@@ -67,9 +67,9 @@ var seeds = []struct {
 		s.says(&loginv1.Directive{Directive: &loginv1.Directive_ClosePrompt{ClosePrompt: &loginv1.ClosePrompt{Id: 1}}})
 		s.says(verdict(loginv1.Verdict_DECISION_ALLOW, "push", "Approved."))
 	}, "result 0 prompts 0 shown 2"},
-	{"error", howTypes, func(s *session) { s.err = status.Error(codes.ResourceExhausted, "100% für alle") }, "result 7 prompts 0 shown 0"},
-	{"no_verdict", howTypes, promptThen(nil), "result 7 prompts 1 shown 0"},
-	{"verdict_0", howTypes, says(verdict(0, "", "")), "result 7 prompts 0 shown 0"},
+	{"error", howTypes, func(s *session) { s.err = status.Error(codes.ResourceExhausted, "100% für alle") }, "result 7 prompts 0 shown 1"},
+	{"no_verdict", howTypes, promptThen(nil), "result 7 prompts 1 shown 1"},
+	{"verdict_0", howTypes, says(verdict(0, "", "")), "result 7 prompts 0 shown 1"},
 }
 
 func promptThen(d *loginv1.Directive) script {

@@ -129,6 +129,14 @@ func TestNoAgent(t *testing.T) {
 				p.authenticate()
 				p.ret(c.want)
 				p.logged(c.says)
+				if !p.apologised {
+					t.Error("the person was told nothing")
+				}
+				p.authenticate(pam.Silent)
+				p.ret(c.want)
+				if p.apologised {
+					t.Error("PAM_SILENT was not obeyed")
+				}
 				// A denial stays one; an agent that was not there is asked again.
 				p.account()
 				if c.want == authErr {
