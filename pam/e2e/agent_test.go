@@ -15,6 +15,9 @@ import (
 	"sallyport/pam/e2e/machine"
 )
 
+// apology is what the person reads when there is no verdict.
+const apology = "Sallyport cannot check logins right now. Please call your helpdesk."
+
 // Not parallel: these stop the agent that all others log in with.
 
 // Without an agent nobody gets in, enrolled or not, and the log says what to do.
@@ -31,7 +34,11 @@ func TestAgentStopped(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel() // within this test, that is
 			mark := here.Log.Mark()
-			wantOut(t, session, sandbox.Password(password))
+			got := wantOut(t, session, sandbox.Password(password))
+			// sshd keeps a message back until the next prompt, sudo wants none.
+			if (service == "su" || service == "login") && !strings.Contains(got.Screen, apology) {
+				t.Errorf("the person is not told what is wrong:\n%s", got.Screen)
+			}
 			if _, err := here.Log.Wait(mark, `pam_sallyport\(`+service+`:auth\): the agent is not running: .* systemctl start sallyport`); err != nil {
 				t.Error(err)
 			}
@@ -64,7 +71,10 @@ func TestAgentSuspended(t *testing.T) {
 		wantIn(t, "sus", sshd.SSH("sus"), p.right()...)
 	}()
 	mark, begin := here.Log.Mark(), time.Now()
-	wantOut(t, sandbox.Login("sus", ""), sandbox.Password(password))
+	got := wantOut(t, sandbox.Login("sus", ""), sandbox.Password(password))
+	if !strings.Contains(got.Screen, apology) {
+		t.Errorf("the person is not told what is wrong:\n%s", got.Screen)
+	}
 	// The hook's deadline of 10 s, and what login and pam_unix take to refuse.
 	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("it took %v", took)

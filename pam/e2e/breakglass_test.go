@@ -109,6 +109,9 @@ func TestBreakGlassAtTheConsole(t *testing.T) {
 			}
 			d.answer(sandbox.PasswordPrompt, typed)
 			d.see(refused)
+			if told := strings.Contains(d.Screen(), apology); told != (typed == password) {
+				t.Errorf("told that the agent is at fault: %v, after the password %q:\n%s", told, typed, d.Screen())
+			}
 		})
 	}
 	wantOut(t, sshd.SSH("glas"), sandbox.Password(password))
