@@ -107,15 +107,16 @@ type entry struct {
 	File    string `json:"file,omitempty"`        // File: its name in the directory
 	Public  []byte `json:"tpm_public,omitempty"`  // TPM: TPM2B_PUBLIC
 	Private []byte `json:"tpm_private,omitempty"` // TPM: TPM2B_PRIVATE, sealed to the TPM
+	Counter uint32 `json:"tpm_counter,omitempty"` // TPM: NV index of its counter, 0 for none
 }
 
 // choose makes a key in the kind that cfg wants.
 func choose(dir string, cfg Config, log *slog.Logger) (entry, *secret.Key, error) {
 	if cfg.Kind != "" && cfg.Kind != Auto {
-		return create(dir, cfg, cfg.Kind, "key")
+		return create(dir, cfg, cfg.Kind, "key", log)
 	}
 	if _, err := os.Stat(cfg.tpmDevice()); err == nil {
-		e, key, err := create(dir, cfg, TPM, "")
+		e, key, err := create(dir, cfg, TPM, "", log)
 		if err == nil {
 			return e, key, nil
 		}
@@ -123,14 +124,14 @@ func choose(dir string, cfg Config, log *slog.Logger) (entry, *secret.Key, error
 	}
 	if cfg.CredentialsDir != "" {
 		if _, err := os.Lstat(filepath.Join(cfg.CredentialsDir, CredentialName)); err == nil {
-			return create(dir, cfg, SystemdCredential, "")
+			return create(dir, cfg, SystemdCredential, "", log)
 		}
 	}
-	return create(dir, cfg, File, "key")
+	return create(dir, cfg, File, "key", log)
 }
 
 // create makes a key of one kind. fileName is for the kind File.
-func create(dir string, cfg Config, kind Kind, fileName string) (entry, *secret.Key, error) {
+func create(dir string, cfg Config, kind Kind, fileName string, log *slog.Logger) (entry, *secret.Key, error) {
 	var key *secret.Key
 	var err error
 	e := entry{Kind: kind}
@@ -150,7 +151,9 @@ func create(dir string, cfg Config, kind Kind, fileName string) (entry, *secret.
 	e.ID = ID(key)
 	switch kind {
 	case TPM:
-		e.Public, e.Private, err = sealTPM(cfg.tpmDevice(), key)
+		if e.Public, e.Private, err = sealTPM(cfg.tpmDevice(), key); err == nil {
+			e.Counter = newCounter(cfg, log)
+		}
 	case File:
 		e.File = fileName
 		err = statefile.Write(filepath.Join(dir, fileName), key.Reveal(), 0o600)
@@ -192,13 +195,18 @@ func (e entry) key(dir string, cfg Config) (*secret.Key, error) {
 	return key, nil
 }
 
-// remove destroys what the entry kept, if it kept anything. A TPM keeps nothing
-// (the sealed blob is in the record), a credential is not ours to remove.
-func (e entry) remove(dir string) error {
-	if e.Kind != File {
-		return nil
+// remove destroys what the entry kept. Of a TPM that is the counter: the sealed
+// blob is in the record. A credential is not ours to remove.
+func (e entry) remove(dir string, cfg Config) error {
+	switch {
+	case e.Kind == File:
+		return statefile.Remove(filepath.Join(dir, e.File))
+	case e.Kind == TPM && e.Counter != 0:
+		if err := undefineCounter(cfg.tpmDevice(), e.Counter); err != nil && !errors.Is(err, ErrCounter) {
+			return fmt.Errorf("the counter %#x of the TPM %s cannot be removed: %w", e.Counter, cfg.tpmDevice(), err)
+		}
 	}
-	return statefile.Remove(filepath.Join(dir, e.File))
+	return nil
 }
 
 func readFile(path string) (*secret.Key, error) {

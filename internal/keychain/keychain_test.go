@@ -211,7 +211,7 @@ func TestAnotherComputerIsNoticed(t *testing.T) {
 	must(t, err)
 	key, err := r.Key(r.Current.ID)
 	must(t, err)
-	must(t, r.Rebind(key))
+	must(t, r.Rebind(key, quiet))
 	if r, err = Load(d, cfg); err != nil || !r.SameComputer(r.Current.ID) {
 		t.Errorf("after accepting it: %v", err)
 	}

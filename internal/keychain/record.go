@@ -117,11 +117,20 @@ func strict(b []byte, into any) error {
 	return nil
 }
 
-func (r *Record) entries() []entry {
+func (r *Record) entries() []*entry {
 	if r.Next != nil {
-		return []entry{r.Current, *r.Next}
+		return []*entry{&r.Current, r.Next}
 	}
-	return []entry{r.Current}
+	return []*entry{&r.Current}
+}
+
+func (r *Record) entry(id string) *entry {
+	for _, e := range r.entries() {
+		if e.ID == id {
+			return e
+		}
+	}
+	return nil
 }
 
 // VaultID is the vault that the record belongs to.
@@ -129,10 +138,8 @@ func (r *Record) VaultID() string { return r.Vault }
 
 // KindOf is the kind that holds the key with that id, "" if none does.
 func (r *Record) KindOf(id string) Kind {
-	for _, e := range r.entries() {
-		if e.ID == id {
-			return e.Kind
-		}
+	if e := r.entry(id); e != nil {
+		return e.Kind
 	}
 	return ""
 }
@@ -147,24 +154,22 @@ func (r *Record) KeyUnchecked(id string) (*secret.Key, error) { return r.key(id,
 
 func (r *Record) key(id string, check bool) (*secret.Key, error) {
 	path := filepath.Join(r.dir, RecordName)
-	for _, e := range r.entries() {
-		if e.ID != id {
-			continue
-		}
-		if want := r.cfg.Kind; want != "" && want != Auto && want != e.Kind {
-			return nil, fmt.Errorf("the configuration asks for the keychain %q, but the vault's key is in %q (%s); move it with 'sallyport vault rekey --to %s', or change the configuration: %w", want, e.Kind, path, want, ErrKind)
-		}
-		key, err := e.key(r.dir, r.cfg)
-		if err != nil {
-			return nil, err
-		}
-		if check && !hmac.Equal(mac(key, r.raw), r.macs[id]) {
-			key.Wipe()
-			return nil, fmt.Errorf("%s was changed by something else than the agent; restore it from a backup, or take it as it is with 'sallyport vault accept': %w", path, ErrRecord)
-		}
-		return key, nil
+	e := r.entry(id)
+	if e == nil {
+		return nil, fmt.Errorf("%s knows no key %.16q: %w", path, id, ErrForeign)
 	}
-	return nil, fmt.Errorf("%s knows no key %.16q: %w", path, id, ErrForeign)
+	if want := r.cfg.Kind; want != "" && want != Auto && want != e.Kind {
+		return nil, fmt.Errorf("the configuration asks for the keychain %q, but the vault's key is in %q (%s); move it with 'sallyport vault rekey --to %s', or change the configuration: %w", want, e.Kind, path, want, ErrKind)
+	}
+	key, err := e.key(r.dir, r.cfg)
+	if err != nil {
+		return nil, err
+	}
+	if check && !hmac.Equal(mac(key, r.raw), r.macs[id]) {
+		key.Wipe()
+		return nil, fmt.Errorf("%s was changed by something else than the agent; restore it from a backup, or take it as it is with 'sallyport vault accept': %w", path, ErrRecord)
+	}
+	return key, nil
 }
 
 // SameComputer says whether the record was made on this computer. A key that a
@@ -173,9 +178,11 @@ func (r *Record) SameComputer(id string) bool {
 	return r.KindOf(id) == TPM || r.Machine == "" || r.Machine == r.cfg.machine()
 }
 
-// Rebind makes the record one of this computer and, again, of its key.
-func (r *Record) Rebind(key *secret.Key) error {
+// Rebind makes the record one of this computer, of its TPM's counter and, again,
+// of its key.
+func (r *Record) Rebind(key *secret.Key, log *slog.Logger) error {
 	r.Machine = r.cfg.machine()
+	r.recount(ID(key), log)
 	return r.write(key)
 }
 
@@ -198,7 +205,7 @@ func (r *Record) Begin(present *secret.Key, kind Kind, log *slog.Logger) (*secre
 	if kind == Auto || kind == "" {
 		return nil, fmt.Errorf("say which keychain the key shall move to: %s, %s or %s: %w", TPM, SystemdCredential, File, ErrKind)
 	}
-	if e, next, err = create(r.dir, cfg, kind, name); err != nil {
+	if e, next, err = create(r.dir, cfg, kind, name, log); err != nil {
 		return nil, err
 	}
 	if e.ID == r.Current.ID {
@@ -210,7 +217,7 @@ func (r *Record) Begin(present *secret.Key, kind Kind, log *slog.Logger) (*secre
 	if err := r.write(present, next); err != nil {
 		next.Wipe()
 		r.Next = nil
-		return nil, errors.Join(err, e.remove(r.dir))
+		return nil, errors.Join(err, e.remove(r.dir, cfg))
 	}
 	log.Info("a new key for the vault is recorded", "keychain", string(kind), "key", e.ID)
 	return next, nil
@@ -218,24 +225,28 @@ func (r *Record) Begin(present *secret.Key, kind Kind, log *slog.Logger) (*secre
 
 // Finish keeps the given key and forgets, and destroys, the other. Without an
 // unfinished rekey it only removes a key file that no record leads to.
-func (r *Record) Finish(key *secret.Key) error {
+func (r *Record) Finish(key *secret.Key, log *slog.Logger) error {
 	if r.Next != nil {
-		keep := r.Current
-		if r.Next.ID == ID(key) {
-			keep = *r.Next
+		before, keep, drop := r.content, r.Current, *r.Next
+		if drop.ID == ID(key) {
+			keep, drop = drop, keep
 		}
-		before := r.content
 		r.Current, r.Next = keep, nil
 		if err := r.write(key); err != nil {
 			r.content = before
 			return err
 		}
 		r.cfg.Kind = Auto // the configuration, read before, may still name the old kind
+		if drop.Kind == TPM {
+			if err := drop.remove(r.dir, r.cfg); err != nil {
+				log.Warn("what the old key used in the TPM is left behind", "error", err)
+			}
+		}
 	}
 	for name := range fileNames {
 		path := filepath.Join(r.dir, name)
 		if there, err := statefile.Exists(path); name != r.Current.File && (there || err != nil) {
-			if err := (entry{Kind: File, File: name}).remove(r.dir); err != nil {
+			if err := (entry{Kind: File, File: name}).remove(r.dir, r.cfg); err != nil {
 				return fmt.Errorf("cannot remove the old key %s: %w", path, err)
 			}
 		}

@@ -29,7 +29,7 @@ var tpmPatience = 20 * time.Second
 // computer from a stick; the threat model says so. noDA keeps other programs'
 // failures from locking us out.
 func sealTPM(device string, key *secret.Key) (public, private []byte, err error) {
-	rsp, err := withTPM(device, func(tpm transport.TPM, storage *storageKey) (*tpm2.CreateResponse, error) {
+	rsp, err := withStorage(device, func(tpm transport.TPM, storage *storageKey) (*tpm2.CreateResponse, error) {
 		return tpm2.Create{
 			ParentHandle: storage.auth(encryptIn),
 			InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
@@ -62,7 +62,7 @@ func unsealTPM(device string, public, private []byte) (*secret.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the TPM's sealed key is malformed: %w", ErrRecord)
 	}
-	raw, err := withTPM(device, func(tpm transport.TPM, storage *storageKey) ([]byte, error) {
+	raw, err := withStorage(device, func(tpm transport.TPM, storage *storageKey) ([]byte, error) {
 		obj, err := tpm2.Load{ParentHandle: storage.auth(), InPrivate: *priv, InPublic: *pub}.Execute(tpm)
 		if err != nil {
 			// TPM_RC_INTEGRITY and its kin speak about the blob: it is not
@@ -117,18 +117,41 @@ func (s *storageKey) auth(opts ...tpm2.AuthOption) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: s.handle, Name: s.name, Auth: s.session(opts...)}
 }
 
-// withTPM opens the TPM, derives the storage key and runs one conversation.
-// After tpmPatience it gives up; the goroutine then lasts as long as the driver
-// keeps it.
-func withTPM[T any](device string, talk func(transport.TPM, *storageKey) (T, error)) (T, error) {
+// withStorage derives the storage key and runs one conversation with it.
+func withStorage[T any](device string, talk func(transport.TPM, *storageKey) (T, error)) (T, error) {
+	return withTPM(device, func(tpm transport.TPM) (none T, err error) {
+		rsp, err := tpm2.CreatePrimary{
+			PrimaryHandle: tpm2.TPMRHOwner,
+			InPublic:      tpm2.New2B(tpm2.ECCSRKTemplate),
+		}.Execute(tpm)
+		if err != nil {
+			return none, fmt.Errorf("no storage key (is the owner hierarchy locked by a password?): %w", err)
+		}
+		defer flush(tpm, rsp.ObjectHandle)
+		public, err := rsp.OutPublic.Contents()
+		if err != nil {
+			return none, err
+		}
+		return talk(tpm, &storageKey{rsp.ObjectHandle, rsp.Name, *public})
+	})
+}
+
+// withTPM opens the TPM for one conversation. After tpmPatience it gives up; the
+// goroutine then lasts as long as the driver keeps it.
+func withTPM[T any](device string, talk func(transport.TPM) (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error
 	}
 	done := make(chan answer, 1)
 	go func() {
-		v, err := converse(device, talk)
-		done <- answer{v, err}
+		var a answer
+		tpm, err := openTPM(device)
+		if a.err = err; err == nil {
+			a.value, a.err = talk(tpm)
+			_ = tpm.Close()
+		}
+		done <- a
 	}()
 	timeout := time.NewTimer(tpmPatience)
 	defer timeout.Stop()
@@ -139,27 +162,6 @@ func withTPM[T any](device string, talk func(transport.TPM, *storageKey) (T, err
 		var none T
 		return none, fmt.Errorf("no answer within %v", tpmPatience)
 	}
-}
-
-func converse[T any](device string, talk func(transport.TPM, *storageKey) (T, error)) (value T, err error) {
-	tpm, err := openTPM(device)
-	if err != nil {
-		return value, err
-	}
-	defer tpm.Close()
-	rsp, err := tpm2.CreatePrimary{
-		PrimaryHandle: tpm2.TPMRHOwner,
-		InPublic:      tpm2.New2B(tpm2.ECCSRKTemplate),
-	}.Execute(tpm)
-	if err != nil {
-		return value, fmt.Errorf("no storage key (is the owner hierarchy locked by a password?): %w", err)
-	}
-	defer flush(tpm, rsp.ObjectHandle)
-	public, err := rsp.OutPublic.Contents()
-	if err != nil {
-		return value, err
-	}
-	return talk(tpm, &storageKey{rsp.ObjectHandle, rsp.Name, *public})
 }
 
 func openTPM(device string) (transport.TPMCloser, error) {

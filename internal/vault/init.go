@@ -70,7 +70,7 @@ func (v *Vault) build(dir string) (string, error) {
 			return "", unwritable(d, err)
 		}
 	}
-	_, key, err := keychain.Create(kdir, name, v.opts.Keychain, v.log)
+	record, key, err := keychain.Create(kdir, name, v.opts.Keychain, v.log)
 	if err != nil {
 		return "", err
 	}
@@ -79,8 +79,15 @@ func (v *Vault) build(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	counter, err := record.Counter(keys.id)
+	if err != nil {
+		return "", err
+	}
 	now := v.clock.Now().Wall
-	m := meta{Vault: name, Generation: 1, Counts: map[string]uint64{}, Highest: now}
+	m := meta{
+		Vault: name, Generation: 1, Counts: map[string]uint64{}, Highest: now,
+		Counter: counter, CounterBoot: v.clock.Now().BootID,
+	}
 	err = createStore(filepath.Join(dir, dbName), func(tx *bbolt.Tx) error {
 		raw, err := json.Marshal(event.Event{Seq: 1, Time: now, Name: event.VaultInitialised})
 		if err != nil {
@@ -136,6 +143,11 @@ func (v *Vault) moveAside() error {
 			return unwritable(old, err)
 		}
 		v.log.Warn("moved out of the way of a new vault", "file", v.path(name), "to", old)
+		if name == keychainName {
+			if record, err := keychain.Load(filepath.Join(old, name), v.opts.Keychain); err == nil {
+				record.Retire(v.log)
+			}
+		}
 	}
 	if old == "" {
 		return nil

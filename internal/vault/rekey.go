@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -11,12 +12,15 @@ import (
 	"sallyport/internal/keychain"
 )
 
-// The steps of a rekey, in order.
+// The steps of a rekey, and of counting with a TPM, in order.
 const (
 	stepRecorded = "the record names both keys"
 	stepAnchored = "the anchor has a note under the new key"
 	stepResealed = "the vault is sealed with the new key"
 	stepFinished = "the old key is gone"
+
+	stepCounting = "the vault is about to count"
+	stepCounted  = "the TPM has counted"
 )
 
 // Rekey gives the vault a new key in the given kind of keychain. It holds up
@@ -32,11 +36,28 @@ func (v *Vault) Rekey(ctx context.Context, kind keychain.Kind) error {
 	return v.enqueue(ctx, &request{alone: func() error { return v.rekey(kind) }, done: make(chan error, 1)})
 }
 
+// OpenToRekey opens a vault whose key is in another keychain than configured, and
+// moves the key to the given kind: what ErrKeychain tells an administrator to do.
+func OpenToRekey(ctx context.Context, opts Options, kind keychain.Kind) (*Vault, error) {
+	opts.Keychain.Kind = keychain.Auto // whichever is recorded
+	v, err := Open(opts)
+	if err != nil {
+		return nil, err
+	}
+	if v.Info().Keychain == kind {
+		return v, nil
+	}
+	if err := v.Rekey(ctx, kind); err != nil {
+		return nil, errors.Join(err, v.Close())
+	}
+	return v, nil
+}
+
 func (v *Vault) rekey(kind keychain.Kind) (err error) {
 	if err := v.usable(); err != nil {
 		return err
 	}
-	if err := v.record.Finish(v.key); err != nil { // of an earlier rekey
+	if err := v.record.Finish(v.key, v.log); err != nil { // of an earlier rekey
 		return unwritable(v.path(keychainName), err)
 	}
 	from := v.record.KindOf(v.keys.id)
@@ -77,7 +98,7 @@ func (v *Vault) rekey(kind keychain.Kind) (err error) {
 	}
 	v.unmarked = true
 	onStep(stepResealed)
-	if err := v.record.Finish(next); err != nil {
+	if err := v.record.Finish(next, v.log); err != nil {
 		return fmt.Errorf("the vault has its new key, but the old one could not be removed (restart the agent to try again): %w", unwritable(v.path(keychainName), err))
 	}
 	v.publish(m, false)
@@ -89,6 +110,10 @@ func (v *Vault) rekey(kind keychain.Kind) (err error) {
 func (v *Vault) reseal(keys *keyring, from, to keychain.Kind) (m meta, bolt *bbolt.Tx, err error) {
 	m = v.meta.clone()
 	m.Digest = setDigest{}
+	if m.Counter, err = v.record.Counter(keys.id); err != nil {
+		return m, nil, fmt.Errorf("%w: %w", err, ErrKeyMissing)
+	}
+	m.CounterBoot, m.Counting = v.clock.Now().BootID, false
 	if bolt, err = v.store.begin(true); err != nil {
 		return m, nil, err
 	}
@@ -186,9 +211,16 @@ func Accept(opts Options) (err error) {
 	if err := v.open(true); err != nil {
 		return classify(err)
 	}
+	defer v.shut()
+	n, err := v.record.Counter(v.keys.id)
+	if err != nil {
+		return classify(err)
+	}
+	if err := v.amend(func(m *meta) { m.Counter, m.CounterBoot, m.Counting = n, "", false }); err != nil {
+		return err
+	}
 	v.writeMarker(v.meta.Vault)
 	v.log.Warn("the vault was accepted as it is", "dir", v.dir, "vault", v.meta.Vault, "generation", v.meta.Generation)
-	v.shut()
 	v.key.Wipe()
 	return nil
 }

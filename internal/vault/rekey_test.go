@@ -112,6 +112,15 @@ func TestRekeyChangesEverySealAndKeepsEverything(t *testing.T) {
 	}
 	mustClose(t, v)
 	mustDeny(t, o, ErrKeychain) // the configuration still says file
+	v, err := OpenToRekey(context.Background(), o, keychain.File)
+	must(t, err)
+	mustClose(t, v)
+	mustClose(t, mustOpen(t, o)) // as configured
+	for range 2 {
+		v, err = OpenToRekey(context.Background(), o, keychain.SystemdCredential)
+		must(t, err)
+		mustClose(t, v)
+	}
 	o.Keychain.Kind = keychain.SystemdCredential
 	v = mustOpen(t, o)
 	if u, ok := get(t, v, "uid:1000"); !ok || u.Name != "alice" {

@@ -102,6 +102,11 @@ type meta struct {
 	LastSeq    uint64            `json:"last_seq"`
 	Events     uint64            `json:"events"`
 	Dropped    uint64            `json:"dropped"`
+
+	// See counter.go.
+	Counter     uint64 `json:"tpm_counter,omitempty"`
+	CounterBoot string `json:"tpm_boot,omitempty"` // the boot in which it was counted
+	Counting    bool   `json:"tpm_counting,omitempty"`
 }
 
 func (m meta) clone() meta {

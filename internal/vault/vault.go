@@ -246,6 +246,10 @@ func (v *Vault) load() error {
 	if err := v.open(false); err != nil {
 		return err
 	}
+	if err := v.count(); err != nil {
+		v.shut()
+		return err
+	}
 	v.opened = v.clock.Now().Wall
 	v.writeMarker(v.meta.Vault)
 	v.publish(v.meta, false)
@@ -330,7 +334,7 @@ func (v *Vault) open(accept bool) (err error) {
 		if err := createAnchor(path); err != nil {
 			return unwritable(path, err)
 		}
-		if err := record.Rebind(key); err != nil {
+		if err := record.Rebind(key, v.log); err != nil {
 			return unwritable(dir, err)
 		}
 	}
@@ -343,11 +347,16 @@ func (v *Vault) open(accept bool) (err error) {
 		if err := a.vouch(m); err != nil {
 			return err
 		}
+		if v.key == nil { // at a start; after a failure, the TPM need not be asked again
+			if err := v.checkCounter(record, p.KeyID, m); err != nil {
+				return err
+			}
+		}
 	}
 	if err := a.settle(m.Generation, m.Digest); err != nil {
 		return err
 	}
-	if err := record.Finish(key); err != nil {
+	if err := record.Finish(key, v.log); err != nil {
 		return unwritable(dir, err)
 	}
 
