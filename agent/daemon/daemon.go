@@ -106,6 +106,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	slog.SetDefault(d.log)
+	if err := noDumps(); err != nil {
+		return err
+	}
 
 	d.store = store.New(VaultOptions(c, o.ConfigPath, o.Clock, d.log))
 	defer func() { err = errors.Join(err, d.store.Close()) }()
