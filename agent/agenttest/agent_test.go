@@ -451,3 +451,11 @@ func (a *agent) wantStatus(exit int, problem string) statusView {
 	a.t.Errorf("status has no problem %q: %s", problem, got.out)
 	return v
 }
+
+// errorOf is a command's failure.
+func errorOf(r ran) error {
+	if r.exit == 0 {
+		return nil
+	}
+	return fmt.Errorf("exit %d: %s%s", r.exit, r.out, r.errOut)
+}

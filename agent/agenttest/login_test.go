@@ -112,11 +112,13 @@ func (p phone) codeAt(t *testing.T, now time.Time, steps int64) string {
 }
 
 // wrong is a code that the phone shows in none of the steps around now.
-func (p phone) wrong(t *testing.T) string {
+func (p phone) wrong(t *testing.T) string { t.Helper(); return p.wrongAt(t, time.Now()) }
+
+func (p phone) wrongAt(t *testing.T, now time.Time) string {
 	t.Helper()
 	right := map[string]bool{}
 	for step := int64(-10); step <= 10; step++ {
-		right[p.code(t, step)] = true
+		right[p.codeAt(t, now, step)] = true
 	}
 	for n := 0; ; n++ {
 		if code := fmt.Sprintf("%06d", n); !right[code] {
