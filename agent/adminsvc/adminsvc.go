@@ -300,26 +300,34 @@ func (s *Service) ResetClock(ctx context.Context, _ *adminv1.ResetClockRequest) 
 	return out, nil
 }
 
-// InitVault makes a new, empty vault on purpose.
-func (s *Service) InitVault(ctx context.Context, _ *adminv1.InitVaultRequest) (*adminv1.VaultResponse, error) {
-	return s.replaceVault(ctx, event.VaultInitialised, vault.Init)
+// InitVault makes a new, empty vault on purpose. The vault itself records that.
+func (s *Service) InitVault(context.Context, *adminv1.InitVaultRequest) (*adminv1.VaultResponse, error) {
+	return s.replaceVault(vault.Init)
 }
 
 // AcceptVault takes a copied or restored vault as this computer's own.
 func (s *Service) AcceptVault(ctx context.Context, _ *adminv1.AcceptVaultRequest) (*adminv1.VaultResponse, error) {
-	return s.replaceVault(ctx, event.VaultAccepted, func(o vault.Options) (*vault.Vault, error) {
+	out, err := s.replaceVault(func(o vault.Options) (*vault.Vault, error) {
 		if err := vault.Accept(o); err != nil {
 			return nil, err
 		}
 		return vault.Open(o)
 	})
+	if err != nil {
+		return nil, err
+	}
+	e := event.Event{Name: event.VaultAccepted}
+	if peer, err := localsock.FromContext(ctx); err == nil {
+		e.By = peer.String()
+	}
+	s.Store.Record(context.WithoutCancel(ctx), e)
+	return out, nil
 }
 
-func (s *Service) replaceVault(ctx context.Context, name event.Name, open func(vault.Options) (*vault.Vault, error)) (*adminv1.VaultResponse, error) {
+func (s *Service) replaceVault(open func(vault.Options) (*vault.Vault, error)) (*adminv1.VaultResponse, error) {
 	if err := s.Store.Replace(open); err != nil {
 		return nil, vaultError(err)
 	}
-	s.vaultEvent(ctx, name, "")
 	return &adminv1.VaultResponse{Vault: s.vaultStatus()}, nil
 }
 
@@ -332,20 +340,15 @@ func (s *Service) RekeyVault(ctx context.Context, r *adminv1.RekeyVaultRequest) 
 		return nil, status.Errorf(codes.InvalidArgument, "%q is not a keychain; it must be tpm, systemd-credential or file", r.GetKeychain())
 	}
 	v, err := s.Store.Vault()
+	switch {
+	case err == nil:
+		err = v.Rekey(ctx, kind)
+	case errors.Is(err, vault.ErrKeychain):
+		// The configuration names this kind already, and the vault has another.
+		err = s.Store.Replace(func(o vault.Options) (*vault.Vault, error) { return vault.OpenToRekey(ctx, o, kind) })
+	}
 	if err != nil {
 		return nil, vaultError(err)
 	}
-	if err := v.Rekey(ctx, kind); err != nil {
-		return nil, vaultError(err)
-	}
-	s.vaultEvent(ctx, event.VaultRekeyed, "the key is in "+string(kind))
 	return &adminv1.VaultResponse{Vault: s.vaultStatus()}, nil
-}
-
-func (s *Service) vaultEvent(ctx context.Context, name event.Name, text string) {
-	e := event.Event{Name: name, Text: text}
-	if peer, err := localsock.FromContext(ctx); err == nil {
-		e.By = peer.String()
-	}
-	s.Store.Record(context.WithoutCancel(ctx), e)
 }
