@@ -38,11 +38,13 @@ type Deadline struct {
 	Wall   time.Time     `json:"wall"`
 	Boot   time.Duration `json:"boot"`
 	BootID string        `json:"boot_id,omitempty"`
+	// For is how far off it was when it was set.
+	For time.Duration `json:"for"`
 }
 
 // In returns the deadline that is d from i.
 func (i Instant) In(d time.Duration) Deadline {
-	return Deadline{Wall: i.Floor().Add(d), Boot: i.Boot + d, BootID: i.BootID}
+	return Deadline{Wall: i.Floor().Add(d), Boot: i.Boot + d, BootID: i.BootID, For: d}
 }
 
 // Passed says whether the deadline has come. The zero Deadline has.
@@ -53,7 +55,13 @@ func (d Deadline) Left(i Instant) time.Duration {
 	if d.BootID != "" && d.BootID == i.BootID {
 		return d.Boot - i.Boot
 	}
-	return d.Wall.Sub(i.Floor())
+	left := d.Wall.Sub(i.Floor())
+	if left > d.For {
+		// Time runs back only where the helpdesk cleared a highest time that was
+		// years ahead. What was set under it would last for those years.
+		return 0
+	}
+	return left
 }
 
 // IsZero says whether no deadline was set.

@@ -362,6 +362,32 @@ func TestAnExpiredBypassIsRefusedAndUsedUp(t *testing.T) {
 	w.reboots().clockSet(-2 * time.Hour).types(code).gets(factor.Expired)
 }
 
+// A clock that was once ten years ahead leaves a highest time behind, and what
+// is set under it ends in ten years. The helpdesk clears that time.
+func TestWhatWasSetUnderABogusTimeDoesNotOutliveIt(t *testing.T) {
+	const years = 10 * 365 * 24 * time.Hour
+	bogus := func() *world {
+		w := enrolled(t).at("12:00:00").clockSet(years).types("noticed").gets(factor.Malformed)
+		return w.clockSet(-years)
+	}
+	w := bogus()
+	code := w.bypass(time.Hour)
+	w.highest = w.real // cleared
+	w.at("12:59:59").types("noticed").gets(factor.Malformed)
+	w.reboots().at("13:30:00").types(code).gets(factor.Expired)
+
+	w = bogus().locksItself(15 * time.Minute)
+	w.highest = w.real
+	w.at("12:14:59").locked(time.Second) // in the same boot it stands
+	w.reboots().at("12:20:00").types(w.phone()).gets(allow)
+
+	// Without a reboot all of it lasts as long as it should.
+	w = bogus()
+	code = w.bypass(time.Hour)
+	w.highest = w.real
+	w.at("12:59:59").types(code).gets(allow)
+}
+
 func TestABypassIssuedWhileTheClockIsBehindLastsItsTime(t *testing.T) {
 	w := enrolled(t).at("12:00:00").types("noticed").gets(factor.Malformed)
 	w.clockSet(-5 * time.Hour)
