@@ -305,6 +305,11 @@ func TestUnprivilegedAgentServesItsOwnUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.start()
+	// It dumps no core, whoever started it: what it is asked for in proc(5) is
+	// then root's.
+	if st, err := os.Stat(fmt.Sprintf("/proc/%d/environ", a.cmd.Process.Pid)); err != nil || st.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("the agent can be dumped and traced: %v", err)
+	}
 	phone := a.enrol(owner)
 	// Not even root's commands believe it.
 	if got := a.command("", "status"); got.exit == 0 || strings.Contains(got.out, "healthy\n") {
