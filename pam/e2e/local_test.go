@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/internal/event"
 	"sallyport/internal/testkit/sandbox"
@@ -117,6 +118,8 @@ func TestCtrlCAtTheCodePrompt(t *testing.T) {
 			d := talk(t, cmd)
 			d.answer(sandbox.PasswordPrompt, password)
 			d.see(sandbox.CodePrompt)
+			// sudo's own read loses a signal that comes between the prompt and it.
+			waitAsleep(t, d.Pid())
 			d.press(ctrlC)
 			if status := d.end(); status == 0 || insideAs.MatchString(d.Screen()) {
 				t.Errorf("exit status %d, the screen:\n%s", status, d.Screen())
@@ -126,6 +129,23 @@ func TestCtrlCAtTheCodePrompt(t *testing.T) {
 			wantFailures(t, p.Name, 0)
 		})
 	}
+}
+
+// waitAsleep waits until a process sleeps: proc_pid_stat(5).
+func waitAsleep(t *testing.T, pid int) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, after, ok := strings.Cut(string(stat), ") "); ok && strings.HasPrefix(after, "S") {
+			return
+		}
+	}
+	t.Fatalf("process %d never sleeps", pid)
 }
 
 func TestSu(t *testing.T) {
