@@ -264,7 +264,7 @@ func checkBreakGlass(_ context.Context, e *Env) []Result {
 		}
 	}
 	if len(groups) == 0 {
-		return []Result{info("break-glass", "not set up: while the agent is broken, nobody who is enrolled gets in")}
+		return []Result{info("break-glass", "not set up: while the agent is broken, nobody gets in where a code is asked for, enrolled or not")}
 	}
 	var out []Result
 	for group, in := range groups {
