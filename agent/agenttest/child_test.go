@@ -18,6 +18,9 @@ import (
 // childVar makes this program do one job and nothing else; see pamAs.
 const childVar = "SALLYPORT_AGENTTEST_CHILD"
 
+// noRaceSleep keeps the race detector from sleeping a second at every exit.
+const noRaceSleep = "GORACE=atexit_sleep_ms=0"
+
 // pamJob is a PAM login to do as another user.
 type pamJob struct {
 	ConfDir, Service, User, Rhost string
@@ -62,8 +65,7 @@ func (a *agent) pamAs(uid uint32, p *pamLogin) (asked []string, status error) {
 		a.t.Fatal(err)
 	}
 	cmd := exec.Command(program("agenttest"))
-	// The race detector sleeps a second at every exit otherwise.
-	cmd.Env = append(os.Environ(), childVar+"="+string(job), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), childVar+"="+string(job), noRaceSleep)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: 100}}
 	var errOut bytes.Buffer

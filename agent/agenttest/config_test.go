@@ -200,8 +200,9 @@ func TestProxyVariablesChangeNothing(t *testing.T) {
 	a.start()
 	u, phone := a.enrolled()
 	a.wantStatus(0, "")
-	wantPAM(t, a.pam("sshd", u, phone.code(t, 0)), 0)
-	want(t, a.as(u, phone.code(t, 0)), deny, "code_already_used")
+	code := phone.code(t, 0)
+	wantPAM(t, a.pam("sshd", u, code), 0)
+	want(t, a.as(u, code), deny, "code_already_used")
 }
 
 // A changed policy takes effect at the next login, without a word to the agent,

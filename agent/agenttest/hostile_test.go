@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/msteinert/pam/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -502,4 +503,50 @@ func TestGracefulStopEndsFollowers(t *testing.T) {
 	if err := <-follow.done; err == nil || !strings.Contains(fmt.Sprint(err), "exit status 2") {
 		t.Errorf("events --follow ended with %v", err)
 	}
+}
+
+// CVE-2021-31924: empty, missing and impossible answers at the prompt.
+func TestPromptWithoutAnAnswerDenies(t *testing.T) {
+	need(t)
+	a := startAgent(t)
+	u, phone := a.enrolled()
+	for name, answer := range map[string]func(string) (string, error){
+		"empty":      func(string) (string, error) { return "", nil },
+		"spaces":     func(string) (string, error) { return "   ", nil },
+		"no answer":  func(string) (string, error) { return "", pam.ErrConv },
+		"very long":  func(string) (string, error) { return strings.Repeat("1", 400), nil },
+		"129 digits": func(string) (string, error) { return strings.Repeat("1", 129), nil },
+	} {
+		p := a.pamLogin("sshd", u.name, "")
+		p.answer = answer
+		if err := p.run(); err == nil {
+			t.Errorf("%s: in", name)
+		}
+	}
+	if n := a.user(u).GetFailures(); n != 0 {
+		t.Errorf("%d failures were counted", n)
+	}
+	wantPAM(t, a.pam("sshd", u, phone.code(t, 0)), 0)
+}
+
+// sshd with a public key alone never runs the auth stack.
+func TestPublicKeyAloneIsDenied(t *testing.T) {
+	need(t)
+	required := newUser(t)
+	s := newSite(t, "[policy.required]", fmt.Sprintf("uids = [%d]", required.uid)).open()
+	for _, c := range []struct {
+		u    *account
+		want pam.Error
+	}{{s.enrolled, pamDenied}, {required, pamDenied}, {s.plain, 0}, {s.exempt, 0}, {&account{name: "nobody-of-that-name"}, pamDenied}} {
+		p := s.pamLogin("sshd", c.u.name, "")
+		p.keyOnly = true
+		wantPAM(t, p.run(), c.want)
+		if len(p.prompts) != 0 {
+			t.Errorf("%s: asked %q", c.u.name, p.prompts)
+		}
+	}
+	s.stop()
+	p := s.pamLogin("sshd", s.plain.name, "")
+	p.keyOnly = true
+	wantPAM(t, p.run(), pamUnavail)
 }

@@ -178,6 +178,7 @@ func (a *agent) writePAM() {
 const (
 	pamAuthErr = pam.ErrAuth
 	pamUnavail = pam.ErrAuthinfoUnavail
+	pamDenied  = pam.ErrPermDenied
 )
 
 // pamLogin is a login program's use of PAM.
@@ -187,6 +188,7 @@ type pamLogin struct {
 	user    string
 	rhost   string
 	answer  func(prompt string) (string, error)
+	keyOnly bool // as sshd after a public key alone: the auth stack never runs
 
 	prompts []string
 	notices []string
@@ -211,8 +213,10 @@ func (p *pamLogin) run() error {
 			return err
 		}
 	}
-	if err := tx.Authenticate(0); err != nil {
-		return err
+	if !p.keyOnly {
+		if err := tx.Authenticate(0); err != nil {
+			return err
+		}
 	}
 	return tx.AcctMgmt(0)
 }

@@ -31,6 +31,9 @@ const (
 	clockVar = "SALLYPORT_TESTCLOCK"
 )
 
+// raceDetector says whether these tests run with it.
+var raceDetector bool
+
 // whyNot is why there is no sandbox, for need to say.
 var whyNot string
 
@@ -85,9 +88,11 @@ func build(dir string) error {
 	}
 	shipped := goBuild("sallyport", "-trimpath", "-buildmode=pie", "-ldflags", "-s -w -X main.version=agenttest")
 	shipped.Env = append(os.Environ(), "CGO_ENABLED=1")
+	// The other build is never shipped, so it can have the race detector, too.
+	tested := goBuild("sallyport-testclock", "-tags", "testclock", fmt.Sprintf("-race=%v", raceDetector))
 	for _, cmd := range []*exec.Cmd{
 		shipped,
-		goBuild("sallyport-testclock", "-tags", "testclock"),
+		tested,
 		exec.Command("make", "-s", "-C", "../../pam", "OUT="+dir),
 	} {
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -654,7 +654,7 @@ func TestVaultRekeyAndInit(t *testing.T) {
 	need(t)
 	s := newSite(t).open()
 	before := s.keys()
-	code := s.phone.code(t, -1)
+	code := s.phone.code(t, 0)
 	want(t, s.as(s.enrolled, code), allow, "")
 	s.cli(nil, "vault", "rekey", "--to", "file", "--yes")
 	after := s.keys()
@@ -665,12 +665,12 @@ func TestVaultRekeyAndInit(t *testing.T) {
 	s.kill()
 	s.start()
 	want(t, s.as(s.enrolled, code), deny, "code_already_used")
-	want(t, s.as(s.enrolled, s.phone.code(t, 0)), allow, "")
+	want(t, s.as(s.enrolled, s.phone.code(t, 1)), allow, "")
 	// A keychain that is not there is refused, and the old one stays.
 	if got := s.command("", "vault", "rekey", "--to", "systemd-credential", "--yes"); got.exit == 0 {
 		t.Errorf("a rekey to nowhere: %+v", got)
 	}
-	want(t, s.as(s.enrolled, s.phone.code(t, 1)), allow, "")
+	want(t, s.as(s.enrolled, s.phone.code(t, 2)), allow, "")
 	s.wantStatus(0, "")
 
 	s.cli(nil, "vault", "init", "--yes")
@@ -696,10 +696,11 @@ func TestTwoAgentsCannotShareAState(t *testing.T) {
 	if v := second.wantStatus(1, "vault_unavailable"); v.Vault.State != "busy" {
 		t.Errorf("the second agent calls the vault %q", v.Vault.State)
 	}
-	want(t, s.as(s.enrolled, s.phone.code(t, 0)), allow, "") // the first is not disturbed
+	code := s.phone.code(t, 0)
+	want(t, s.as(s.enrolled, code), allow, "") // the first is not disturbed
 	s.stop()
 	second.eventually("the second takes over", func() bool { return second.vaultState() == "open" })
-	want(t, second.as(s.enrolled, s.phone.code(t, 0)), deny, "code_already_used")
+	want(t, second.as(s.enrolled, code), deny, "code_already_used")
 }
 
 // A second agent with the same sockets does not start, and disturbs nobody.

@@ -5,6 +5,7 @@ package agenttest
 import (
 	"fmt"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/msteinert/pam/v2"
@@ -199,5 +200,85 @@ func TestAnOpenPromptHoldsNobodyUp(t *testing.T) {
 	want(t, s.reply(p, slowPhone.code(t, 0)), allow, "")
 	if status := a.command("", "status"); status.exit != 0 {
 		t.Error(fmt.Sprint(status))
+	}
+}
+
+// Everything at once: logins, enrolments, changes of the configuration and of
+// the vault's key, status, and followers. With the race detector, the agent that
+// does it has it too.
+func TestEverythingAtOnce(t *testing.T) {
+	need(t)
+	c := newClocked(t)
+	a := c.agent
+	const each = 15
+	users := newUsers(t, 4*each)
+	follow := a.follow(t.Context())
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for _, u := range users[i*each : (i+1)*each] {
+				p := a.enrol(u)
+				code := p.code(t, 0)
+				results := make([]result, 2)
+				var both sync.WaitGroup
+				for j := range results {
+					both.Go(func() { results[j] = a.as(u, code) })
+				}
+				both.Wait()
+				if results[0].in() == results[1].in() {
+					t.Errorf("%s: %s and %s", u.name, results[0], results[1])
+				}
+				want(t, a.as(u, p.recovery[0]), allow, "")
+				want(t, a.as(u, p.wrong(t)), deny, "wrong_code")
+			}
+		})
+	}
+	for _, what := range []func(n int){
+		func(int) { a.cli(nil, "status") },
+		func(int) { a.cli(nil, "user", "list", "--json") },
+		func(int) { a.cli(nil, "events", "--last", "50") },
+		func(n int) {
+			a.configure(fmt.Sprintf("events = %d", 1000+n))
+			a.signal(syscall.SIGHUP)
+		},
+		func(n int) {
+			if n%5 == 0 {
+				a.cli(nil, "vault", "rekey", "--to", "file", "--yes")
+			}
+		},
+		func(int) {
+			u := newUser(t)
+			a.enrol(u)
+			a.cli(nil, "bypass", u.name, "--reason", "test")
+			a.cli(nil, "recovery", u.name)
+			a.cli(nil, "user", "remove", u.name, "--yes")
+		},
+	} {
+		wg.Go(func() {
+			for n := range each {
+				what(n)
+			}
+		})
+	}
+	wg.Wait()
+	var v struct{ Users struct{ Enrolled int } }
+	a.cli(&v, "status")
+	if v.Users.Enrolled != len(users) {
+		t.Errorf("%d users are enrolled, want %d", v.Users.Enrolled, len(users))
+	}
+	a.kill()
+	a.start()
+	a.cli(&v, "status")
+	if v.Users.Enrolled != len(users) {
+		t.Errorf("after a kill %d users are enrolled, want %d", v.Users.Enrolled, len(users))
+	}
+	<-follow.done
+	seen := follow.want(event.AgentStarted).Seq
+	for len(follow.events) > 0 {
+		e := <-follow.events
+		if e.Seq != seen+1 {
+			t.Fatalf("event %d came after %d", e.Seq, seen)
+		}
+		seen = e.Seq
 	}
 }

@@ -220,9 +220,9 @@ func TestOneUserCannotKeepOthersOut(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	want(t, a.as(u, phone.code(t, -1)), allow, "")
-	want(t, a.login(u.uid, begin(u.name), phone.code(t, 0)), allow, "")
-	wantPAM(t, a.pam("sshd", u, phone.code(t, 1)), 0)
+	want(t, a.as(u, phone.code(t, 0)), allow, "")
+	want(t, a.login(u.uid, begin(u.name), phone.code(t, 1)), allow, "")
+	wantPAM(t, a.pam("sshd", u, phone.code(t, 2)), 0)
 	// Root logs the attacker in too: sshd is root's.
 	want(t, a.as(attacker, attackerPhone.code(t, 0)), allow, "")
 	a.wantStatus(0, "")

@@ -1,0 +1,5 @@
+//go:build linux && race
+
+package agenttest
+
+func init() { raceDetector = true }
