@@ -87,7 +87,8 @@ func (g *Gate) allow(ctx context.Context, method string) error {
 		peer, method[strings.LastIndexByte(method, '/')+1:]))
 }
 
-// Options are the interceptors and the answer to methods that nobody knows.
+// Options are the interceptors. A method that nobody serves is Unimplemented
+// before they are asked.
 func (g *Gate) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

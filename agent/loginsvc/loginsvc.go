@@ -61,7 +61,7 @@ const (
 type Settings struct {
 	Config config.Config
 	// Broken: the agent started with a configuration that cannot be read, and
-	// Config.Policy is the last good one; nil Known says there is none.
+	// Config.Policy is the last good one; without RulesKnown there is none.
 	Broken      bool
 	RulesKnown  bool
 	IssuerLabel string
@@ -356,6 +356,9 @@ func (l *login) adoptImport(tx *vault.Tx) error {
 	if a, err := store.Account(tx, store.Key(l.user.UID)); err != nil || a.IsEnrolled() {
 		return err
 	}
+	imported := l.event
+	imported.Name, imported.Text = event.UserImported, "from "+i.Source+", kept until this login"
+	tx.Append(imported)
 	return store.Adopt(tx, i, store.Key(l.user.UID), l.user.Name)
 }
 
