@@ -43,9 +43,11 @@ type State struct {
 	Config      *config.Loaded
 	ConfigPath  string
 	ConfigError string // the file on disk is broken; Config is the last good one
-	LoginSocket string
-	AdminSocket string
-	Issuer      string
+	// ConfigMissing: there has been no good configuration since the start.
+	ConfigMissing bool
+	LoginSocket   string
+	AdminSocket   string
+	Issuer        string
 }
 
 // Service implements adminv1.AdminServiceServer.
@@ -167,15 +169,21 @@ func (s *Service) RemoveUser(ctx context.Context, r *adminv1.UserRequest) (*admi
 	if err != nil {
 		return nil, err
 	}
-	before, err := s.ShowUser(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	e := event.Event{Name: event.UserRemoved, User: cmp.Or(p.name, before.GetName()), Key: p.key}
+	e := event.Event{Name: event.UserRemoved, User: p.name, Key: p.key}
 	if peer, err := localsock.FromContext(ctx); err == nil {
 		e.By = peer.String()
 	}
+	var before *adminv1.User
 	err = s.Store.Update(ctx, func(tx *vault.Tx) error {
+		a, err := store.Account(tx, p.key)
+		switch {
+		case err != nil:
+			a = &factor.Account{Key: p.key} // a record that cannot be read can still be removed
+		case a == nil:
+			return noRecord(p)
+		}
+		before = wireUser(a, tx.Now())
+		e.User = cmp.Or(e.User, a.Name)
 		tx.Append(e)
 		return tx.Delete(vault.Users, p.key)
 	})

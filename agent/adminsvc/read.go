@@ -98,11 +98,15 @@ func (s *Service) problems(state State, st *adminv1.StatusResponse) []*adminv1.P
 		list = append(list, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
 	}
 	if v := st.GetVault(); v.GetState() != "open" {
-		add("vault_unavailable", "The vault cannot be used, so everybody who needs a second factor is refused: "+v.GetDetail(),
+		add("vault_unavailable", "The vault cannot be used, so everybody who is not exempt is refused: "+v.GetDetail(),
 			"See docs/helpdesk.md, \"The vault\"; break-glass accounts still get in at the console.")
 	}
 	if state.ConfigError != "" {
-		add("config_broken", "The configuration on disk is broken and the last good one is in force: "+state.ConfigError,
+		effect := "and the last good one is in force"
+		if state.ConfigMissing {
+			effect = "and was so at the start, so whoever is enrolled or required is refused"
+		}
+		add("config_broken", "The configuration on disk is broken "+effect+": "+state.ConfigError,
 			"Mend the file; 'sallyport config check' says whether it is right.")
 	}
 	if behind := st.GetVault().GetClockBehind().AsDuration(); behind > 0 {
@@ -142,7 +146,7 @@ var vaultStates = []struct {
 }{
 	{vault.ErrMissing, "missing"}, {vault.ErrEmptied, "emptied"}, {vault.ErrRolledBack, "rolled_back"},
 	{vault.ErrCopied, "copied"}, {vault.ErrCorrupt, "corrupt"}, {vault.ErrKeyMissing, "key_missing"},
-	{vault.ErrKeychain, "keychain_differs"}, {vault.ErrUnwritable, "unwritable"}, {vault.ErrBusy, "busy"}, {vault.ErrUntrusted, "untrusted"},
+	{vault.ErrKeychain, "keychain_differs"}, {vault.ErrUnwritable, "unwritable"}, {vault.ErrBusy, "busy"}, {vault.ErrUntrusted, "untrusted"}, {vault.ErrUntrusted, "untrusted"},
 }
 
 func vaultState(err error) string {
@@ -194,8 +198,11 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 		if err != nil {
 			return err
 		}
-		if a == nil {
+		if a == nil && p.name == "" {
 			return noRecord(p)
+		}
+		if a == nil {
+			a = &factor.Account{Key: p.key} // whether they are asked is of interest all the same
 		}
 		out = wireUser(a, tx.Now())
 		return nil

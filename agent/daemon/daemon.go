@@ -284,7 +284,7 @@ func (d *daemon) state() adminsvc.State {
 	defer d.mu.Unlock()
 	dir := d.loaded.Config.RuntimeDir
 	return adminsvc.State{
-		Version: d.options.Version, Started: d.started, Config: d.loaded, ConfigPath: d.options.ConfigPath, ConfigError: d.problem,
+		Version: d.options.Version, Started: d.started, Config: d.loaded, ConfigPath: d.options.ConfigPath, ConfigError: d.problem, ConfigMissing: d.broken,
 		LoginSocket: filepath.Join(dir, LoginSocket), AdminSocket: filepath.Join(dir, AdminSocket), Issuer: d.issuer(),
 	}
 }

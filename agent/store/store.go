@@ -120,7 +120,10 @@ func (s *Store) adopt(v *vault.Vault, err error) {
 	}
 	if err != nil {
 		if s.err == nil || s.err.Error() != err.Error() {
-			s.log.Error("the vault cannot be used; logins of enrolled and required users are denied", "error", err)
+			e := event.Event{Time: s.options.Clock.Now().Wall, Name: event.VaultUnavailable,
+				Text: "whoever is not exempt is refused: " + err.Error()}
+			s.Log(e)
+			s.ring = append(s.ring, e)
 		}
 		s.v, s.err = nil, err
 		return
