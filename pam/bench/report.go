@@ -106,7 +106,7 @@ func (t target) String() string {
 	return fmt.Sprintf("target %s %.*f %.*f %s", t.name, t.digits, t.measured, t.digits, t.limit, verdict)
 }
 
-// targets are the design's, section 8, as far as they are about Linux and TOTP.
+// targets are what the agent and the hook are held to; docs/benchmarks.md says why.
 func (b *bench) targets() []target {
 	warm := func(name string) float64 { return float64(quantile(b.result(name).auth, 0.5)) }
 	fresh := func(name string) float64 { return float64(quantile(b.result(name).fresh, 0.5)) }
