@@ -163,8 +163,17 @@ func TestDecide(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := c.rules.Decide(c.who, c.names); got.Effect != c.want || got.Rule != c.rule {
+			got := c.rules.Decide(c.who, c.names)
+			if got.Effect != c.want || got.Rule != c.rule {
 				t.Errorf("%+v, want %d by %s", got, c.want, c.rule)
+			}
+			// What is remembered of a directory is what it said just now.
+			group, decided := strings.CutPrefix(got.Rule, "required.groups=")
+			if decided = decided && !strings.HasSuffix(group, ")"); !decided {
+				group = ""
+			}
+			if got.Group != group {
+				t.Errorf("the group that decided is %q, want %q", got.Group, group)
 			}
 		})
 	}
