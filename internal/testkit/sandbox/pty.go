@@ -167,8 +167,9 @@ func (t *Terminal) Screen() string {
 	return strings.ReplaceAll(string(t.screen), "\r\n", "\n")
 }
 
-// Wait waits for the command to end and returns its exit status: -1 when a
-// signal ended it, ErrSilent when it did not end in time.
+// Wait waits for the command to end, and for its last words to be on the screen,
+// and returns its exit status: -1 when a signal ended it, ErrSilent when it did
+// not end in time.
 func (t *Terminal) Wait(timeout time.Duration) (int, error) {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
@@ -177,10 +178,34 @@ func (t *Terminal) Wait(timeout time.Duration) (int, error) {
 	case <-deadline.C:
 		return -1, fmt.Errorf("%w: still running after %v", ErrSilent, timeout)
 	}
+	t.drain()
 	if exit := (*exec.ExitError)(nil); t.err != nil && !errors.As(t.err, &exit) {
 		return -1, t.err
 	}
 	return t.cmd.ProcessState.ExitCode(), nil
+}
+
+// drainTime bounds the wait for what a command wrote last, for one that leaves
+// another behind on its terminal.
+const drainTime = 2 * time.Second
+
+// drain waits until all that the command wrote is on the screen.
+func (t *Terminal) drain() {
+	deadline := time.NewTimer(drainTime)
+	defer deadline.Stop()
+	for {
+		t.mu.Lock()
+		ended, changed := t.ended, t.changed
+		t.mu.Unlock()
+		if ended {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline.C:
+			return
+		}
+	}
 }
 
 // Pid is the command's process.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -221,5 +222,22 @@ func TestPowerCutKeepsOnlyWhatWasSynced(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(disk.Dir, "unsynced")); err != nil {
 		t.Errorf("the disk itself does not go on: %v", err)
+	}
+}
+
+func TestTheLastWordsAreOnTheScreen(t *testing.T) {
+	sandbox.Need(t)
+	for range 20 {
+		terminal, err := sandbox.Start(exec.Command("sh", "-c", "seq 5000; echo the end"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := terminal.Wait(30 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(terminal.Screen(), "\nthe end\n") {
+			t.Errorf("the screen ends before the command did: %q", terminal.Screen()[max(0, len(terminal.Screen())-40):])
+		}
+		terminal.Close()
 	}
 }
