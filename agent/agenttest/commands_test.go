@@ -250,7 +250,8 @@ func TestImport(t *testing.T) {
 	a := startAgent(t)
 	seed := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(importedSeed)
 	p := phone{secret: seed}
-	u, later := newUser(t), "at-later"
+	u := newUser(t)
+	later := "later-" + u.name
 	google := filepath.Join(a.dir, "google")
 	write(t, google, seed+"\n\" RATE_LIMIT 3 30\n\" WINDOW_SIZE 3\n\" DISALLOW_REUSE\n\" TOTP_AUTH\n12345678\n87654321\n")
 	must(t, os.Chmod(google, 0o400), os.Chown(google, int(u.uid), 100))
