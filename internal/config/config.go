@@ -94,14 +94,26 @@ type Value struct {
 type Loaded struct {
 	Config Config
 	Values []Value // every setting, by key
-	files  []string
 	stamp  string
+	// there: the file was seen at least once. From then on its absence is an error.
+	there bool
 }
 
 // Load reads path and the drop-ins in config.d beside it, in the order of their
 // names. A missing file is an error unless it is DefaultPath: a computer without
 // one has the defaults.
-func Load(path string) (*Loaded, error) {
+func Load(path string) (*Loaded, error) { return load(path, path == DefaultPath, false) }
+
+// Reload is Load for an agent that runs. It also refuses a file that was there
+// before: an editor that takes it away and writes it anew must not put the
+// defaults in force meanwhile, under which fewer people may be asked.
+func (l *Loaded) Reload(path string) (*Loaded, error) {
+	return load(path, path == DefaultPath, l.there)
+}
+
+// load reads the file and its drop-ins. optional: it need not be there, unless
+// it was.
+func load(path string, optional, was bool) (*Loaded, error) {
 	l := &Loaded{Config: Default(), stamp: stamp(path)}
 	sources := map[string]string{}
 	for _, dir := range []string{filepath.Dir(path), dropinsOf(path)} {
@@ -115,19 +127,25 @@ func Load(path string) (*Loaded, error) {
 	}
 	for i, p := range append([]string{path}, dropins...) {
 		text, err := readOwned(p)
-		if i == 0 && errors.Is(err, os.ErrNotExist) && path == DefaultPath {
+		switch missing := i == 0 && errors.Is(err, os.ErrNotExist) && !exists(p); {
+		case missing && was:
+			return nil, fmt.Errorf("%s was there and is gone: put it back, or restart the agent to go on without it", p)
+		case missing && optional:
 			continue
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
+		case i == 0 && len(text) == 0:
+			// What is left between the truncation and the write, or of a write to a
+			// full disk. It says nothing, least of all that nobody is required.
+			return nil, fmt.Errorf("%s is empty: it is being written, or the disk was full; put at least a comment line into it", p)
 		}
+		l.there = l.there || i == 0
 		if err := decode(text, &l.Config); err != nil {
 			return nil, fmt.Errorf("%s: %w", p, err)
 		}
 		for key, line := range keyLines(text) {
 			sources[key] = fmt.Sprintf("%s:%d", p, line)
 		}
-		l.files = append(l.files, p)
 	}
 	if err := l.Config.validate(); err != nil {
 		// The file to mend is the one the value came from.
@@ -352,26 +370,44 @@ func (c *Config) validate() error {
 
 var dirLine = regexp.MustCompile(`(?m)^\s*(state_dir|runtime_dir)\s*=\s*["']([^"']+)["']\s*(?:#.*)?$`)
 
-// Salvage finds where the state and the sockets are in a file that is otherwise
-// broken, so that an agent that starts with it can still deny, and say why.
+// Salvage finds where the state and the sockets are in files that are otherwise
+// broken, so that an agent that starts with them can still deny, and say why.
+// As in Load, the drop-ins win. A file that others can change is not read.
 func Salvage(path string) Config {
 	c := Default()
-	text, err := readOwned(path)
-	if err != nil {
-		return c
+	files := []string{path}
+	if checkDir(dropinsOf(path)) == nil {
+		dropins, _ := listDropins(path)
+		files = append(files, dropins...)
 	}
-	for _, m := range dirLine.FindAllSubmatch(text, -1) {
-		if dir := string(m[2]); !filepath.IsAbs(dir) {
+	for _, p := range files {
+		text, err := readOwned(p)
+		if err != nil {
 			continue
-		} else if string(m[1]) == "state_dir" {
-			c.StateDir = dir
-		} else {
-			c.RuntimeDir = dir
+		}
+		for _, m := range dirLine.FindAllSubmatch(text, -1) {
+			if dir := string(m[2]); !filepath.IsAbs(dir) {
+				continue
+			} else if string(m[1]) == "state_dir" {
+				c.StateDir = dir
+			} else {
+				c.RuntimeDir = dir
+			}
 		}
 	}
 	return c
 }
 
+// Salvaged is what an agent that starts with a broken configuration has in the
+// place of a loaded one, until Reload takes the mended one.
+func Salvaged(path string) *Loaded { return &Loaded{Config: Salvage(path), there: exists(path)} }
+
 // Seen makes Changed compare with what is on disk now: a broken file is read
 // once, not at every login.
-func (l *Loaded) Seen(path string) { l.stamp = stamp(path) }
+func (l *Loaded) Seen(path string) { l.stamp, l.there = stamp(path), l.there || exists(path) }
+
+// exists says whether anything has that name, were it a link to nowhere.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, os.ErrNotExist)
+}

@@ -55,7 +55,7 @@ func source(t *testing.T, l *Loaded, key string) (value, from string) {
 	return "", ""
 }
 
-func TestAnEmptyFileIsTheDefaults(t *testing.T) {
+func TestAFileOfCommentsIsTheDefaults(t *testing.T) {
 	l, err := Load(put(t, t.TempDir(), "sallyport.toml", "# nothing\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -289,10 +289,170 @@ func TestAMissingFile(t *testing.T) {
 	}
 }
 
+// Between ">" and the write, or after a write to a full disk, the file has no
+// byte in it. That is no wish for the defaults, which may ask nobody.
+func TestTruncatedFileIsNotTheDefaults(t *testing.T) {
+	dir := t.TempDir()
+	path := put(t, dir, "sallyport.toml", "[policy]\nask = \"required\"\n")
+	l, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, "sallyport.toml", "")
+	want := path + " is empty: it is being written, or the disk was full; put at least a comment line into it"
+	if why := refused(t, path); why != want {
+		t.Error(why)
+	}
+	if !l.Changed(path) {
+		t.Error("nothing has changed")
+	}
+	if fresh, err := l.Reload(path); err == nil || fresh != nil || err.Error() != want {
+		t.Errorf("%+v, %v", fresh, err)
+	}
+	for _, text := range []string{"# nothing\n", "#", "\n"} {
+		if _, err := Load(put(t, dir, "sallyport.toml", text)); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// An editor takes the file away and writes it anew. An agent that looks between
+// the two must not find itself without rules.
+func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
+	const required = "[policy]\nask = \"required\"\n"
+	gone := func(t *testing.T, l *Loaded, path string) {
+		t.Helper()
+		// By the name of a file that need not be there, too.
+		for _, optional := range []bool{true, false} {
+			fresh, err := load(path, optional, l.there)
+			if err == nil || fresh != nil || err.Error() != path+" was there and is gone: put it back, or restart the agent to go on without it" {
+				t.Errorf("optional %v: %+v, %v", optional, fresh, err)
+			}
+		}
+		if fresh, err := l.Reload(path); err == nil || fresh != nil {
+			t.Errorf("%+v, %v", fresh, err)
+		}
+	}
+	remove := func(t *testing.T, path string) {
+		t.Helper()
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	t.Run("while the agent runs", func(t *testing.T) {
+		dir := t.TempDir()
+		path := put(t, dir, "sallyport.toml", required)
+		l, err := load(path, true, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		remove(t, path)
+		gone(t, l, path)
+		l.Seen(path) // however often it is looked for
+		put(t, dir, "config.d/a.toml", "events = 500\n")
+		gone(t, l, path)
+		put(t, dir, "sallyport.toml", required)
+		fresh, err := l.Reload(path)
+		if err != nil || fresh.Config.Policy.Ask != policy.AskRequired {
+			t.Fatalf("%+v, %v", fresh, err)
+		}
+		remove(t, path)
+		gone(t, fresh, path)
+	})
+	t.Run("that was written after the start", func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "sallyport.toml")
+		l, err := load(path, true, false)
+		if err != nil || !reflect.DeepEqual(l.Config, Default()) {
+			t.Fatalf("a computer without a file: %+v, %v", l, err)
+		}
+		if l, err = load(path, true, l.there); err != nil {
+			t.Fatalf("still without a file: %v", err)
+		}
+		put(t, dir, "sallyport.toml", required)
+		if l, err = l.Reload(path); err != nil {
+			t.Fatal(err)
+		}
+		remove(t, path)
+		gone(t, l, path)
+	})
+	t.Run("that was broken at the start", func(t *testing.T) {
+		path := put(t, t.TempDir(), "sallyport.toml", "broken")
+		l := Salvaged(path)
+		remove(t, path)
+		gone(t, l, path)
+	})
+	t.Run("that broke before it ever was loaded", func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "sallyport.toml")
+		l, err := load(path, true, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, dir, "sallyport.toml", "broken")
+		if _, err := l.Reload(path); err == nil {
+			t.Fatal("broken, and taken")
+		}
+		l.Seen(path)
+		remove(t, path)
+		gone(t, l, path)
+	})
+	t.Run("of a computer that never had one", func(t *testing.T) {
+		dir := t.TempDir()
+		put(t, dir, "config.d/a.toml", "broken")
+		path := filepath.Join(dir, "sallyport.toml")
+		l := Salvaged(path)
+		put(t, dir, "config.d/a.toml", "events = 500\n")
+		if fresh, err := load(path, true, l.there); err != nil || fresh.Config.Events != 500 {
+			t.Errorf("mended, and refused: %+v, %v", fresh, err)
+		}
+	})
+	t.Run("that is a link to nowhere", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "sallyport.toml")
+		if err := os.Symlink("nowhere", path); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := load(path, true, false); err == nil {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+// Where the sockets are is looked for where Load would have looked: an agent
+// with its runtime_dir in a drop-in must be found by its hooks to deny.
+func TestSalvageReadsDropIns(t *testing.T) {
+	dir := t.TempDir()
+	path := put(t, dir, "sallyport.toml", "state_dir = \"/srv/main\"\nruntime_dir = \"/srv/run\"\nbroken")
+	put(t, dir, "config.d/20.toml", "state_dir = \"/srv/20\"\n")
+	first := put(t, dir, "config.d/10.toml", "state_dir = \"/srv/10\"\nruntime_dir = \"/srv/run10\"\nbroken")
+	last := put(t, dir, "config.d/30.toml", "state_dir = \"/srv/30\"\n")
+	found := func(state, run string) {
+		t.Helper()
+		if c := Salvage(path); c.StateDir != state || c.RuntimeDir != run {
+			t.Errorf("state %s, sockets %s; want %s, %s", c.StateDir, c.RuntimeDir, state, run)
+		}
+	}
+	found("/srv/30", "/srv/run10")
+	// A file that others can change may be anybody's.
+	if err := os.Chmod(last, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	found("/srv/20", "/srv/run10")
+	if err := os.Remove(path); err != nil { // a drop-in alone will do
+		t.Fatal(err)
+	}
+	found("/srv/20", "/srv/run10")
+	if err := os.Chmod(filepath.Dir(first), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	found(Default().StateDir, Default().RuntimeDir)
+}
+
 func TestWhoCanChangeAFile(t *testing.T) {
 	for mode, accepted := range map[fs.FileMode]bool{0o644: true, 0o600: true, 0o640: true, 0o444: true,
 		0o664: false, 0o646: false, 0o666: false, 0o620: false, 0o602: false} {
-		path := put(t, t.TempDir(), "sallyport.toml", "")
+		path := put(t, t.TempDir(), "sallyport.toml", "# nothing\n")
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
@@ -306,7 +466,7 @@ func TestWhoCanChangeAFile(t *testing.T) {
 	}
 	// A drop-in is no better.
 	dir := t.TempDir()
-	path := put(t, dir, "sallyport.toml", "")
+	path := put(t, dir, "sallyport.toml", "# nothing\n")
 	dropin := put(t, dir, "config.d/a.toml", "")
 	if err := os.Chmod(dropin, 0o666); err != nil {
 		t.Fatal(err)
@@ -320,7 +480,7 @@ func TestWhoCanChangeItsDirectory(t *testing.T) {
 	for _, sub := range []string{".", "config.d"} {
 		for mode, accepted := range map[fs.FileMode]bool{0o755: true, 0o700: true, 0o777 | fs.ModeSticky: true, 0o777: false, 0o775: false, 0o757: false} {
 			dir := t.TempDir()
-			path := put(t, dir, "sallyport.toml", "")
+			path := put(t, dir, "sallyport.toml", "# nothing\n")
 			put(t, dir, "config.d/a.toml", "")
 			in := filepath.Join(dir, sub)
 			if err := os.Chmod(in, mode); err != nil {
@@ -349,7 +509,7 @@ func needsRoot(t *testing.T) {
 
 func TestAFileOfSomebodyElseIsRefused(t *testing.T) {
 	needsRoot(t)
-	path := put(t, t.TempDir(), "sallyport.toml", "")
+	path := put(t, t.TempDir(), "sallyport.toml", "# nothing\n")
 	if err := os.Chown(path, stranger, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +525,7 @@ func TestAFileOfSomebodyElseIsRefused(t *testing.T) {
 		t.Error(why)
 	}
 	dir := t.TempDir()
-	main := put(t, dir, "sallyport.toml", "")
+	main := put(t, dir, "sallyport.toml", "# nothing\n")
 	put(t, dir, "config.d/a.toml", "")
 	if err := os.Symlink(path, filepath.Join(dir, "config.d", "b.toml")); err != nil {
 		t.Fatal(err)
@@ -390,7 +550,7 @@ func TestADirectoryOfSomebodyElseIsRefused(t *testing.T) {
 	needsRoot(t)
 	for _, sub := range []string{".", "config.d"} {
 		dir := t.TempDir()
-		path := put(t, dir, "sallyport.toml", "")
+		path := put(t, dir, "sallyport.toml", "# nothing\n")
 		put(t, dir, "config.d/a.toml", "")
 		if err := os.Chown(filepath.Join(dir, sub), stranger, 0); err != nil {
 			t.Fatal(err)
@@ -424,13 +584,13 @@ func TestWhatIsNoFileIsRefusedAndNotWaitedFor(t *testing.T) {
 // TestDropInsThatCannotBeListed: they may be what requires a second factor.
 func TestDropInsThatCannotBeListed(t *testing.T) {
 	dir := t.TempDir()
-	path := put(t, dir, "sallyport.toml", "")
+	path := put(t, dir, "sallyport.toml", "# nothing\n")
 	put(t, dir, "config.d", "a file")
 	refused(t, path)
 
 	// A directory's name is no pattern.
 	odd := filepath.Join(t.TempDir(), "[a]*?")
-	path = put(t, odd, "sallyport.toml", "")
+	path = put(t, odd, "sallyport.toml", "# nothing\n")
 	put(t, odd, "config.d/a.toml", "issuer = \"odd\"\n")
 	if l, err := Load(path); err != nil || l.Config.Issuer != "odd" {
 		t.Errorf("%+v, %v", l, err)
