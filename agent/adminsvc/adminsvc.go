@@ -61,6 +61,24 @@ type Service struct {
 
 	mu      sync.Mutex
 	pending map[string]pendingEnrolment // by enrolment id; see enrol.go
+
+	once  sync.Once
+	turns chan struct{} // see heavy
+}
+
+// heavyAtOnce is how many calls may look through the whole vault at once: the
+// helpdesk's curiosity must not slow logins down.
+const heavyAtOnce = 2
+
+// heavy waits for a turn to look through the whole vault.
+func (s *Service) heavy(ctx context.Context) (release func(), err error) {
+	s.once.Do(func() { s.turns = make(chan struct{}, heavyAtOnce) })
+	select {
+	case s.turns <- struct{}{}:
+		return func() { <-s.turns }, nil
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
 }
 
 // person is a user named in a request.

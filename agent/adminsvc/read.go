@@ -29,11 +29,18 @@ import (
 
 const (
 	lastEvents = 10
+	pageLength = 1000   // events sent from one look into the vault
+	maxLast    = 10_000 // what --last may ask for
 	maxLocked  = 100
 )
 
 // Status is what the helpdesk looks at first.
 func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv1.StatusResponse, error) {
+	release, err := s.heavy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	state := s.State()
 	out := &adminv1.StatusResponse{
 		Version: state.Version, Started: timestamppb.New(state.Started.Wall),
@@ -42,7 +49,12 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 		ConfigPath: state.ConfigPath, LoginSocket: state.LoginSocket, AdminSocket: state.AdminSocket,
 		LoginsOpen: int32(s.OpenLogins()), RssBytes: rss(),
 	}
-	err := s.Store.View(func(tx *vault.Tx) error {
+	marker := ""
+	if v, err := s.Store.Vault(); err == nil {
+		i := v.Info()
+		out.UsersPending, marker = int32(i.Counts[vault.Pending]), i.MarkerError
+	}
+	err = s.Store.View(func(tx *vault.Tx) error {
 		now := tx.Now()
 		err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
 			var a factor.Account
@@ -65,11 +77,6 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 		if err != nil {
 			return err
 		}
-		pending, err := pendingUsers(tx)
-		if err != nil {
-			return err
-		}
-		out.UsersPending = int32(len(pending))
 		var from uint64
 		if last := tx.LastSeq(); last > lastEvents {
 			from = last - lastEvents
@@ -88,11 +95,11 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	if n := len(out.LastEvents); n > lastEvents {
 		out.LastEvents = out.LastEvents[n-lastEvents:]
 	}
-	out.Problems = s.problems(state, out)
+	out.Problems = problems(state, out, marker)
 	return out, nil
 }
 
-func (s *Service) problems(state State, st *adminv1.StatusResponse) []*adminv1.Problem {
+func problems(state State, st *adminv1.StatusResponse, marker string) []*adminv1.Problem {
 	var list []*adminv1.Problem
 	add := func(code, text, remedy string) {
 		list = append(list, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
@@ -121,9 +128,9 @@ func (s *Service) problems(state State, st *adminv1.StatusResponse) []*adminv1.P
 		add("users_pending", fmt.Sprintf("%d imported names are not known to this computer.", n),
 			"See them: sallyport user list. Try again: sallyport import pending.")
 	}
-	if n := st.GetVault().GetEventsDropped(); n > 0 {
-		add("events_dropped", fmt.Sprintf("%d events were dropped because the local file is full.", n),
-			"Raise 'events' in the configuration, or collect them more often.")
+	if marker != "" {
+		add("marker_unwritable", "Were the state directory emptied, it would be taken for a first start: "+marker,
+			"Let the agent write beside its configuration file.")
 	}
 	return list
 }
@@ -212,7 +219,7 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 	}
 	out.Resolves, out.Name = p.name != "", cmp.Or(p.name, out.GetName())
 	rules := s.State().Config.Config.Policy
-	decision := rules.Decide(policy.Subject{Name: p.name, UID: p.uid, Resolved: p.name != ""}, names{s.Names, s.Store})
+	decision := rules.Decide(policy.Subject{Name: p.name, UID: p.uid, Resolved: p.name != ""}, s.Names.Resolver(ctx, s.Store.LastSeen))
 	switch {
 	case decision.Effect == policy.Skip:
 		out.Asked = "exempt, by " + decision.Rule
@@ -222,11 +229,6 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 		out.Asked = "asked, by " + decision.Rule
 	}
 	return out, nil
-}
-
-type names struct {
-	*nss.Names
-	*store.Store
 }
 
 func wireUser(a *factor.Account, now clock.Instant) *adminv1.User {
@@ -252,8 +254,13 @@ func wireUser(a *factor.Account, now clock.Instant) *adminv1.User {
 
 // ListUsers lists every record, and the imported names that did not resolve.
 func (s *Service) ListUsers(ctx context.Context, _ *adminv1.ListUsersRequest) (*adminv1.ListUsersResponse, error) {
+	release, err := s.heavy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	out := &adminv1.ListUsersResponse{}
-	err := s.Store.View(func(tx *vault.Tx) error {
+	err = s.Store.View(func(tx *vault.Tx) error {
 		now := tx.Now()
 		if err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
 			var a factor.Account
@@ -274,8 +281,11 @@ func (s *Service) ListUsers(ctx context.Context, _ *adminv1.ListUsersRequest) (*
 	}
 	for _, u := range out.GetUsers() {
 		if uid, err := strconv.ParseUint(strings.TrimPrefix(u.GetKey(), "uid:"), 10, 32); err == nil {
-			if known, err := s.Names.ByUID(ctx, uint32(uid)); err == nil {
+			known, err := s.Names.ByUID(ctx, uint32(uid))
+			if err == nil {
 				u.Name, u.Resolves = known.Name, true
+			} else if !errors.Is(err, nss.ErrUnknown) {
+				break // the directory does not answer: the names kept must do
 			}
 		}
 	}
@@ -293,34 +303,25 @@ func (s *Service) Events(r *adminv1.EventsRequest, stream grpc.ServerStreamingSe
 		}
 		key = p.key
 	}
-	after, last := r.GetAfter(), r.GetLast()
+	after, last := r.GetAfter(), min(int(r.GetLast()), maxLast)
 	for {
 		v, err := s.Store.Vault()
 		if err != nil {
 			return vaultError(err)
 		}
 		changed := v.Changed() // before reading: what comes meanwhile wakes us
-		var batch []event.Event
-		if err := v.View(func(tx *vault.Tx) error {
-			return tx.Events(after, func(e event.Event) bool {
-				after = e.Seq
-				if key == "" || e.Key == key {
-					batch = append(batch, e)
-				}
-				if last > 0 && len(batch) > int(last) {
-					batch = batch[1:]
-				}
-				return true
-			})
-		}); err != nil {
-			return vaultError(err)
-		}
-		last = 0 // only of what was there at first
-		for _, e := range batch {
-			if err := stream.Send(wireEvent(e)); err != nil {
+		for more := true; more; {
+			var batch []event.Event
+			if batch, more, err = s.page(ctx, v, &after, key, last); err != nil {
 				return err
 			}
+			for _, e := range batch {
+				if err := stream.Send(wireEvent(e)); err != nil {
+					return err
+				}
+			}
 		}
+		last = 0 // only of what was there at first
 		if !r.GetFollow() {
 			return nil
 		}
@@ -332,6 +333,35 @@ func (s *Service) Events(r *adminv1.EventsRequest, stream grpc.ServerStreamingSe
 			return status.Error(codes.Unavailable, "the agent is stopping")
 		}
 	}
+}
+
+// page reads events after *after, of one key or of all: the last ones, or as many
+// as are sent at once; more says that there are others.
+func (s *Service) page(ctx context.Context, v *vault.Vault, after *uint64, key string, last int) (batch []event.Event, more bool, err error) {
+	release, err := s.heavy(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer release()
+	err = v.View(func(tx *vault.Tx) error {
+		if newest := tx.LastSeq(); last > 0 && key == "" && newest > uint64(last) {
+			*after = max(*after, newest-uint64(last))
+		}
+		return tx.Events(*after, func(e event.Event) bool {
+			if more = last == 0 && len(batch) == pageLength; more {
+				return false
+			}
+			*after = e.Seq
+			if key == "" || e.Key == key {
+				batch = append(batch, e)
+			}
+			if last > 0 && len(batch) > last {
+				batch = batch[1:]
+			}
+			return true
+		})
+	})
+	return batch, more, vaultError(err)
 }
 
 func wireEvent(e event.Event) *adminv1.Event {

@@ -423,9 +423,12 @@ func TestManyOpenLoginsOfRoot(t *testing.T) {
 	a := startAgent(t)
 	u, phone := a.enrolled()
 	var open []*stream
-	for range 200 {
-		st, _ := a.ask(0, begin(u.name))
-		open = append(open, st)
+	for range 5 {
+		other, _ := a.enrolled()
+		for range 50 {
+			st, _ := a.ask(0, begin(other.name))
+			open = append(open, st)
+		}
 	}
 	want(t, a.as(u, phone.code(t, 0)), allow, "")
 	var v struct {

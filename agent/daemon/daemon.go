@@ -11,9 +11,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"os/user"
 	"path/filepath"
-	"strconv"
+	"reflect"
 	"sync"
 	"syscall"
 	"time"
@@ -49,6 +48,11 @@ const (
 	connsPerUID = 16
 	// maxMessage is above the largest legal message of the login wire.
 	maxMessage = 16 << 10
+	// What a caller of the admin socket can make the agent hold: the gate comes
+	// after a message is read.
+	adminConns      = 4
+	adminCalls      = 8
+	maxAdminMessage = 512 << 10 // an import of 1,000 entries
 	// stopTime is how long open logins have to hear that they are denied.
 	stopTime = 3 * time.Second
 )
@@ -70,6 +74,9 @@ type daemon struct {
 	started clock.Instant
 	host    string
 
+	loading sync.Mutex    // held while the configuration is read again
+	mended  chan struct{} // a broken configuration was mended: start over
+
 	mu     sync.Mutex
 	loaded *config.Loaded
 	// problem says why the configuration on disk is not the one in force.
@@ -88,9 +95,20 @@ func VaultOptions(c *config.Config, configPath string, clk clock.Clock, log *slo
 	}
 }
 
+// errMended ends a run that had started with a broken configuration.
+var errMended = errors.New("the configuration was mended")
+
 // Run is the agent, until ctx ends.
-func Run(ctx context.Context, o Options) (err error) {
-	d := &daemon{options: o, started: o.Clock.Now()}
+func Run(ctx context.Context, o Options) error {
+	for {
+		if err := run(ctx, o); !errors.Is(err, errMended) {
+			return err
+		}
+	}
+}
+
+func run(ctx context.Context, o Options) (err error) {
+	d := &daemon{options: o, started: o.Clock.Now(), mended: make(chan struct{}, 1)}
 	if d.host, err = os.Hostname(); err != nil {
 		d.host = "this computer"
 	}
@@ -102,9 +120,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	d.loaded = loaded
 	c := &loaded.Config
 	c.RuntimeDir = cmp.Or(o.RuntimeDir, c.RuntimeDir)
-	if d.log, err = newLog(c.Log); err != nil {
-		return err
-	}
+	log, flushLog := newLog(c.Log)
+	defer flushLog()
+	d.log = log
 	slog.SetDefault(d.log)
 	if err := noDumps(); err != nil {
 		return err
@@ -137,11 +155,15 @@ func Run(ctx context.Context, o Options) (err error) {
 			d.reload(true)
 			continue
 		case err = <-failed:
+		case <-d.mended:
+			err = errMended
 		case <-ctx.Done():
 		}
 		break
 	}
-	_, _ = sd.SdNotify(false, sd.SdNotifyStopping) // it learns it from the exit as well
+	if err != errMended {
+		_, _ = sd.SdNotify(false, sd.SdNotifyStopping) // it learns it from the exit as well
+	}
 	close(stopping)
 	stop(loginServer, adminServer)
 	d.store.Record(context.Background(), event.Event{Name: event.AgentStopped})
@@ -179,7 +201,7 @@ func (d *daemon) listen(c *config.Config) (logins, admins net.Listener, err erro
 		// let the group connect.
 		mode = 0o666
 	}
-	admins, err = localsock.Listen(filepath.Join(c.RuntimeDir, AdminSocket), mode, connsPerUID)
+	admins, err = localsock.Listen(filepath.Join(c.RuntimeDir, AdminSocket), mode, adminConns)
 	if err != nil {
 		logins.Close()
 		return nil, nil, fmt.Errorf("the admin socket: %w", err)
@@ -192,11 +214,11 @@ func (d *daemon) servers(stopping chan struct{}) (logins, admins *grpc.Server) {
 	gate := &authz.Gate{
 		InAdminGroup: d.inAdminGroup,
 		Refused: func(p localsock.Peer, method string) {
-			d.store.Log(event.Event{Name: event.RequestRefused, By: p.String(), Text: method})
+			d.store.LogRefused(event.Event{Name: event.RequestRefused, By: p.String(), Text: method})
 		},
 	}
 	common := append(gate.Options(),
-		grpc.Creds(localsock.Credentials(nil)),
+		grpc.Creds(localsock.Credentials(d.known)),
 		grpc.ConnectionTimeout(5*time.Second),
 		grpc.MaxHeaderListSize(8<<10),
 		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10),
@@ -205,7 +227,7 @@ func (d *daemon) servers(stopping chan struct{}) (logins, admins *grpc.Server) {
 	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping}
 	logins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(4), grpc.MaxRecvMsgSize(maxMessage))...)
 	loginv1.RegisterLoginServiceServer(logins, login)
-	admins = grpc.NewServer(common...)
+	admins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(adminCalls), grpc.MaxRecvMsgSize(maxAdminMessage))...)
 	adminv1.RegisterAdminServiceServer(admins, &adminsvc.Service{
 		Store: d.store, Names: &d.names, State: d.state, OpenLogins: login.Open, Stopping: stopping,
 	})
@@ -215,9 +237,7 @@ func (d *daemon) servers(stopping chan struct{}) (logins, admins *grpc.Server) {
 // startPolicy settles which policy is in force at the start.
 func (d *daemon) startPolicy(ctx context.Context) {
 	if !d.broken {
-		if err := d.saveRules(); err != nil {
-			d.log.Warn("the policy could not be kept for a start with a broken file", "error", err)
-		}
+		d.saveRules()
 		return
 	}
 	rules := d.store.LastRules()
@@ -228,43 +248,82 @@ func (d *daemon) startPolicy(ctx context.Context) {
 		"; there is no good configuration, so whoever is enrolled or required is refused: mend the file"})
 }
 
-func (d *daemon) saveRules() error {
-	if last := d.store.LastRules(); last != nil && fmt.Sprint(*last) == fmt.Sprint(d.loaded.Config.Policy) {
-		return nil
+// saveRules keeps the policy in force for a start with a broken file.
+func (d *daemon) saveRules() {
+	rules := d.current().Config.Policy
+	if last := d.store.LastRules(); last != nil && reflect.DeepEqual(*last, rules) {
+		return
 	}
-	return d.store.SaveRules(d.loaded.Config.Policy)
+	if err := d.store.SaveRules(rules); err != nil {
+		d.log.Warn("the policy could not be kept for a start with a broken file", "error", err)
+	}
 }
 
 // reload takes a changed configuration. A broken one is reported, once, and the
 // last good one stays.
 func (d *daemon) reload(force bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !force && !d.loaded.Changed(d.options.ConfigPath) {
+	// One at a time. A login that comes meanwhile goes by what is in force; none
+	// waits for the vault here.
+	if force {
+		d.loading.Lock()
+	} else if !d.loading.TryLock() {
+		return
+	}
+	defer d.loading.Unlock()
+	if !force && !d.current().Changed(d.options.ConfigPath) {
 		return
 	}
 	fresh, err := config.Load(d.options.ConfigPath)
+	if e := d.take(fresh, err); e.Name != "" {
+		if err == nil {
+			d.saveRules()
+		}
+		d.store.Record(context.Background(), e)
+	}
+}
+
+func (d *daemon) current() *config.Loaded {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.loaded
+}
+
+// take puts a configuration that was read in force, or notes why not.
+func (d *daemon) take(fresh *config.Loaded, err error) event.Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err != nil {
 		d.loaded.Seen(d.options.ConfigPath)
-		if d.problem != err.Error() {
-			d.problem = err.Error()
-			d.store.Record(context.Background(), event.Event{Name: event.ConfigRejected, Text: d.problem + "; the last good configuration stays in force"})
+		if d.problem == err.Error() {
+			return event.Event{}
 		}
-		return
+		d.problem = err.Error()
+		if d.broken {
+			return event.Event{Name: event.ConfigRejected, Text: d.problem}
+		}
+		return event.Event{Name: event.ConfigRejected, Text: d.problem + "; the last good configuration stays in force"}
 	}
-	old := d.loaded.Config
-	restart := fresh.Config.StateDir != old.StateDir || d.options.RuntimeDir == "" && fresh.Config.RuntimeDir != old.RuntimeDir ||
-		fresh.Config.Keychain != old.Keychain && !d.broken || (fresh.Config.AdminGroup == "") != (old.AdminGroup == "")
-	fresh.Config.StateDir, fresh.Config.RuntimeDir = old.StateDir, old.RuntimeDir
-	d.loaded, d.problem, d.broken = fresh, "", false
+	old, now := &d.loaded.Config, &fresh.Config
+	moved := now.StateDir != old.StateDir || d.options.RuntimeDir == "" && now.RuntimeDir != old.RuntimeDir
+	if d.broken {
+		if _, err := d.store.Vault(); moved || err != nil {
+			// What was salvaged of the broken file was not where the state is.
+			// Until the agent has started over, it goes on to deny.
+			select {
+			case d.mended <- struct{}{}:
+			default:
+			}
+			return event.Event{}
+		}
+	}
 	text := d.options.ConfigPath
-	if restart {
-		text += "; changes of state_dir, runtime_dir, keychain or admin_group wait for a restart"
+	if moved || now.Keychain != old.Keychain || now.TPMDevice != old.TPMDevice || now.Log != old.Log || now.Events != old.Events ||
+		(now.AdminGroup == "") != (old.AdminGroup == "") {
+		text += "; changes of state_dir, runtime_dir, keychain, tpm_device, log, events or admin_group wait for a restart"
 	}
-	if err := d.saveRules(); err != nil {
-		d.log.Warn("the policy could not be kept for a start with a broken file", "error", err)
-	}
-	d.store.Record(context.Background(), event.Event{Name: event.ConfigLoaded, Text: text})
+	now.StateDir, now.RuntimeDir = old.StateDir, old.RuntimeDir
+	d.loaded, d.problem, d.broken = fresh, "", false
+	return event.Event{Name: event.ConfigLoaded, Text: text}
 }
 
 // settings are what a login goes by. A configuration that changed on disk takes
@@ -297,6 +356,21 @@ func (d *daemon) inAdminGroup(uid uint32) bool {
 	if group == "" {
 		return false
 	}
-	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-	return err == nil && d.names.Membership(u.Username, group) == policy.Member
+	ctx := nss.ForOthers(context.Background())
+	u, err := d.names.ByUID(ctx, uid)
+	return err == nil && d.names.Membership(ctx, u.Name, group) == policy.Member
+}
+
+// known refuses a caller without an account before anything is read from it: it
+// can neither log in nor be in the admin group, and with subordinate uids
+// (subuid(5)) one person could be thousands of them.
+func (d *daemon) known(p localsock.Peer) error {
+	if p.IsOwner() {
+		return nil
+	}
+	if _, err := d.names.ByUID(nss.ForOthers(context.Background()), p.UID); err != nil {
+		d.store.LogRefused(event.Event{Name: event.RequestRefused, By: p.String(), Text: "no account: " + err.Error()})
+		return err
+	}
+	return nil
 }

@@ -9,36 +9,100 @@ import (
 	"log/syslog"
 	"os"
 	"sync"
+	"time"
 )
 
+// logLines is how many lines may wait for a log that is slow.
+const logLines = 1024
+
 // newLog returns the agent's log: standard error, with syslog(3) priorities
-// when the journal reads it (sd-daemon(3)), or syslog itself.
-func newLog(to string) (*slog.Logger, error) {
-	h := &logHandler{out: &logOut{}}
+// when the journal reads it (sd-daemon(3)), or syslog itself. flush waits, for a
+// while, until what was logged is written.
+//
+// A log that blocks must not stop a login: lines wait in a bounded queue, and
+// what does not fit is dropped and counted.
+func newLog(to string) (log *slog.Logger, flush func()) {
+	out := &logOut{lines: make(chan logLine, logLines), written: make(chan struct{})}
 	if to == "syslog" {
 		w, err := syslog.New(syslog.LOG_AUTHPRIV|syslog.LOG_INFO, "sallyport")
-		if err != nil {
-			return nil, fmt.Errorf("log = \"syslog\": %w", err)
+		if out.syslog = w; err != nil {
+			out.syslog = nil
+			defer func() { log.Error("there is no syslog; this is the log instead", "error", err) }()
 		}
-		h.out.syslog = w
 	}
 	// Both the journal and syslog note the time themselves.
 	journal := os.Getenv("JOURNAL_STREAM") != ""
-	h.out.prefix = journal && to != "syslog"
-	h.Handler = slog.NewTextHandler(&h.out.line, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && a.Key == slog.TimeKey && (journal || to == "syslog") {
+	out.prefix = journal && out.syslog == nil
+	h := slog.NewTextHandler(&out.line, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey && (journal || out.syslog != nil) {
 			return slog.Attr{}
 		}
 		return a
 	}})
-	return slog.New(h), nil
+	go out.write()
+	return slog.New(&logHandler{h, out}), out.flush
+}
+
+type logLine struct {
+	level slog.Level
+	text  string
 }
 
 type logOut struct {
-	mu     sync.Mutex
-	line   bytes.Buffer
-	syslog *syslog.Writer
-	prefix bool
+	syslog  *syslog.Writer
+	prefix  bool
+	lines   chan logLine
+	written chan struct{} // closed when the writer has ended
+
+	mu      sync.Mutex
+	line    bytes.Buffer // of the handler, one at a time
+	dropped int
+	closed  bool
+}
+
+// write takes the lines to where they go. It ends when the log is closed.
+func (o *logOut) write() {
+	defer close(o.written)
+	for l := range o.lines {
+		o.mu.Lock()
+		dropped := o.dropped
+		o.dropped = 0
+		o.mu.Unlock()
+		if dropped > 0 {
+			o.put(logLine{slog.LevelWarn, fmt.Sprintf("level=WARN msg=\"the log was too slow\" lines_dropped=%d\n", dropped)})
+		}
+		o.put(l)
+	}
+}
+
+// put writes one line. That it cannot be written has nowhere to be said.
+func (o *logOut) put(l logLine) {
+	switch {
+	case o.syslog != nil && l.level >= slog.LevelError:
+		_ = o.syslog.Err(l.text)
+	case o.syslog != nil && l.level >= slog.LevelWarn:
+		_ = o.syslog.Warning(l.text)
+	case o.syslog != nil:
+		_ = o.syslog.Info(l.text)
+	case o.prefix:
+		_, _ = fmt.Fprintf(os.Stderr, "<%d>%s", priority(l.level), l.text)
+	default:
+		_, _ = io.WriteString(os.Stderr, l.text)
+	}
+}
+
+// flush ends the log. What is logged afterwards is lost.
+func (o *logOut) flush() {
+	o.mu.Lock()
+	if !o.closed {
+		o.closed = true
+		close(o.lines)
+	}
+	o.mu.Unlock()
+	select {
+	case <-o.written:
+	case <-time.After(time.Second):
+	}
 }
 
 type logHandler struct {
@@ -46,30 +110,20 @@ type logHandler struct {
 	out *logOut
 }
 
-// Handle writes one line. A log that cannot be written must not stop a login.
+// Handle queues one line.
 func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
 	h.out.line.Reset()
-	if err := h.Handler.Handle(ctx, r); err != nil {
+	if err := h.Handler.Handle(ctx, r); err != nil || h.out.closed {
 		return err
 	}
-	line := h.out.line.String()
-	if w := h.out.syslog; w != nil {
-		switch {
-		case r.Level >= slog.LevelError:
-			return w.Err(line)
-		case r.Level >= slog.LevelWarn:
-			return w.Warning(line)
-		default:
-			return w.Info(line)
-		}
+	select {
+	case h.out.lines <- logLine{r.Level, h.out.line.String()}:
+	default:
+		h.out.dropped++
 	}
-	if h.out.prefix {
-		line = fmt.Sprintf("<%d>", priority(r.Level)) + line
-	}
-	_, err := io.WriteString(os.Stderr, line)
-	return err
+	return nil
 }
 
 func (h *logHandler) WithAttrs(a []slog.Attr) slog.Handler {

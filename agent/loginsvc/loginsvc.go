@@ -7,10 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
-	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
@@ -35,13 +34,9 @@ const (
 	protocolVersion = 1
 	// beginTime is how long a hook may take to say who wants in.
 	beginTime = 5 * time.Second
-	// rootLogins bounds root's logins at once; it never shares a bound with
-	// anybody else, so that nobody can keep root's hooks (sshd, sudo) out.
-	rootLogins = 1024
-	// A user that is not root may begin burst logins in a row and then one every
-	// pause: each leaves an event, and the events kept are bounded.
-	burst = 30
-	pause = 2 * time.Second
+	// skipPatience is how long somebody of whom nothing is asked waits for the
+	// event to be on the disk: a disk that hangs must not keep them out.
+	skipPatience = 2 * time.Second
 )
 
 // Reasons of this package, beside the engine's.
@@ -76,55 +71,7 @@ type Service struct {
 	Settings func() Settings
 	Stopping <-chan struct{} // closed when open logins must end
 
-	mu    sync.Mutex
-	open  map[uint32]int
-	total int                      // of everyone but root
-	spent map[uint32]time.Duration // boot time until which a user's burst is used up
-}
-
-// Open is how many logins are under way.
-func (s *Service) Open() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for _, c := range s.open {
-		n += c
-	}
-	return n
-}
-
-// admit counts a login of peer; ok is false when there are too many.
-func (s *Service) admit(peer localsock.Peer, limits config.Limits) (release func(), ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open, s.spent = map[uint32]int{}, map[uint32]time.Duration{}
-	}
-	bounded := peer.UID != 0 && int(peer.UID) != os.Geteuid()
-	if bounded {
-		now := s.Clock.Now().Boot
-		spent := max(s.spent[peer.UID], now) + pause
-		if s.open[peer.UID] >= limits.LoginsPerUID || s.total >= limits.LoginsTotal || spent-now > burst*pause {
-			return nil, false
-		}
-		s.spent[peer.UID] = spent
-	} else if s.open[peer.UID] >= rootLogins {
-		return nil, false
-	}
-	count := func(by int) {
-		if s.open[peer.UID] += by; s.open[peer.UID] == 0 {
-			delete(s.open, peer.UID)
-		}
-		if bounded {
-			s.total += by
-		}
-	}
-	count(1)
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		count(-1)
-	}, true
+	admission
 }
 
 // login is one conversation.
@@ -152,13 +99,14 @@ func (s *Service) Converse(stream grpc.BidiStreamingServer[loginv1.HookMessage, 
 		return err
 	}
 	l := &login{Service: s, ctx: stream.Context(), stream: stream, settings: s.Settings(), peer: peer}
-	release, ok := s.admit(peer, l.settings.Config.Limits)
-	if !ok {
-		// To the log only: whoever floods us must not push out the events kept.
-		s.Store.Log(event.Event{Name: event.RequestRefused, By: peer.String(), Reason: string(reasonTooMany)})
-		return l.send(verdictDirective(engine.Verdict{Decision: engine.Deny, Reason: reasonTooMany, Text: "Too many logins. Please wait a minute."}))
+	if peer.UID != 0 {
+		l.ctx = nss.ForOthers(l.ctx)
 	}
-	defer release()
+	leave, ok := s.enter(peer, l.settings.Config.Limits, s.Clock.Now().Boot)
+	if !ok {
+		return l.tooMany()
+	}
+	defer leave()
 
 	l.incoming = make(chan *loginv1.HookMessage, 1)
 	go func() {
@@ -194,6 +142,11 @@ func (l *login) run() error {
 	if reason, text := l.identify(); reason != "" {
 		return l.refuse(reason, text)
 	}
+	leave, ok := l.enterAccount(l.event.Key)
+	if !ok {
+		return l.tooMany()
+	}
+	defer leave()
 	in := l.decide()
 	for {
 		out := l.machine.Step(in)
@@ -218,6 +171,13 @@ func (l *login) run() error {
 			in = l.await()
 		}
 	}
+}
+
+// tooMany denies whom admission did not let in. That is for the log only: whoever
+// floods us must not push out the events kept.
+func (l *login) tooMany() error {
+	l.Store.LogRefused(event.Event{Name: event.RequestRefused, By: l.peer.String(), User: l.event.User, Key: l.event.Key, Reason: string(reasonTooMany)})
+	return l.send(verdictDirective(engine.Verdict{Decision: engine.Deny, Reason: reasonTooMany, Text: "Too many logins. Please wait a minute."}))
 }
 
 // wait takes the hook's next message, or says why there is none.
@@ -267,9 +227,7 @@ func (l *login) identify() (reason factor.Reason, text string) {
 	}
 	// A user that is not root asks only for itself. What it typed is not logged.
 	if l.peer.UID != 0 && (!l.resolved || l.user.UID != l.peer.UID) {
-		l.event.User, l.event.Key = "", ""
-		l.Store.Record(context.WithoutCancel(l.ctx), event.Event{Name: event.RequestRefused, By: l.peer.String(),
-			Reason: string(reasonNotYou), Text: "asked to log in somebody else"})
+		l.event.User, l.event.Key, l.event.Text = "", "", "asked to log in somebody else"
 		return reasonNotYou, "You may only log in yourself."
 	}
 	return "", ""
@@ -286,11 +244,11 @@ func (l *login) decide() engine.Input {
 		subject.RemoteUnknown = host != "" || l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE
 	}
 	rules := &l.settings.Config.Policy
-	decision := rules.Decide(subject, names{l.Names, l.Store})
-	l.event.Rule = decision.Rule
+	decision := rules.Decide(subject, l.Names.Resolver(l.ctx, l.Store.LastSeen))
 	if l.settings.Broken && !l.settings.RulesKnown {
 		decision = policy.Decision{Effect: policy.Ask, Rule: "configuration broken"}
 	}
+	l.event.Rule = decision.Rule
 	begun := engine.Begun{
 		Decision: decision, Resolved: l.resolved,
 		AccountOnly: l.begin.GetStage() == loginv1.Stage_STAGE_ACCOUNT,
@@ -323,7 +281,10 @@ func (l *login) lookUp(begun *engine.Begun) error {
 			_, waiting, err = store.PendingImport(tx, l.user.Name)
 		}
 		e := l.settings.Config.Enrolment
-		begun.MayEnrol = e.AtLogin && begun.Decision.Effect == policy.Ask && account.EnrolmentOpen(tx.Now()) && (e.Remote || !l.remote())
+		// Only root's hooks say the truth of where the person is, and have seen
+		// the password.
+		begun.MayEnrol = l.peer.UID == 0 && e.AtLogin && begun.Decision.Effect == policy.Ask &&
+			account.EnrolmentOpen(tx.Now()) && (e.Remote || !l.remote())
 		begun.NeedsEnrolCode = begun.MayEnrol && account.Enrolment.Code != nil
 		return err
 	}
@@ -365,12 +326,6 @@ func (l *login) adoptImport(tx *vault.Tx) error {
 // remote says whether the person may sit somewhere else.
 func (l *login) remote() bool {
 	return l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE || len(l.begin.GetRemoteHost()) > 0
-}
-
-// names is what the policy asks.
-type names struct {
-	*nss.Names
-	*store.Store
 }
 
 // carryOut does what the engine asked for and returns what came of it.
@@ -539,7 +494,19 @@ func (l *login) finish(v engine.Verdict) error {
 			}
 			l.Store.Log(e)
 		} else {
-			l.Store.Record(context.WithoutCancel(l.ctx), e)
+			recorded := make(chan struct{})
+			go func() {
+				defer close(recorded)
+				l.Store.Record(context.WithoutCancel(l.ctx), e)
+			}()
+			if v.Decision == engine.Skip {
+				select {
+				case <-recorded:
+				case <-time.After(skipPatience):
+				}
+			} else {
+				<-recorded
+			}
 		}
 	}
 	return l.send(verdictDirective(v))
@@ -569,7 +536,7 @@ func (l *login) describe() {
 // clean makes text from outside fit to be shown in a terminal.
 func clean(b []byte) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == utf8.RuneError || r >= 0x7f && r < 0xa0 {
+		if !unicode.IsPrint(r) || r == utf8.RuneError { // controls, and what turns text around
 			return '?'
 		}
 		return r

@@ -52,6 +52,7 @@ type Store struct {
 	unwritable error         // see Unwritable
 	ring       []event.Event // what could not be written, newest last
 	closed     bool
+	refused    map[string]refusals // by caller
 }
 
 // New returns a store and opens its vault. A vault that does not open is no
@@ -79,7 +80,7 @@ func (s *Store) Vault() (*vault.Vault, error) {
 	// with it.
 	s.trying = true
 	s.mu.Unlock()
-	v, err := vault.Open(s.options)
+	v, err := withCodeKey(vault.Open(s.options))
 	s.mu.Lock()
 	s.trying, s.tried = false, s.options.Clock.Now()
 	if s.v == nil && !s.closed {
@@ -95,29 +96,33 @@ func (s *Store) Vault() (*vault.Vault, error) {
 
 var errStopping = errors.New("the agent is stopping")
 
-// Replace closes the vault and puts the one that make returns in its place.
+// Replace closes the vault and puts the one that open returns in its place.
 func (s *Store) Replace(open func(vault.Options) (*vault.Vault, error)) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.v != nil {
-		if err := s.v.Close(); err != nil {
-			return err
-		}
-		s.v = nil
+	if s.trying || s.closed {
+		s.mu.Unlock()
+		return errOpening
 	}
-	v, err := open(s.options)
+	old := s.v
+	s.v, s.err, s.trying = nil, errOpening, true
+	s.mu.Unlock()
+	if old != nil {
+		if err := old.Close(); err != nil {
+			s.log.Warn("the vault did not close well", "error", err)
+		}
+	}
+	v, err := withCodeKey(open(s.options))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trying, s.tried = false, s.options.Clock.Now()
 	s.adopt(v, err)
 	return err
 }
 
+var errOpening = errors.New("the vault is being opened; try again")
+
 // adopt takes a vault that was opened, or the reason why it was not.
 func (s *Store) adopt(v *vault.Vault, err error) {
-	if err == nil {
-		err = v.Update(context.Background(), ensureCodeKey)
-		if err != nil {
-			_ = v.Close() // it cannot be written; that is the error to show
-		}
-	}
 	if err != nil {
 		if s.err == nil || s.err.Error() != err.Error() {
 			e := event.Event{Time: s.options.Clock.Now().Wall, Name: event.VaultUnavailable,
@@ -129,6 +134,18 @@ func (s *Store) adopt(v *vault.Vault, err error) {
 		return
 	}
 	s.v, s.err = v, nil
+}
+
+// withCodeKey sees to it that a vault that was opened has its code key.
+func withCodeKey(v *vault.Vault, err error) (*vault.Vault, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := v.Update(context.Background(), ensureCodeKey); err != nil {
+		_ = v.Close() // it cannot be written; that is the error to show
+		return nil, err
+	}
+	return v, nil
 }
 
 func ensureCodeKey(tx *vault.Tx) error {
@@ -268,6 +285,38 @@ func (s *Store) Log(e event.Event) {
 	}
 	s.log.LogAttrs(context.Background(), level, string(e.Name), slog.Any("", e))
 }
+
+// LogRefused writes the refusal of a local caller to the system's log, at most
+// one a second for each caller: the log has bounds of its own, and somebody who
+// floods it would hide what else happens.
+func (s *Store) LogRefused(e event.Event) {
+	now := s.options.Clock.Now().Boot
+	s.mu.Lock()
+	if s.refused == nil || len(s.refused) > maxRefused {
+		s.refused = map[string]refusals{}
+	}
+	r := s.refused[e.By]
+	if r.more++; now < r.until {
+		s.refused[e.By] = r
+		s.mu.Unlock()
+		return
+	}
+	s.refused[e.By] = refusals{until: now + time.Second}
+	s.mu.Unlock()
+	if r.more > 1 {
+		e.Text += fmt.Sprintf(" (and %d more)", r.more-1)
+	}
+	s.Log(e)
+}
+
+// refusals are those of one caller.
+type refusals struct {
+	until time.Duration // boot time before which no other is logged
+	more  int           // since the last that was
+}
+
+// maxRefused is how many callers are kept apart.
+const maxRefused = 1000
 
 // Unwritten returns the events that are only in memory.
 func (s *Store) Unwritten() []event.Event {

@@ -40,8 +40,9 @@ func FromContext(ctx context.Context) (Peer, error) {
 	return Peer{}, errors.New("the caller's identity is unknown")
 }
 
-// Credentials are the TransportCredentials of both ends. accept is asked on the
-// client's side whether the server is whom it should be; nil on the server's.
+// Credentials are the TransportCredentials of both ends. accept is asked whether
+// the other end is whom it should be, before anything is read from it; nil takes
+// anybody.
 func Credentials(accept func(Peer) error) credentials.TransportCredentials {
 	return creds{accept}
 }
@@ -49,18 +50,21 @@ func Credentials(accept func(Peer) error) credentials.TransportCredentials {
 type creds struct{ accept func(Peer) error }
 
 func (c creds) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	if counted, ok := conn.(*countedConn); ok {
-		return conn, counted.peer, nil
-	}
-	p, err := peerOf(conn)
-	if err != nil {
-		return nil, nil, err
-	}
-	return conn, p, nil
+	return c.handshake(conn)
 }
 
 func (c creds) ClientHandshake(_ context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	p, err := peerOf(conn)
+	return c.handshake(conn)
+}
+
+func (c creds) handshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	var p Peer
+	var err error
+	if counted, ok := conn.(*countedConn); ok {
+		p = counted.peer
+	} else {
+		p, err = peerOf(conn)
+	}
 	if err == nil && c.accept != nil {
 		err = c.accept(p)
 	}
@@ -84,6 +88,13 @@ func TrustAgent(p Peer) error {
 	return nil
 }
 
+// IsOwner says whether the peer is root or the agent's own user.
+func (p Peer) IsOwner() bool { return p.UID == 0 || int(p.UID) == os.Geteuid() }
+
+// maxOthers bounds the connections of all users but root and the agent's own:
+// with subordinate uids (subuid(5)) one person is many users.
+const maxOthers = 256
+
 // Listen makes the socket at path with the given mode and takes at most
 // perUID connections at once from any user but root and its own. The socket appears
 // under its name only once it listens. A socket that a dead agent left behind
@@ -97,15 +108,18 @@ func Listen(path string, mode os.FileMode, perUID int) (net.Listener, error) {
 		// EAGAIN, for one: somebody listens who is too busy, or stopped.
 		return nil, fmt.Errorf("whether another agent listens on %s cannot be told: %w", path, err)
 	}
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+	// bind(2) makes the socket with the umask's mode: it gets its own where
+	// nobody else can come, and its name after that.
+	dir := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.RemoveAll(dir); err != nil { // of an agent that died here
 		return nil, err
 	}
-	// bind(2) makes the socket with the umask's mode: nobody may connect to it
-	// before it has its own.
-	old := syscall.Umask(0o777)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	tmp := filepath.Join(dir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
-	syscall.Umask(old)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +128,7 @@ func Listen(path string, mode os.FileMode, perUID int) (net.Listener, error) {
 		err = os.Rename(tmp, path)
 	}
 	if err != nil {
-		return nil, errors.Join(err, l.Close(), os.Remove(tmp))
+		return nil, errors.Join(err, l.Close())
 	}
 	return &listener{UnixListener: l, perUID: perUID, open: map[uint32]int{},
 		// Once: the name may be another agent's by then.
@@ -126,8 +140,9 @@ type listener struct {
 	perUID int
 	close  func() error
 
-	mu   sync.Mutex
-	open map[uint32]int
+	mu     sync.Mutex
+	open   map[uint32]int // by uid, without root and the agent's own
+	others int            // of them all
 }
 
 // Accept returns the next connection within its user's bound. What is over it
@@ -143,13 +158,10 @@ func (l *listener) Accept() (net.Conn, error) {
 			conn.Close()
 			continue
 		}
-		l.mu.Lock()
-		full := p.UID != 0 && int(p.UID) != os.Geteuid() && l.open[p.UID] >= l.perUID
-		if !full {
-			l.open[p.UID]++
+		if p.IsOwner() {
+			return &countedConn{Conn: conn, peer: p, done: func() {}}, nil
 		}
-		l.mu.Unlock()
-		if full {
+		if !l.take(p.UID) {
 			conn.Close()
 			continue
 		}
@@ -157,9 +169,21 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
+func (l *listener) take(uid uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[uid] >= l.perUID || l.others >= maxOthers {
+		return false
+	}
+	l.open[uid]++
+	l.others++
+	return true
+}
+
 func (l *listener) release(uid uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.others--
 	if l.open[uid]--; l.open[uid] == 0 {
 		delete(l.open, uid)
 	}

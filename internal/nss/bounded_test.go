@@ -26,8 +26,26 @@ func TestADirectoryThatHangs(t *testing.T) {
 		}
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		for range maxPending - 1 {
-			if err := look(gone); !errors.Is(err, context.Canceled) {
+		if err := look(gone); !errors.Is(err, context.Canceled) || n.pending != 1 {
+			t.Fatalf("a login that is gone looks up: %v, %d pending", err, n.pending)
+		}
+		leaves := func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+			defer cancel()
+			return look(ctx)
+		}
+		// Callers that are not root leave room for root's hooks.
+		for range maxOthers {
+			if err := leaves(ForOthers(t.Context())); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("a login that is gone waits: %v", err)
+			}
+		}
+		begun = time.Now()
+		if err := look(ForOthers(t.Context())); err == nil || time.Since(begun) != 0 {
+			t.Errorf("the look-up after %d of others that hang: %v", maxOthers, err)
+		}
+		for range maxPending - maxOthers - 1 {
+			if err := leaves(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("a login that is gone waits: %v", err)
 			}
 		}

@@ -23,6 +23,9 @@ const (
 	patience = 5 * time.Second
 	// maxPending bounds the look-ups that hang in the C library.
 	maxPending = 512
+	// maxOthers bounds those made for callers that are not root: whoever they
+	// are, they leave room for root's hooks.
+	maxOthers = 64
 	// listTTL is how long the uid of a name on a policy list is remembered.
 	listTTL = time.Minute
 )
@@ -39,9 +42,16 @@ type User struct {
 // Names looks names up. The zero value is ready.
 type Names struct {
 	mu      sync.Mutex
-	pending int
+	pending int // of all
+	others  int // of them, for callers that are not root
 	uids    map[string]cachedUID
 }
+
+// ForOthers marks the look-ups of ctx as made for a caller that is not root's
+// hook: when the directory hangs, only so many of them may wait for it.
+func ForOthers(ctx context.Context) context.Context { return context.WithValue(ctx, others{}, true) }
+
+type others struct{}
 
 type cachedUID struct {
 	uid   uint32
@@ -82,8 +92,8 @@ func convert(u *user.User, err error) (User, error) {
 
 // IsUser says whether a name on a policy list is the user with that uid; only a
 // name that resolves is remembered.
-func (n *Names) IsUser(name string, uid uint32) policy.Membership {
-	known, err := n.uid(name)
+func (n *Names) IsUser(ctx context.Context, name string, uid uint32) policy.Membership {
+	known, err := n.uid(ctx, name)
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return policy.NotMember
@@ -95,14 +105,14 @@ func (n *Names) IsUser(name string, uid uint32) policy.Membership {
 	return policy.NotMember
 }
 
-func (n *Names) uid(name string) (uint32, error) {
+func (n *Names) uid(ctx context.Context, name string) (uint32, error) {
 	n.mu.Lock()
 	c, ok := n.uids[name]
 	n.mu.Unlock()
 	if ok && time.Now().Before(c.until) {
 		return c.uid, nil
 	}
-	u, err := n.Lookup(context.Background(), name)
+	u, err := n.Lookup(ctx, name)
 	if err != nil {
 		return 0, err
 	}
@@ -117,11 +127,11 @@ func (n *Names) uid(name string) (uint32, error) {
 
 // Membership says whether a user is in a group, named or numbered. A group that
 // does not resolve is a failed look-up: the directory that has it may be down.
-func (n *Names) Membership(name, group string) policy.Membership {
+func (n *Names) Membership(ctx context.Context, name, group string) policy.Membership {
 	if strings.ContainsRune(name+group, 0) { // see Lookup
 		return policy.Unknown
 	}
-	m, err := bounded(context.Background(), n, func() (policy.Membership, error) {
+	m, err := bounded(ctx, n, func() (policy.Membership, error) {
 		gid := group
 		if _, err := strconv.ParseUint(group, 10, 32); err != nil {
 			g, err := user.LookupGroup(group)
@@ -152,12 +162,20 @@ func (n *Names) Membership(name, group string) policy.Membership {
 // bounded runs a look-up that the C library may hang in.
 func bounded[T any](ctx context.Context, n *Names, look func() (T, error)) (T, error) {
 	var zero T
+	if ctx.Err() != nil {
+		return zero, ctx.Err()
+	}
+	other := 0
+	if ctx.Value(others{}) != nil {
+		other = 1
+	}
 	n.mu.Lock()
-	if n.pending >= maxPending {
+	if n.pending >= maxPending || other == 1 && n.others >= maxOthers {
 		n.mu.Unlock()
 		return zero, errors.New("too many look-ups hang; is the directory (SSSD, LDAP) reachable?")
 	}
 	n.pending++
+	n.others += other
 	n.mu.Unlock()
 	type result struct {
 		v   T
@@ -168,6 +186,7 @@ func bounded[T any](ctx context.Context, n *Names, look func() (T, error)) (T, e
 		v, err := look()
 		n.mu.Lock()
 		n.pending--
+		n.others -= other
 		n.mu.Unlock()
 		done <- result{v, err}
 	}()
@@ -182,3 +201,25 @@ func bounded[T any](ctx context.Context, n *Names, look func() (T, error)) (T, e
 		return zero, ctx.Err()
 	}
 }
+
+// Resolver answers a policy's questions within ctx. seen is what is remembered of
+// memberships.
+func (n *Names) Resolver(ctx context.Context, seen func(uid uint32, group string) bool) policy.Resolver {
+	return resolver{ctx, n, seen}
+}
+
+type resolver struct {
+	ctx  context.Context
+	n    *Names
+	seen func(uid uint32, group string) bool
+}
+
+func (r resolver) IsUser(name string, uid uint32) policy.Membership {
+	return r.n.IsUser(r.ctx, name, uid)
+}
+
+func (r resolver) Membership(user, group string) policy.Membership {
+	return r.n.Membership(r.ctx, user, group)
+}
+
+func (r resolver) LastSeen(uid uint32, group string) bool { return r.seen(uid, group) }

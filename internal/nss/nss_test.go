@@ -61,7 +61,7 @@ func TestStrangeNamesAreNobodys(t *testing.T) {
 		if !errors.Is(err, nss.ErrUnknown) || u != (nss.User{}) {
 			t.Errorf("%.40q is %+v, %v", name, u, err)
 		}
-		if n.IsUser(name, 0) != policy.NotMember {
+		if n.IsUser(t.Context(), name, 0) != policy.NotMember {
 			t.Errorf("%.40q is taken for root on a list", name)
 		}
 	}
@@ -106,7 +106,7 @@ func TestIsUser(t *testing.T) {
 			{"daemon", daemon.UID + 1, policy.NotMember},
 			{"nosuchuser", 0, policy.NotMember},
 		} {
-			if got := n.IsUser(c.name, c.uid); got != c.want {
+			if got := n.IsUser(t.Context(), c.name, c.uid); got != c.want {
 				t.Errorf("%s is uid %d: %v, want %v", c.name, c.uid, got, c.want)
 			}
 		}
@@ -139,7 +139,7 @@ func TestMembership(t *testing.T) {
 		{"", g.Name, policy.Unknown},
 		{"root\x00", "0", policy.Unknown},
 	} {
-		if got := n.Membership(c.user, c.group); got != c.want {
+		if got := n.Membership(t.Context(), c.user, c.group); got != c.want {
 			t.Errorf("%q in %q: %v, want %v", c.user, c.group, got, c.want)
 		}
 	}
