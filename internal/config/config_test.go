@@ -196,7 +196,7 @@ func TestWhatIsRefusedIsNamedWithItsLine(t *testing.T) {
 		"[policy]\nask = \"everyone\"\n":                           ":2: policy.ask is \"everyone\"",
 		"[policy]\nask = \"\"\n":                                   ":2: policy.ask is \"\"",
 		"[policy.exempt]\nremote = [\"192.0.2.1\", \"office\"]\n":  ":2: policy.exempt.remote: \"office\"",
-		"[policy.required]\n\nusers = [\"alice\", \" bob\"]\n":     ":3: policy.required.users has an entry",
+		"[policy.required]\n\nusers = [\"alice\", \" bob\"]\n":     ":3: policy.required.users: \" bob\" begins",
 		"issuer = \"" + strings.Repeat("x", maxFile) + "\"\n":      " is over 1048576 bytes",
 		"policy.exempt.groups = [\"ops\"]\npolicy.exempt = {}\n":   ": line 2",
 		"issuer = \"a\"\n[policy.required]\nusers = [\"a\"\n":      ": line ",

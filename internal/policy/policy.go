@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Rules is the [policy] section of the configuration.
@@ -40,19 +41,43 @@ func (r *Rules) Validate() error {
 	if r.Ask != AskEnrolled && r.Ask != AskRequired {
 		return fmt.Errorf("policy.ask is %q; it must be \"enrolled\" or \"required\"", r.Ask)
 	}
-	for name, m := range map[string]*Match{"required": &r.Required, "exempt": &r.Exempt} {
+	for name, m := range map[string]*Match{"policy.required": &r.Required, "policy.exempt": &r.Exempt} {
 		for _, entry := range m.Remote {
 			if _, err := parseRange(entry); err != nil {
-				return fmt.Errorf("policy.%s.remote: %q is not an address or a range such as 192.0.2.0/24", name, entry)
+				return fmt.Errorf("%s.remote: %q is not an address or a range such as 192.0.2.0/24", name, entry)
 			}
 		}
 		for key, list := range map[string][]string{"users": m.Users, "groups": m.Groups, "services": m.Services} {
-			if slices.ContainsFunc(list, func(s string) bool { return strings.TrimSpace(s) != s || s == "" }) {
-				return fmt.Errorf("policy.%s.%s has an entry that is empty or begins or ends with a space", name, key)
+			for _, entry := range list {
+				if why := notAName(entry, key == "groups"); why != "" {
+					return fmt.Errorf("%s.%s: %q %s", name, key, entry, why)
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// notAName says why an entry cannot be one name, or "". In other products' files
+// it may mean something; here it would match nobody, and nobody would notice.
+func notAName(entry string, group bool) string {
+	inner := entry
+	if group { // "domain users": Active Directory's own
+		inner = strings.ReplaceAll(entry, " ", "")
+	}
+	switch {
+	case entry == "":
+		return "is empty"
+	case strings.TrimSpace(entry) != entry:
+		return "begins or ends with a space"
+	case strings.ContainsAny(entry[:1], "!-+@%"):
+		return fmt.Sprintf("begins with %q, which means nothing here: an entry is one name, and exceptions go into policy.exempt", entry[:1])
+	case strings.ContainsAny(entry, ",*"):
+		return "has a comma or an asterisk in it: an entry is one name, and there are no patterns"
+	case strings.ContainsFunc(inner, unicode.IsSpace):
+		return "has a space in it: an entry is one name; a user whose name has one goes into uids"
+	}
+	return ""
 }
 
 // Membership is what is known of a user and one entry of a list.

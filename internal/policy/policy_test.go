@@ -187,24 +187,60 @@ func TestZeroValues(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for says, r := range map[string]policy.Rules{
-		`policy.ask is ""`:                               {},
-		`policy.ask is "Enrolled"`:                       {Ask: "Enrolled"},
-		`policy.required.remote: "example.org"`:          {Ask: "enrolled", Required: policy.Match{Remote: []string{"192.0.2.1", "example.org"}}},
-		`policy.required.remote: "192.0.2.0/33"`:         {Ask: "enrolled", Required: policy.Match{Remote: []string{"192.0.2.0/33"}}},
-		`policy.exempt.remote: "192.0.2."`:               {Ask: "enrolled", Exempt: policy.Match{Remote: []string{"192.0.2."}}},
-		`policy.exempt.remote: ""`:                       {Ask: "enrolled", Exempt: policy.Match{Remote: []string{""}}},
-		`policy.exempt.remote: "fe80::1%eth0"`:           {Ask: "enrolled", Exempt: policy.Match{Remote: []string{"fe80::1%eth0"}}},
-		"policy.exempt.users has an entry that is empty": {Ask: "enrolled", Exempt: policy.Match{Users: []string{"alice", ""}}},
-		"policy.required.groups has an entry":            {Ask: "enrolled", Required: policy.Match{Groups: []string{" staff"}}},
-		"policy.required.services has an entry":          {Ask: "enrolled", Required: policy.Match{Services: []string{"sshd\n"}}},
+		`policy.ask is ""`:                             {},
+		`policy.ask is "Enrolled"`:                     {Ask: "Enrolled"},
+		`policy.required.remote: "example.org"`:        {Ask: "enrolled", Required: policy.Match{Remote: []string{"192.0.2.1", "example.org"}}},
+		`policy.required.remote: "192.0.2.0/33"`:       {Ask: "enrolled", Required: policy.Match{Remote: []string{"192.0.2.0/33"}}},
+		`policy.exempt.remote: "192.0.2."`:             {Ask: "enrolled", Exempt: policy.Match{Remote: []string{"192.0.2."}}},
+		`policy.exempt.remote: ""`:                     {Ask: "enrolled", Exempt: policy.Match{Remote: []string{""}}},
+		`policy.exempt.remote: "fe80::1%eth0"`:         {Ask: "enrolled", Exempt: policy.Match{Remote: []string{"fe80::1%eth0"}}},
+		`policy.exempt.users: "" is empty`:             {Ask: "enrolled", Exempt: policy.Match{Users: []string{"alice", ""}}},
+		`policy.required.groups: " staff" begins or`:   {Ask: "enrolled", Required: policy.Match{Groups: []string{" staff"}}},
+		`policy.required.services: "sshd\n" begins or`: {Ask: "enrolled", Required: policy.Match{Services: []string{"sshd\n"}}},
 	} {
 		if err := r.Validate(); err == nil || !strings.HasPrefix(err.Error(), says) {
 			t.Errorf("%v, want %s", err, says)
 		}
 	}
-	good := policy.Rules{Ask: "required", Required: policy.Match{Users: []string{"Domain Admin", `CORP\alice`}, Groups: []string{"1000"}, Remote: []string{"192.0.2.1", "::1", "10.0.0.0/8"}}}
+	good := policy.Rules{Ask: "required", Required: policy.Match{Users: []string{`CORP\alice`, "alice@corp.example", "host$", "a-b+c!"},
+		Groups: []string{"1000", "domain users", `CORP\Domain Users`, "r&d"}, Services: []string{"sudo-i", "polkit-1"}, Remote: []string{"192.0.2.1", "::1", "10.0.0.0/8"}}}
 	if err := good.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOtherProductsSyntaxIsRefused: sshd_config, sudoers and access.conf write
+// lists, patterns and exceptions in one entry. Taken as a name that nobody has,
+// a requirement would silently hold for nobody.
+func TestOtherProductsSyntaxIsRefused(t *testing.T) {
+	for entry, why := range map[string]string{
+		"!root": `begins with "!"`, "-alice": `begins with "-"`, "+alice": `begins with "+"`, "@admins": `begins with "@"`, "%wheel": `begins with "%"`,
+		"alice,bob": "a comma", "*": "an asterisk", "adm*": "an asterisk", "*@corp.example": "an asterisk",
+		"alice bob": "a space", "alice\tbob": "a space", "alice\u00a0bob": "a space",
+	} {
+		for _, key := range []string{"required.users", "required.groups", "required.services", "exempt.users", "exempt.groups", "exempt.services"} {
+			r := policy.Rules{Ask: policy.AskEnrolled}
+			m := &r.Required
+			if strings.HasPrefix(key, "exempt") {
+				m = &r.Exempt
+			}
+			list := []string{"good", entry}
+			switch {
+			case strings.HasSuffix(key, "users"):
+				m.Users = list
+			case strings.HasSuffix(key, "groups"):
+				if entry == "alice bob" {
+					continue // could be a group of Active Directory
+				}
+				m.Groups = list
+			default:
+				m.Services = list
+			}
+			err := r.Validate()
+			if err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("policy.%s: %q ", key, entry)) || !strings.Contains(err.Error(), why) {
+				t.Errorf("%s %q: %v", key, entry, err)
+			}
+		}
 	}
 }
 
