@@ -367,6 +367,8 @@ func textFor(o factor.Outcome) string {
 		return fmt.Sprintf("Too many wrong codes. Wait %s, use a recovery code, or call your helpdesk.", roundUp(o.LockedFor))
 	case o.Reason == factor.AlreadyUsed:
 		return "That code was used already. Wait for the next one."
+	case o.Reason == factor.ClockWasAhead:
+		return "This computer's clock was wrong when you last logged in. Use a recovery code, or call your helpdesk."
 	case o.Reason == factor.PasswordTyped:
 		return "That was your password. Type the code from your authenticator app."
 	case o.Reason == factor.Malformed:

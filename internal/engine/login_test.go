@@ -163,6 +163,7 @@ func TestWhatThePersonReadsWhenACodeIsRefused(t *testing.T) {
 		{factor.Outcome{Reason: factor.NotEnrolled}, "That code is not right."},
 		{factor.Outcome{}, "That code is not right."},
 		{factor.Outcome{Factor: factor.TOTP, Reason: factor.AlreadyUsed}, "That code was used already. Wait for the next one."},
+		{factor.Outcome{Factor: factor.TOTP, Reason: factor.ClockWasAhead}, "This computer's clock was wrong when you last logged in. Use a recovery code, or call your helpdesk."},
 		{factor.Outcome{Reason: factor.Malformed}, "That is not a code. Type the digits your authenticator app shows."},
 		{factor.Outcome{Factor: factor.Bypass, Reason: factor.Expired}, "That code has expired. Please ask your helpdesk for another."},
 		{factor.Outcome{Factor: factor.TOTP, Reason: factor.WrongCode, LockedNow: true, LockedFor: 15 * time.Minute}, "Too many wrong codes. Wait 15 minutes, use a recovery code, or call your helpdesk."},

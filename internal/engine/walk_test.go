@@ -103,7 +103,7 @@ func TestJudge(t *testing.T) {
 	for _, resolved := range []bool{true, false} {
 		for _, ok := range []bool{true, false} {
 			for _, reason := range []factor.Reason{"", factor.Accepted, factor.WrongCode, factor.AlreadyUsed, factor.Expired, factor.Locked,
-				factor.Malformed, factor.PasswordTyped, factor.NotEnrolled, "new"} {
+				factor.Malformed, factor.PasswordTyped, factor.NotEnrolled, factor.ClockWasAhead, "new"} {
 				v := Judge(factor.Outcome{OK: ok, Reason: reason, Factor: factor.TOTP}, resolved)
 				want := Deny
 				if ok && resolved {

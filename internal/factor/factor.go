@@ -47,6 +47,13 @@ func (a Account) Format(f fmt.State, _ rune) { fmt.Fprint(f, a.Key) }
 // is none: it must not make a person required who was not.
 func (a *Account) IsEnrolled() bool { return a != nil && a.TOTP != nil }
 
+// ClockWasAhead says whether the person logged in while the computer's clock was
+// ahead of what it shows now. Steps are used up in their order, so no code is
+// right until that time comes: only recovery codes, a bypass, or a new secret.
+func (a *Account) ClockWasAhead(now clock.Instant) bool {
+	return a != nil && a.TOTP != nil && a.TOTP.ClockWasAhead(now.Wall)
+}
+
 // EnrolmentOpen says whether the person may enrol at the login now.
 func (a *Account) EnrolmentOpen(now clock.Instant) bool {
 	return a != nil && a.Enrolment != nil && !a.Enrolment.Expires.Passed(now)
@@ -75,6 +82,8 @@ const (
 	Malformed     Reason = "malformed_code"
 	PasswordTyped Reason = "password_typed_as_code"
 	NotEnrolled   Reason = "not_enrolled"
+	// ClockWasAhead: codes of the time now count as used up; see Account.ClockWasAhead.
+	ClockWasAhead Reason = "clock_was_ahead"
 )
 
 // Outcome is what an answer was worth. The zero value lets nobody in.
@@ -129,6 +138,9 @@ func Check(account *Account, answer secret.String, now clock.Instant, codeKey []
 		return account.accept(TOTP, now)
 	case totp.Used:
 		return Outcome{Factor: TOTP, Reason: AlreadyUsed}
+	case totp.ClockWasAhead:
+		// Not counted: nothing that could be typed would be right.
+		return Outcome{Factor: TOTP, Reason: ClockWasAhead}
 	default:
 		return account.refuse(TOTP, now)
 	}

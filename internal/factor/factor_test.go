@@ -55,12 +55,60 @@ func TestSetBackClockGivesNoCodeASecondLife(t *testing.T) {
 	w.types(code).gets(allow)
 	w.at("13:00:00").types(w.phone()).gets(allow)
 	// An hour later somebody sets the clock to when the code was good.
-	w.clockSet(-time.Hour).types(code).gets(factor.AlreadyUsed).counted(0)
-	w.reboots().types(code).gets(factor.AlreadyUsed)
+	w.clockSet(-time.Hour).types(code).gets(factor.ClockWasAhead).counted(0)
+	w.reboots().types(code).gets(factor.ClockWasAhead)
 	// Nor are the codes good that nobody used then.
-	w.types(hotp(w.seed, w.real.Add(w.clockOff).Unix()/30+1)).gets(factor.AlreadyUsed)
+	w.types(hotp(w.seed, w.real.Add(w.clockOff).Unix()/30+1)).gets(factor.ClockWasAhead)
 	// With the right time the phone is right again.
 	w.clockSet(time.Hour).later(step).types(w.phone()).gets(allow)
+}
+
+// Somebody logs in while the computer's clock (and the phone, or whoever typed
+// what it will show) is a week ahead. When the clock is right again, every right
+// code is of a step before the used one, for a week: the person and the helpdesk
+// must learn why, and it must not lock the person out on top.
+func TestLoginUnderAClockThatWasAheadSaysSo(t *testing.T) {
+	const week = 7 * 24 * time.Hour
+	w := enrolled(t).at("12:00:00")
+	if w.account.ClockWasAhead(w.now()) {
+		t.Error("before the first login")
+	}
+	w.clockSet(week).phoneSet(week).types(w.phone()).gets(allow)
+	if w.account.ClockWasAhead(w.now()) {
+		t.Error("while the clock still is ahead")
+	}
+	w.clockSet(-week).phoneSet(-week).later(time.Minute)
+	for range 30 { // whatever is typed: a guesser learns of no code that it would be right
+		for _, code := range []string{w.phone(), w.phoneIn(1), w.wrong()} {
+			w.types(code).gets(factor.ClockWasAhead).of(factor.TOTP).counted(0)
+		}
+	}
+	if !w.account.ClockWasAhead(w.now()) {
+		t.Error("nobody could tell")
+	}
+	w.types("password").gets(factor.Malformed)
+	w.types(w.recovery[0]).gets(allow).of(factor.Recovery)
+	w.types(w.bypass(time.Hour)).gets(allow).of(factor.Bypass)
+	// The helpdesk's remedy: sallyport enroll USER --replace.
+	w.enrol("another seed of 20 b").types(w.phone()).gets(allow)
+	if w.account.ClockWasAhead(w.now()) {
+		t.Error("after the remedy")
+	}
+	var nobody *factor.Account
+	if nobody.ClockWasAhead(w.now()) || newWorld(t).account.ClockWasAhead(w.now()) {
+		t.Error("of who has no secret")
+	}
+}
+
+// A used step that a phone can be at, with the drift that is learnt, is no sign
+// of a wrong clock.
+func TestPhoneThatIsAheadIsNoClockThatWas(t *testing.T) {
+	w := enrolled(t).at("12:00:00")
+	for range 4 {
+		w.later(10 * time.Minute).phoneSet(step).types(w.phone()).gets(allow)
+	}
+	w.types(w.phone()).gets(factor.AlreadyUsed)
+	w.clockSet(-step).types(w.phone()).gets(factor.ClockWasAhead) // but one step more is
 }
 
 func TestSetForwardClockUsesUpNothingThatComes(t *testing.T) {

@@ -71,6 +71,9 @@ const (
 	Wrong   Result = iota + 1
 	Used           // right once, and that once is over
 	Correct        // State has been changed: the caller must keep it
+	// ClockWasAhead: no code can be right before the time of the last success
+	// comes again. It says nothing of this code.
+	ClockWasAhead
 )
 
 // New makes a State with a fresh seed. An empty algorithm is SHA1 and 0 digits
@@ -178,6 +181,9 @@ func (s *State) Verify(code string, now time.Time) Result {
 	if len(s.Seed) == 0 || s.Period <= 0 || s.algorithm() < 0 {
 		return Wrong // no State that was made: anybody could reckon its codes
 	}
+	if s.ClockWasAhead(now) {
+		return ClockWasAhead
+	}
 	current := now.Unix() / int64(s.Period)
 	result := Wrong
 	for offset := s.Drift + window; offset >= s.Drift-window; offset-- {
@@ -194,6 +200,13 @@ func (s *State) Verify(code string, now time.Time) Result {
 		return Correct
 	}
 	return result
+}
+
+// ClockWasAhead says whether the newest used step is one that no phone can be at
+// now: the computer's clock was ahead then, or is behind now. Until that step no
+// code is right.
+func (s *State) ClockWasAhead(now time.Time) bool {
+	return s.Period > 0 && s.LastStep > 0 && s.LastStep > now.Unix()/int64(s.Period)+maxDrift+window
 }
 
 func (s *State) matches(code string, step int64) bool {

@@ -140,6 +140,22 @@ func TestEachStepIsGoodOnceAndOnlyForwards(t *testing.T) {
 	}
 }
 
+func TestNoCodeIsRightBeforeTheTimeOfTheLast(t *testing.T) {
+	s := fresh(t, secret, "", 0)
+	s.Drift = 3
+	const used = 1000
+	s.LastStep = used
+	for now := int64(used - 10); now < used; now++ {
+		for offset := int64(-6); offset <= 6; offset++ {
+			got := s.Verify(codeOf(t, s, now+offset), atStep(now))
+			if ahead := now < used-4; got == totp.Correct && now+offset <= used || ahead != (got == totp.ClockWasAhead) || ahead != s.ClockWasAhead(atStep(now)) {
+				t.Fatalf("at step %d the code of step %d is %v", now, now+offset, got)
+			}
+			s.LastStep, s.Drift = used, 3
+		}
+	}
+}
+
 // Once in a million neighbours, two steps have the same code. It is good once
 // all the same.
 func TestTwoStepsWithOneCode(t *testing.T) {
