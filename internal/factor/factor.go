@@ -35,6 +35,9 @@ type Enrolment struct {
 	Expires clock.Deadline  `json:"expires"`
 	Code    *onetime.Spoken `json:"code,omitempty"` // must be typed first
 	Tries   int             `json:"tries,omitempty"`
+	// Claimed: the code was typed, by a login that goes on to enrol. The window
+	// is open to no other, and whoever closes it stops that one too.
+	Claimed bool `json:"claimed,omitempty"`
 }
 
 // LogValue implements slog.LogValuer: an account in a log is its key.
@@ -54,9 +57,19 @@ func (a *Account) ClockWasAhead(now clock.Instant) bool {
 	return a != nil && a.TOTP != nil && a.TOTP.ClockWasAhead(now.Wall)
 }
 
-// EnrolmentOpen says whether the person may enrol at the login now.
+// EnrolmentOpen says whether a login may begin to enrol the person now.
 func (a *Account) EnrolmentOpen(now clock.Instant) bool {
-	return a != nil && a.Enrolment != nil && !a.Enrolment.Expires.Passed(now)
+	return a != nil && a.Enrolment != nil && !a.Enrolment.Claimed && !a.Enrolment.Expires.Passed(now)
+}
+
+// MayConfirm says whether a login that has begun to enrol the person may still
+// put the new secret in force. claimed: it is the one whose code was right; that
+// one may finish after the window's end, but not once it was closed.
+func (a *Account) MayConfirm(claimed bool, now clock.Instant) bool {
+	if claimed {
+		return a != nil && a.Enrolment != nil && a.Enrolment.Claimed
+	}
+	return a.EnrolmentOpen(now)
 }
 
 // Name says which factor.
@@ -164,14 +177,14 @@ func (a *Account) refuse(name Name, now clock.Instant) Outcome {
 const maxEnrolmentTries = 5
 
 // CheckEnrolmentCode compares the one-time code that lets the person enrol at
-// the login. A right code is used up; after five wrong ones the window closes.
+// the login. A right code is used up and claims the window for the login that
+// typed it; after five wrong ones the window closes.
 func CheckEnrolmentCode(a *Account, answer secret.String, now clock.Instant, codeKey []byte) Outcome {
 	if !a.EnrolmentOpen(now) || a.Enrolment.Code == nil {
 		return Outcome{Reason: Expired}
 	}
 	if a.Enrolment.Code.Matches(codeKey, a.Key, onetime.Normalize(answer.Reveal())) {
-		// The login that typed it goes on to enrol; no other one may.
-		a.Enrolment = nil
+		a.Enrolment.Code, a.Enrolment.Claimed = nil, true
 		return Outcome{OK: true, Reason: Accepted}
 	}
 	if a.Enrolment.Tries++; a.Enrolment.Tries >= maxEnrolmentTries {
@@ -180,15 +193,25 @@ func CheckEnrolmentCode(a *Account, answer secret.String, now clock.Instant, cod
 	return Outcome{Reason: WrongCode}
 }
 
-// Enrol puts a TOTP state and fresh recovery codes into the account and returns
-// the codes to show. A lockout ends: it was counted against the old secret.
+// SetSecret puts a TOTP state into the account. A lockout ends: it was counted
+// against the old secret. So do a window to enrol in and, with a secret that is
+// replaced, a bypass: both are for who had the old one, which may be stolen.
+func (a *Account) SetSecret(state *totp.State, now clock.Instant) {
+	if a.IsEnrolled() {
+		a.Bypass = nil
+	}
+	a.TOTP, a.Enrolment, a.Enrolled = state, nil, now.Wall
+	a.Lockout.Clear()
+}
+
+// Enrol is SetSecret with fresh recovery codes, which it returns to be shown.
 func (a *Account) Enrol(state *totp.State, now clock.Instant, codeKey []byte) ([]string, error) {
 	codes, hashes, err := onetime.NewRecovery(codeKey, a.Key)
 	if err != nil {
 		return nil, err
 	}
-	a.TOTP, a.Recovery, a.Enrolment, a.Enrolled = state, hashes, nil, now.Wall
-	a.Lockout.Clear()
+	a.SetSecret(state, now)
+	a.Recovery = hashes
 	return codes, nil
 }
 

@@ -544,6 +544,75 @@ func TestARightEnrolmentCodeClosesTheWindowForOthers(t *testing.T) {
 	w.typesToEnrol(code).gets(factor.Expired)
 }
 
+// Between the right code and the confirmed secret minutes go by, in which the
+// helpdesk may notice that it read the code out to the wrong person.
+func TestClosedWindowStopsTheLoginThatClaimedIt(t *testing.T) {
+	w, code := opened(t)
+	may := func(claimed, other bool) {
+		t.Helper()
+		w.throughJSON()
+		if got := w.account.MayConfirm(true, w.now()); got != claimed {
+			t.Errorf("at %s the login that typed the code may confirm: %v", w.real.Format(time.TimeOnly), got)
+		}
+		if got := w.account.MayConfirm(false, w.now()); got != other {
+			t.Errorf("at %s another login may confirm: %v", w.real.Format(time.TimeOnly), got)
+		}
+	}
+	may(false, true) // nobody has typed the code; without one the window is for all
+	w.typesToEnrol("000000000000").gets(factor.WrongCode)
+	may(false, true)
+	w.typesToEnrol(code).gets(allow)
+	may(true, false)
+	w.at("13:00:01") // the window has ended meanwhile: who has begun may finish
+	may(true, false)
+	w.account.Enrolment = nil // sallyport enrolment close
+	may(false, false)
+
+	w, code = opened(t)
+	w.typesToEnrol(code).gets(allow)
+	w.account.Enrolment = &factor.Enrolment{Expires: w.now().In(time.Hour)} // opened anew, for somebody else
+	may(false, true)
+	w.at("13:00:00")
+	may(false, false)
+
+	w, code = opened(t)
+	w.typesToEnrol(code).gets(allow)
+	w.enrol("12345678901234567890") // enrolled meanwhile
+	may(false, false)
+	var nobody *factor.Account
+	if nobody.MayConfirm(true, w.now()) || nobody.MayConfirm(false, w.now()) {
+		t.Error("nobody may confirm")
+	}
+}
+
+// The helpdesk issued a bypass for a phone at home, which then turns out to be
+// stolen with the note it was written on.
+func TestReplacedSecretEndsAnOutstandingBypass(t *testing.T) {
+	for name, replace := range map[string]func(*world){
+		"enrolled": func(w *world) { w.enrol("another seed of 20 b") },
+		"imported": func(w *world) {
+			state, err := totp.FromSeed([]byte("another seed of 20 b"), "", 0, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.account.SetSecret(state, w.now())
+		},
+	} {
+		w := enrolled(t).at("12:00:00").locksItself(15 * time.Minute)
+		code := w.bypass(time.Hour)
+		w.account.Enrolment = &factor.Enrolment{Expires: w.now().In(time.Hour)}
+		replace(w)
+		if w.account.Bypass != nil || w.account.Enrolment != nil || w.account.Lockout != (factor.Lockout{}) || !w.account.Enrolled.Equal(w.real) {
+			t.Errorf("%s: bypass %v, window %v, lockout %+v", name, w.account.Bypass != nil, w.account.Enrolment != nil, w.account.Lockout)
+		}
+		w.types(code).gets(factor.WrongCode).of(factor.Bypass)
+	}
+	// The first secret replaces none: the bypass was for the way to it.
+	w := newWorld(t)
+	code := w.bypass(time.Hour)
+	w.enrol("12345678901234567890").types(code).gets(allow).of(factor.Bypass)
+}
+
 func TestFiveWrongEnrolmentCodesCloseTheWindow(t *testing.T) {
 	wrong := []string{"000000000000", "", "hunter2", "123456", "ABCDE-FGHJK"}
 	w, code := opened(t)
