@@ -116,6 +116,7 @@ static void show(struct login *l, int style, const pb_byte_t *text, size_t len)
 			break;
 		line = end + 1;
 	}
+	hc_wipe(buf, sizeof(buf)); /* a QR code of the new key */
 }
 
 static void show_notice(struct login *l, const sallyport_login_v1_Notice *n)
@@ -187,6 +188,7 @@ static bool ask(struct login *l, const sallyport_login_v1_Prompt *p)
 
 	text_for_terminal(text, sizeof(text), p->text.bytes, p->text.size);
 	error = pam_prompt(l->pamh, style, &reply, "%s", text);
+	hc_wipe(text, sizeof(text)); /* the new key, or the recovery codes */
 	/* After an error the reply is the program's affair: it may be freed already. */
 	if (error != PAM_SUCCESS || reply == NULL) {
 		hc_cancel(l->agent);

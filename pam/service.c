@@ -24,6 +24,9 @@ static const struct known {
 	enum place place;
 } known[] = {
 	{ "sshd", REMOTE, TERMINAL },
+	/* The person sits elsewhere, whether or not PAM_RHOST says where. */
+	{ "cockpit", REMOTE, SCREEN },
+	{ "xrdp-sesman", REMOTE, SCREEN },
 
 	{ "sudo", ELEVATE, TERMINAL },
 	{ "sudo-i", ELEVATE, TERMINAL },

@@ -679,6 +679,38 @@ func TestNoticeThatCannotBeShown(t *testing.T) {
 	})
 }
 
+// TestStackKeepsNoShownSecret: during enrolment the prompts and notices hold the
+// new key and the recovery codes. sshd and sudo live on after the login.
+func TestStackKeepsNoShownSecret(t *testing.T) {
+	eachBuild(t, func(t *testing.T, b build) {
+		const key, code = "KEYGEZDGNBVGY3TQOJQ", "RECOVERYABCDEFGHJK"
+		// libc's own buffer for formatting may keep the beginning of a text.
+		padding := strings.Repeat("x", 300)
+		a := startAgent(t, func(s *session) {
+			s.says(notice(loginv1.Notice_KIND_QR, padding+"\n"+padding+code))
+			s.says(prompt(1, loginv1.Prompt_ECHO_VISIBLE, padding+key))
+			s.hearsAnswer(1)
+			s.says(allow())
+		})
+		p := b.sit(t, a.socket, login{})
+		p.authenticate()
+		p.sees(pam.TextInfo, padding)
+		p.sees(pam.TextInfo, padding+code)
+		p.sees(pam.PromptEchoOn, padding+key)
+		if stack := p.stack(); !strings.Contains(stack, key) {
+			t.Fatal("the key is not found on the stack even while it is shown: the search is blind")
+		}
+		p.types("123456")
+		p.ret(success)
+		stack := p.stack()
+		for _, secret := range []string{key, code} {
+			if strings.Contains(stack, secret) {
+				t.Errorf("%s... is still on the stack", secret[:8])
+			}
+		}
+	})
+}
+
 func TestScenarios(t *testing.T) {
 	const (
 		login_  = loginv1.Scenario_SCENARIO_LOGIN
@@ -693,6 +725,9 @@ func TestScenarios(t *testing.T) {
 	}{
 		{"sshd", "192.0.2.7", "ssh", remote, false, true},
 		{"sshd", "", "ssh", remote, false, true},
+		{"xrdp-sesman", "", "xrdp-sesman", remote, true, false},
+		{"cockpit", "", "", remote, true, false},
+		{"cockpit", "192.0.2.7", "", remote, true, false},
 		{"sudo", "", "/dev/pts/0", elevate, true, true},
 		{"sudo-i", "", "/dev/pts/0", elevate, true, true},
 		{"sudo", "192.0.2.7", "", elevate, true, false},

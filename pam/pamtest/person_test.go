@@ -274,6 +274,36 @@ func (p *person) signal(s syscall.Signal) {
 	}
 }
 
+// stack is the login program's whole stack, what was returned from too.
+func (p *person) stack() string {
+	p.t.Helper()
+	proc := fmt.Sprintf("/proc/%d/", p.cmd.Process.Pid)
+	maps, err := os.ReadFile(proc + "maps") // proc(5)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	mem, err := os.Open(proc + "mem")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer mem.Close()
+	for line := range strings.Lines(string(maps)) {
+		var from, to int64
+		if !strings.HasSuffix(line, "[stack]\n") {
+			continue
+		} else if _, err := fmt.Sscanf(line, "%x-%x", &from, &to); err != nil {
+			p.t.Fatal(err)
+		}
+		b := make([]byte, to-from)
+		if _, err := mem.ReadAt(b, from); err != nil {
+			p.t.Fatal(err)
+		}
+		return string(b)
+	}
+	p.t.Fatal("the login program has no stack")
+	return ""
+}
+
 // leave ends the program, and checks that it left in good order (sanitizers
 // speak up at the end) and that no answer is in the log.
 func (p *person) leave() {
