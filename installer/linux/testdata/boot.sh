@@ -19,6 +19,7 @@ sallyport status --json >"$dir/status"
 sallyport enroll root --no-confirm --json | sed 's/secret=[A-Z2-7]*//' >"$dir/enrolled"
 stat -c '%a %n' /var/lib/sallyport /run/sallyport /run/sallyport/*.sock >"$dir/modes"
 ls -A /etc/sallyport >"$dir/marker"
+systemctl show -p SystemCallErrorNumber -p OOMScoreAdjust sallyport >"$dir/sandbox"
 systemctl kill -s KILL sallyport
 wait_healthy "$dir/again"
 systemctl show -p NRestarts sallyport >"$dir/killed"
