@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"sallyport/installer/linux"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
+	"sallyport/internal/event"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -89,7 +91,7 @@ func localVault(action string, t cli.Target) (*adminv1.VaultStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := daemon.VaultOptions(&loaded.Config, t.Config, clock.System(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	o := daemon.VaultOptions(loaded, t.Config, clock.System(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	open := vault.Init
 	if action == "accept" {
 		if err := vault.Accept(o); err != nil {
@@ -100,6 +102,12 @@ func localVault(action string, t cli.Target) (*adminv1.VaultStatus, error) {
 	v, err := open(o)
 	if err != nil {
 		return nil, err
+	}
+	if action == "accept" {
+		e := event.Event{Name: event.VaultAccepted, By: fmt.Sprintf("uid:%d", os.Getuid()), Text: "while the agent was not running"}
+		if err := v.Update(context.Background(), func(tx *vault.Tx) error { tx.Append(e); return nil }); err != nil {
+			return nil, errors.Join(err, v.Close())
+		}
 	}
 	status := adminsvc.VaultStatus(v, nil)
 	return status, v.Close()

@@ -49,6 +49,7 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 		ConfigPath: state.ConfigPath, LoginSocket: state.LoginSocket, AdminSocket: state.AdminSocket,
 		LoginsOpen: int32(s.OpenLogins()), RssBytes: rss(),
 	}
+	var ahead []string
 	marker := ""
 	if v, err := s.Store.Vault(); err == nil {
 		i := v.Info()
@@ -66,6 +67,9 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 			}
 			if offlineReady(&a) {
 				out.UsersOfflineReady++
+			}
+			if a.ClockWasAhead(now) {
+				ahead = append(ahead, a.Name)
 			}
 			if a.Lockout.Locked(now) {
 				if out.UsersLocked++; len(out.Locked) < maxLocked {
@@ -95,11 +99,11 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	if n := len(out.LastEvents); n > lastEvents {
 		out.LastEvents = out.LastEvents[n-lastEvents:]
 	}
-	out.Problems = problems(state, out, marker)
+	out.Problems = problems(state, out, marker, ahead)
 	return out, nil
 }
 
-func problems(state State, st *adminv1.StatusResponse, marker string) []*adminv1.Problem {
+func problems(state State, st *adminv1.StatusResponse, marker string, ahead []string) []*adminv1.Problem {
 	var list []*adminv1.Problem
 	add := func(code, text, remedy string) {
 		list = append(list, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
@@ -123,6 +127,10 @@ func problems(state State, st *adminv1.StatusResponse, marker string) []*adminv1
 	if n := st.GetUsersLocked(); n > 0 {
 		add("users_locked", fmt.Sprintf("%d locked out after wrong codes: %s", n, strings.Join(st.GetLocked(), ", ")),
 			"If it was really them: sallyport unlock USER.")
+	}
+	if n := len(ahead); n > 0 {
+		add("clock_was_ahead", fmt.Sprintf("%d logged in while the clock was far ahead, so that their codes are refused: %s", n, strings.Join(ahead[:min(n, maxLocked)], ", ")),
+			"Give each a new secret: sallyport enroll USER --replace.")
 	}
 	if n := st.GetUsersPending(); n > 0 {
 		add("users_pending", fmt.Sprintf("%d imported names are not known to this computer.", n),
@@ -327,6 +335,9 @@ func (s *Service) Events(r *adminv1.EventsRequest, stream grpc.ServerStreamingSe
 		}
 		select {
 		case <-changed:
+			if now, err := s.Store.Vault(); err != nil || now != v {
+				return status.Error(codes.Unavailable, "the vault was closed or replaced; start again")
+			}
 		case <-ctx.Done():
 			return nil
 		case <-s.Stopping:

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -87,9 +88,11 @@ type daemon struct {
 }
 
 // VaultOptions are the vault's, of a configuration.
-func VaultOptions(c *config.Config, configPath string, clk clock.Clock, log *slog.Logger) vault.Options {
+func VaultOptions(loaded *config.Loaded, configPath string, clk clock.Clock, log *slog.Logger) vault.Options {
+	c := &loaded.Config
 	return vault.Options{
-		Dir: c.StateDir, Marker: filepath.Join(filepath.Dir(configPath), "."+filepath.Base(configPath)+".vault"),
+		Implicit: slices.ContainsFunc(loaded.Values, func(v config.Value) bool { return v.Key == "state_dir" && v.Source == "default" }),
+		Dir:      c.StateDir, Marker: filepath.Join(filepath.Dir(configPath), "."+filepath.Base(configPath)+".vault"),
 		Keychain: keychain.Config{Kind: keychain.Kind(c.Keychain), TPMDevice: c.TPMDevice, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY")},
 		Clock:    clk, EventLimit: c.Events, Log: log,
 	}
@@ -114,7 +117,7 @@ func run(ctx context.Context, o Options) (err error) {
 	}
 	loaded, loadErr := config.Load(o.ConfigPath)
 	if loadErr != nil {
-		loaded = &config.Loaded{Config: config.Salvage(o.ConfigPath)}
+		loaded = config.Salvaged(o.ConfigPath)
 		d.broken, d.problem = true, loadErr.Error()
 	}
 	d.loaded = loaded
@@ -128,7 +131,9 @@ func run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 
-	d.store = store.New(VaultOptions(c, o.ConfigPath, o.Clock, d.log))
+	vaultOptions := VaultOptions(loaded, o.ConfigPath, o.Clock, d.log)
+	vaultOptions.MustExist = d.broken
+	d.store = store.New(vaultOptions)
 	defer func() { err = errors.Join(err, d.store.Close()) }()
 	d.startPolicy(ctx)
 
@@ -273,7 +278,7 @@ func (d *daemon) reload(force bool) {
 	if !force && !d.current().Changed(d.options.ConfigPath) {
 		return
 	}
-	fresh, err := config.Load(d.options.ConfigPath)
+	fresh, err := d.current().Reload(d.options.ConfigPath)
 	if e := d.take(fresh, err); e.Name != "" {
 		if err == nil {
 			d.saveRules()

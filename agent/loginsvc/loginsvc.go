@@ -90,6 +90,7 @@ type login struct {
 	machine  engine.Machine
 	recorded bool        // the verdict's event is on disk already
 	pending  *totp.State // made, not yet in force
+	claimed  bool        // this login typed the one-time code to enrol
 }
 
 // Converse is one login, from Begin to the verdict.
@@ -406,8 +407,10 @@ func (l *login) checkEnrolCode(answer secret.String) engine.Input {
 		return nil
 	})
 	if err != nil {
+		l.event.Text = err.Error()
 		return engine.Failed{Reason: reasonVault}
 	}
+	l.claimed = outcome.OK
 	return engine.Checked{Outcome: outcome}
 }
 
@@ -435,8 +438,8 @@ func (l *login) confirm(code secret.String) engine.Input {
 	enrolled := l.event
 	enrolled.Name, enrolled.Text = event.UserEnrolled, "enrolled at the login"
 	err := l.withAccount(func(tx *vault.Tx, a *factor.Account, codeKey []byte) error {
-		if a.IsEnrolled() {
-			return errors.New("somebody else enrolled this account meanwhile")
+		if a.IsEnrolled() || !a.MayConfirm(l.claimed, tx.Now()) {
+			return errors.New("the account was enrolled, or the window to enrol closed, meanwhile")
 		}
 		state := *l.pending
 		if state.Verify(strings.ReplaceAll(code.Reveal(), " ", ""), tx.Now().Wall) != totp.Correct {

@@ -402,8 +402,8 @@ func Adopt(tx *vault.Tx, i Import, key, name string) error {
 	if a == nil {
 		a = &factor.Account{Key: key}
 	}
-	a.Name, a.TOTP, a.Enrolled = name, i.State, tx.Now().Wall
-	a.Lockout.Clear()
+	// What was issued beside another secret ends with it.
+	*a = factor.Account{Key: key, Name: name, TOTP: i.State, Enrolled: tx.Now().Wall, LastSuccess: a.LastSuccess}
 	if err := tx.Delete(vault.Pending, i.Name); err != nil {
 		return err
 	}

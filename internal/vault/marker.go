@@ -53,6 +53,11 @@ func (v *Vault) denyIfMarked() error {
 	if m.Vaults[v.dir] != "" {
 		return fmt.Errorf("%s holds no vault, but %s remembers one there: the directory was emptied, or its file system is not mounted; mount it, or %s: %w", v.dir, v.opts.Marker, restoreAll, ErrMissing)
 	}
+	for dir := range m.Vaults {
+		if v.opts.Implicit {
+			return fmt.Errorf("%s holds no vault, but %s remembers one in %s, which no configuration names any more; restore the configuration, or run 'sallyport vault init' and enrol everyone again: %w", v.dir, v.opts.Marker, dir, ErrMissing)
+		}
+	}
 	return nil
 }
 

@@ -45,6 +45,12 @@ type Options struct {
 	Clock      clock.Clock  // nil is the system's
 	EventLimit int          // how many events are kept; 0 is DefaultEventLimit
 	Log        *slog.Logger // nil is slog.Default()
+	// Implicit: nobody wrote Dir down, it is only the default. Then a vault that
+	// the marker remembers anywhere speaks against a first start: the file that
+	// named its directory is gone or broken.
+	Implicit bool
+	// MustExist: a vault that is not there is an error, never a first start.
+	MustExist bool
 }
 
 // DefaultEventLimit is how many events are kept if nothing else is said.
@@ -122,6 +128,9 @@ func Open(opts Options) (*Vault, error) {
 		fresh, err := v.survey()
 		if err != nil {
 			return err
+		}
+		if fresh && opts.MustExist {
+			return fmt.Errorf("%s holds no vault, and none is made while the configuration is broken: %w", v.dir, ErrMissing)
 		}
 		if fresh {
 			v.log.Info("no vault was ever here: making one", "dir", v.dir)
@@ -538,7 +547,7 @@ func (v *Vault) Info() Info {
 }
 
 // Changed returns a channel that is closed at the next commit that appends an
-// event. Take it before reading, then wait for it.
+// event, or when the vault is. Take it before reading, then wait for it.
 func (v *Vault) Changed() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -557,6 +566,9 @@ func (v *Vault) Close() error {
 	v.closing.Unlock()
 	close(v.queue)
 	<-v.written
+	v.mu.Lock()
+	close(v.changed) // nobody waits for what will not come
+	v.mu.Unlock()
 
 	v.storeMu.Lock()
 	defer v.storeMu.Unlock()
