@@ -429,6 +429,8 @@ func (l *login) prepare() engine.Input {
 	return engine.Prepared{SeedText: state.SeedText(), QR: image}
 }
 
+var errWindow = errors.New("meanwhile the account was enrolled, or the window to enrol closed")
+
 func (l *login) confirm(code secret.String) engine.Input {
 	if !l.sameUser() {
 		return engine.Failed{Reason: reasonIdentity}
@@ -439,7 +441,7 @@ func (l *login) confirm(code secret.String) engine.Input {
 	enrolled.Name, enrolled.Text = event.UserEnrolled, "enrolled at the login"
 	err := l.withAccount(func(tx *vault.Tx, a *factor.Account, codeKey []byte) error {
 		if a.IsEnrolled() || !a.MayConfirm(l.claimed, tx.Now()) {
-			return errors.New("the account was enrolled, or the window to enrol closed, meanwhile")
+			return errWindow
 		}
 		state := *l.pending
 		if state.Verify(strings.ReplaceAll(code.Reveal(), " ", ""), tx.Now().Wall) != totp.Correct {
@@ -454,6 +456,9 @@ func (l *login) confirm(code secret.String) engine.Input {
 		return nil
 	})
 	switch {
+	case errors.Is(err, errWindow):
+		l.event.Text = err.Error()
+		return engine.Failed{Reason: reasonEnrolment}
 	case err != nil:
 		l.event.Text = err.Error()
 		return engine.Failed{Reason: reasonVault}
