@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"sallyport/internal/localsock"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
@@ -93,7 +94,11 @@ func dialChecked(ctx context.Context, socket string) (net.Conn, error) {
 	if err != nil {
 		return nil, dialError(socket, err)
 	}
-	if err := checkPeer(c); err != nil {
+	peer, err := localsock.PeerOf(c)
+	if err == nil {
+		err = localsock.TrustAgent(peer)
+	}
+	if err != nil {
 		_ = c.Close()
 		return nil, &Error{Exit: ExitDenied, Text: fmt.Sprintf("%s: %v", socket, err),
 			Remedy: "somebody else listens there; check --runtime-dir and who owns that directory"}

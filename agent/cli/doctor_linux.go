@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sallyport/agent/cli/doctor"
+	"sallyport/internal/localsock"
 )
 
 // platformEnv fills in what only the kernel can say.
@@ -26,7 +27,8 @@ func (a *app) platformEnv(e *doctor.Env) {
 			return 0, err
 		}
 		defer func() { _ = c.Close() }()
-		return peerUID(c)
+		peer, err := localsock.PeerOf(c)
+		return int(peer.UID), err
 	}
 	e.Synchronised = func() (bool, error) {
 		var t unix.Timex // modes 0: only asks, adjtimex(2)

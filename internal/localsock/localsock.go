@@ -63,7 +63,7 @@ func (c creds) handshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) 
 	if counted, ok := conn.(*countedConn); ok {
 		p = counted.peer
 	} else {
-		p, err = peerOf(conn)
+		p, err = PeerOf(conn)
 	}
 	if err == nil && c.accept != nil {
 		err = c.accept(p)
@@ -153,7 +153,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		p, err := peerOf(conn)
+		p, err := PeerOf(conn)
 		if err != nil {
 			conn.Close()
 			continue

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerOf asks the kernel (SO_PEERCRED, unix(7)) who is at the other end.
-func peerOf(conn net.Conn) (Peer, error) {
+// PeerOf asks the kernel (SO_PEERCRED, unix(7)) who is at the other end: who
+// connected, or who listens.
+func PeerOf(conn net.Conn) (Peer, error) {
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
 		return Peer{}, fmt.Errorf("a %T has no peer credentials", conn)
