@@ -115,6 +115,14 @@ func (s *Service) find(ctx context.Context, typed string) (person, error) {
 	return person{store.Key(u.UID), u.Name, u.UID}, nil
 }
 
+// caller is who calls, for an event; the gate let nobody by without an identity.
+func caller(ctx context.Context) string {
+	if peer, err := localsock.FromContext(ctx); err == nil {
+		return peer.String()
+	}
+	return ""
+}
+
 // vaultError turns what the vault says into a status.
 func vaultError(err error) error {
 	if err == nil {
@@ -134,10 +142,7 @@ func noRecord(p person) error {
 // create, a person without a record gets an empty one.
 func (s *Service) change(ctx context.Context, p person, create bool, e event.Event,
 	fn func(tx *vault.Tx, a *factor.Account, codeKey []byte) error) error {
-	e.User, e.Key = p.name, p.key
-	if peer, err := localsock.FromContext(ctx); err == nil {
-		e.By = peer.String()
-	}
+	e.User, e.Key, e.By = p.name, p.key, caller(ctx)
 	err := s.Store.Update(ctx, func(tx *vault.Tx) error {
 		a, err := store.Account(tx, p.key)
 		if err != nil {
@@ -187,10 +192,7 @@ func (s *Service) RemoveUser(ctx context.Context, r *adminv1.UserRequest) (*admi
 	if err != nil {
 		return nil, err
 	}
-	e := event.Event{Name: event.UserRemoved, User: p.name, Key: p.key}
-	if peer, err := localsock.FromContext(ctx); err == nil {
-		e.By = peer.String()
-	}
+	e := event.Event{Name: event.UserRemoved, User: p.name, Key: p.key, By: caller(ctx)}
 	var before *adminv1.User
 	err = s.Store.Update(ctx, func(tx *vault.Tx) error {
 		a, err := store.Account(tx, p.key)
@@ -308,10 +310,7 @@ func (s *Service) OpenEnrolment(ctx context.Context, r *adminv1.OpenEnrolmentReq
 
 // ResetClock forgets the highest time ever seen.
 func (s *Service) ResetClock(ctx context.Context, _ *adminv1.ResetClockRequest) (*adminv1.ResetClockResponse, error) {
-	e := event.Event{Name: event.ClockReset}
-	if peer, err := localsock.FromContext(ctx); err == nil {
-		e.By = peer.String()
-	}
+	e := event.Event{Name: event.ClockReset, By: caller(ctx)}
 	out := &adminv1.ResetClockResponse{}
 	err := s.Store.Update(ctx, func(tx *vault.Tx) error {
 		tx.ResetHighest()
@@ -342,11 +341,7 @@ func (s *Service) AcceptVault(ctx context.Context, _ *adminv1.AcceptVaultRequest
 	if err != nil {
 		return nil, err
 	}
-	e := event.Event{Name: event.VaultAccepted}
-	if peer, err := localsock.FromContext(ctx); err == nil {
-		e.By = peer.String()
-	}
-	s.Store.Record(context.WithoutCancel(ctx), e)
+	s.Store.Record(context.WithoutCancel(ctx), event.Event{Name: event.VaultAccepted, By: caller(ctx)})
 	return out, nil
 }
 

@@ -18,7 +18,6 @@ import (
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/totp"
-	"sallyport/internal/localsock"
 	"sallyport/internal/nss"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
@@ -199,10 +198,7 @@ func (s *Service) Import(ctx context.Context, r *adminv1.ImportRequest) (*adminv
 			return nil, status.Errorf(codes.Unavailable, "%q cannot be looked up: %v; nothing of this batch was imported", imp.Name, err)
 		}
 	}
-	by := ""
-	if peer, err := localsock.FromContext(ctx); err == nil {
-		by = peer.String()
-	}
+	by := caller(ctx)
 	var results []*adminv1.ImportResult
 	var events []event.Event
 	err := s.Store.Update(ctx, func(tx *vault.Tx) error {

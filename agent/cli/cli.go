@@ -157,13 +157,6 @@ func Main(args []string, deps Deps) int {
 	return e.Exit
 }
 
-// New returns the command tree, for the generators of completions and pages and
-// for whoever wants to run it themselves.
-func New(deps Deps) *cobra.Command {
-	deps.fill()
-	return (&app{deps: deps}).rootCommand()
-}
-
 func (a *app) rootCommand() *cobra.Command {
 	a.in = bufio.NewReaderSize(a.deps.Stdin, 4096)
 	root := &cobra.Command{

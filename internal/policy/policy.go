@@ -144,8 +144,8 @@ func (r *Rules) Decide(s Subject, names Resolver) Decision {
 	}
 	rule, failed := r.Required.match(s, names, true)
 	if rule != "" {
-		group, _ := strings.CutPrefix(rule, "groups=")
-		if group == rule {
+		group, isGroup := strings.CutPrefix(rule, "groups=")
+		if !isGroup {
 			group = ""
 		}
 		return Decision{Ask, "required." + rule, group}

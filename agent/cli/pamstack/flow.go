@@ -183,23 +183,6 @@ func Analyse(rules []Rule) Report {
 	return report
 }
 
-// result is what pam_authenticate returns when each module returns what ret says.
-func result(rules []Rule, ret func(Rule) string) string {
-	s := start
-	for s.at < len(rules) {
-		if rules[s.at].substack {
-			s.level = rules[s.at].level
-			s.at++
-			continue
-		}
-		s = next(rules, s, ret(rules[s.at]))
-	}
-	if s.impression == undefined || s.impression == negative && s.status == retSuccess {
-		return "perm_denied" // libpam: PAM_MUST_FAIL_CODE
-	}
-	return s.status
-}
-
 func push(todo *[]state, seen map[state]bool, s state) {
 	if !seen[s] {
 		seen[s] = true

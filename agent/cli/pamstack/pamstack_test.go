@@ -320,3 +320,20 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// result is what pam_authenticate returns when each module returns what ret says.
+func result(rules []Rule, ret func(Rule) string) string {
+	s := start
+	for s.at < len(rules) {
+		if rules[s.at].substack {
+			s.level = rules[s.at].level
+			s.at++
+			continue
+		}
+		s = next(rules, s, ret(rules[s.at]))
+	}
+	if s.impression == undefined || s.impression == negative && s.status == retSuccess {
+		return "perm_denied" // libpam: PAM_MUST_FAIL_CODE
+	}
+	return s.status
+}
