@@ -124,7 +124,7 @@ task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,pam_sallyport.s
 generate() {
 	protoc -I proto --go_out="$1" --go_opt=module=sallyport --go-grpc_out="$1" --go-grpc_opt=module=sallyport \
 		--plugin=protoc-gen-go="$(go tool -n protoc-gen-go)" --plugin=protoc-gen-go-grpc="$(go tool -n protoc-gen-go-grpc)" \
-		sallyport/login/v1/login.proto sallyport/admin/v1/admin.proto
+		sallyport/login/v1/login.proto sallyport/admin/v1/admin.proto sallyport/authority/v1/authority.proto
 	mkdir -p "$1/internal/hookclient/pb"
 	nanopb_generator -q -I proto -D "$1/internal/hookclient/pb" -f proto/sallyport/login/v1/login.options sallyport/login/v1/login.proto
 }

@@ -1,0 +1,112 @@
+package push
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"sallyport/internal/clock"
+)
+
+// Reason says what an answer or a request came to; stable, for events.
+type Reason string
+
+// The reasons.
+const (
+	Approved    Reason = "push_approved"
+	Denied      Reason = "push_denied"
+	Reported    Reason = "push_reported" // "Not me": push is locked until the helpdesk clears it
+	WrongNumber Reason = "wrong_number"
+	Forged      Reason = "push_answer_forged" // it does not verify: whoever relayed it is to be looked at
+	Late        Reason = "push_answer_late"
+	Repeated    Reason = "push_answer_repeated"
+	TimedOut    Reason = "push_timed_out"
+
+	TooMany Reason = "too_many_push_requests"
+	Paused  Reason = "push_paused" // too many were denied or not answered in a row
+)
+
+// Answer is what a phone answered, as it came.
+type Answer struct {
+	Decision Decision
+	Assertion
+}
+
+// Rules are the settings that an answer goes by.
+type Rules struct {
+	RelyingParty RelyingParty
+	AllowSynced  bool // passkeys that are copied between the person's devices count
+}
+
+// Verified is what an answer came to. The zero value lets nobody in.
+type Verified struct {
+	OK      bool
+	Reason  Reason
+	Phone   string
+	Counter uint32
+	Detail  string // of Forged: for the log
+}
+
+// Verify decides what an answer is worth to the challenge that is live. It is
+// the only way to an approval. That the challenge is answered once is State's
+// to know.
+func (l *Live) Verify(a Answer, approvers []Approver, counters map[string]uint32, rules Rules, now clock.Instant) Verified {
+	if l.Until.Passed(now) {
+		return Verified{Reason: Late}
+	}
+	i := slices.IndexFunc(approvers, func(k Approver) bool { return bytes.Equal(k.CredentialID, a.CredentialID) })
+	if i < 0 {
+		return forged(errors.New("the passkey is none that is enrolled for this user"))
+	}
+	key := approvers[i]
+	if key.Synced && !rules.AllowSynced {
+		return forged(errors.New("the passkey is synced, which push.allow_synced = false refuses"))
+	}
+	signed, counter, err := verifySigned(a.Assertion, key, rules.RelyingParty)
+	if err != nil {
+		return forged(err)
+	}
+	// A counter that does not rise is a copy of the key. Zero: there is none.
+	if last := counters[CounterKey(key.CredentialID)]; (last != 0 || counter != 0) && counter <= last {
+		return forged(fmt.Errorf("the passkey's counter went from %d to %d: there may be a copy of it", last, counter))
+	}
+	v := Verified{Phone: key.Phone, Counter: counter}
+	is := func(d Decision, number string) bool {
+		want := Digest(l.Bytes, d, number)
+		return a.Decision == d && bytes.Equal(signed, want[:])
+	}
+	switch {
+	case is(Approve, l.Number):
+		v.OK, v.Reason = true, Approved
+	case is(Deny, ""):
+		v.Reason = Denied
+	case is(Report, ""):
+		v.Reason = Reported
+	case l.anyNumber(signed):
+		v.Reason = WrongNumber
+	default:
+		return forged(errChallenge)
+	}
+	return v
+}
+
+func forged(err error) Verified { return Verified{Reason: Forged, Detail: err.Error()} }
+
+// anyNumber says whether an approval with another number was signed: a person
+// mistyped, and nobody forged. Up to a second's work with six digits, and only
+// for whoever has the passkey.
+func (l *Live) anyNumber(signed []byte) bool {
+	n := 1
+	for range l.Number {
+		n *= 10
+	}
+	for i := range n {
+		for _, number := range []string{fmt.Sprint(i), fmt.Sprintf("%0*d", len(l.Number), i)} {
+			if want := Digest(l.Bytes, Approve, number); bytes.Equal(signed, want[:]) {
+				return true
+			}
+		}
+	}
+	return false
+}
