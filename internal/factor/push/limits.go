@@ -41,7 +41,9 @@ type State struct {
 }
 
 // CounterKey is a credential id as Counters has it.
-func CounterKey(credentialID []byte) string { return base64.RawURLEncoding.EncodeToString(credentialID) }
+func CounterKey(credentialID []byte) string {
+	return base64.RawURLEncoding.EncodeToString(credentialID)
+}
 
 // Request is one challenge that was sent.
 type Request struct {
