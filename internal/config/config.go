@@ -41,6 +41,29 @@ type Config struct {
 	Policy     policy.Rules `toml:"policy"`
 	Enrolment  Enrolment    `toml:"enrolment"`
 	Limits     Limits       `toml:"limits"`
+	Push       Push         `toml:"push"`
+	Authority  Authority    `toml:"authority"`
+}
+
+// Push says how logins are approved on a phone, where there is an authority.
+type Push struct {
+	Enabled       bool     `toml:"enabled" comment:"whoever has a phone enrolled is asked by push and code together"`
+	Digits        int      `toml:"digits" comment:"of the number to type on the phone, 2 to 6"`
+	Life          Duration `toml:"life" comment:"how long a request may be answered; not above gap"`
+	AllowSynced   bool     `toml:"allow_synced" comment:"passkeys that are copied between a person's devices count (most phones have only those)"`
+	Concurrent    int      `toml:"concurrent" comment:"requests pending at once of one user; 0: no limit"`
+	PerService    int      `toml:"per_service" comment:"the same for one service, such as sshd; 0: no limit"`
+	Gap           Duration `toml:"gap" comment:"how long a request that is not answered counts as pending"`
+	InFiveMinutes int      `toml:"in_five_minutes" comment:"requests of one user; 0: no limit"`
+	InAnHour      int      `toml:"in_an_hour" comment:"requests of one user; 0: no limit"`
+	Misses        int      `toml:"misses" comment:"requests denied or not answered in a row that switch push off; 0: never"`
+	Pause         Duration `toml:"pause" comment:"for how long they do"`
+}
+
+// Authority says what root lets the authority do on this computer.
+type Authority struct {
+	Accept          []string `toml:"accept" comment:"what is taken when the organisation's key signed it: approvers, policy, totp, recovery, bypass"`
+	AllowExemptions bool     `toml:"allow_exemptions" comment:"its policy may exempt people and networks; otherwise it can only require more"`
 }
 
 // Enrolment says where people may enrol at the login itself.
@@ -80,6 +103,9 @@ func Default() Config {
 		Events:     20000,
 		Policy:     policy.Rules{Ask: policy.AskEnrolled},
 		Limits:     Limits{LoginsPerUID: 8, LoginsTotal: 64, PromptTime: Duration(90 * time.Second)},
+		Push: Push{Enabled: true, Digits: 2, Life: Duration(time.Minute), AllowSynced: true, Concurrent: 1, PerService: 1, Gap: Duration(time.Minute),
+			InFiveMinutes: 3, InAnHour: 10, Misses: 3, Pause: Duration(15 * time.Minute)},
+		Authority: Authority{Accept: []string{"approvers", "policy", "totp", "recovery", "bypass"}},
 	}
 }
 
@@ -357,6 +383,12 @@ func (c *Config) validate() error {
 		{"events", c.Events, 100, 1_000_000},
 		{"limits.logins_per_uid", c.Limits.LoginsPerUID, 1, 1000},
 		{"limits.logins_total", c.Limits.LoginsTotal, 1, 10000},
+		{"push.digits", c.Push.Digits, 2, 6},
+		{"push.concurrent", c.Push.Concurrent, 0, 100},
+		{"push.per_service", c.Push.PerService, 0, 100},
+		{"push.in_five_minutes", c.Push.InFiveMinutes, 0, 1000},
+		{"push.in_an_hour", c.Push.InAnHour, 0, 1000},
+		{"push.misses", c.Push.Misses, 0, 1000},
 	} {
 		if b.v < b.lo || b.v > b.hi {
 			return fmt.Errorf("%s is %d; it must be %d to %d", b.key, b.v, b.lo, b.hi)
@@ -364,6 +396,20 @@ func (c *Config) validate() error {
 	}
 	if d := time.Duration(c.Limits.PromptTime); d < 10*time.Second || d > 10*time.Minute {
 		return fmt.Errorf("limits.prompt_time is %s; it must be 10s to 10m, written as \"90s\"", d)
+	}
+	life, gap, pause := time.Duration(c.Push.Life), time.Duration(c.Push.Gap), time.Duration(c.Push.Pause)
+	switch {
+	case gap < 5*time.Second || gap > 10*time.Minute:
+		return fmt.Errorf("push.gap is %s; it must be 5s to 10m", gap)
+	case life < 5*time.Second || life > gap:
+		return fmt.Errorf("push.life is %s; it must be 5s to push.gap, which is %s", life, gap)
+	case pause < time.Minute || pause > 24*time.Hour:
+		return fmt.Errorf("push.pause is %s; it must be 1m to 24h", pause)
+	}
+	for _, kind := range c.Authority.Accept {
+		if !slices.Contains(Default().Authority.Accept, kind) {
+			return fmt.Errorf("authority.accept names %q; it may name %s", kind, strings.Join(Default().Authority.Accept, ", "))
+		}
 	}
 	return c.Policy.Validate()
 }

@@ -13,26 +13,37 @@ type Name string
 
 // The names. Add, never rename.
 const (
-	LoginAttempt     Name = "login_attempt"     // a login reached its verdict
-	UserLocked       Name = "user_locked"       // too many wrong codes in a row
-	UserUnlocked     Name = "user_unlocked"     // the helpdesk ended a lockout
-	UserEnrolled     Name = "user_enrolled"     // a TOTP secret was set
-	UserImported     Name = "user_imported"     // a TOTP secret came from another product
-	UserRemoved      Name = "user_removed"      // the record is gone
-	RecoveryIssued   Name = "recovery_issued"   // new recovery codes; the old ones ended
-	BypassIssued     Name = "bypass_issued"     // the helpdesk made a one-time code
-	EnrolmentOpened  Name = "enrolment_opened"  // a window or a one-time code to enrol at the login
-	ClockWentBack    Name = "clock_went_back"   // the wall clock lies behind a time seen before
-	ClockReset       Name = "clock_reset"       // the helpdesk cleared the highest time seen
-	VaultInitialised Name = "vault_initialised" // a new, empty vault
-	VaultAccepted    Name = "vault_accepted"    // a copied or restored vault was taken as this computer's own
-	VaultRekeyed     Name = "vault_rekeyed"     // the vault's key was changed or moved
-	VaultUnavailable Name = "vault_unavailable" // the vault cannot be opened, read or written
-	ConfigRejected   Name = "config_rejected"   // a broken configuration file; the last good one stays
-	ConfigLoaded     Name = "config_loaded"     // a configuration took effect
-	RequestRefused   Name = "request_refused"   // a local caller asked for what it may not do
-	AgentStarted     Name = "agent_started"     //
-	AgentStopped     Name = "agent_stopped"     //
+	LoginAttempt     Name = "login_attempt"           // a login reached its verdict
+	UserLocked       Name = "user_locked"             // too many wrong codes in a row
+	UserUnlocked     Name = "user_unlocked"           // the helpdesk ended a lockout
+	UserEnrolled     Name = "user_enrolled"           // a TOTP secret was set
+	UserImported     Name = "user_imported"           // a TOTP secret came from another product
+	UserRemoved      Name = "user_removed"            // the record is gone
+	RecoveryIssued   Name = "recovery_issued"         // new recovery codes; the old ones ended
+	BypassIssued     Name = "bypass_issued"           // the helpdesk made a one-time code
+	EnrolmentOpened  Name = "enrolment_opened"        // a window or a one-time code to enrol at the login
+	PhoneEnrolled    Name = "phone_enrolled"          // a phone may approve this user's logins
+	PhoneRemoved     Name = "phone_removed"           // and no longer
+	PushFailed       Name = "push_mfa_attempt_failed" // no phone was rung, or an answer did not verify
+	PushReported     Name = "push_mfa_reported"       // "Not me" on the phone; push is off until the helpdesk clears it
+	PushPaused       Name = "push_paused"             // too many denied or unanswered in a row
+	PushCleared      Name = "push_cleared"            // the helpdesk switched push on again
+	AuthorityJoined  Name = "authority_joined"        //
+	AuthorityLeft    Name = "authority_left"          //
+	AuthorityRefused Name = "authority_refused"       // the authority ended the link on purpose: revoked, rolled back, replaced
+	SyncApplied      Name = "sync_applied"            // something the organisation signed is in force
+	SyncRefused      Name = "sync_refused"            // something came from the authority that this computer does not take
+	ClockWentBack    Name = "clock_went_back"         // the wall clock lies behind a time seen before
+	ClockReset       Name = "clock_reset"             // the helpdesk cleared the highest time seen
+	VaultInitialised Name = "vault_initialised"       // a new, empty vault
+	VaultAccepted    Name = "vault_accepted"          // a copied or restored vault was taken as this computer's own
+	VaultRekeyed     Name = "vault_rekeyed"           // the vault's key was changed or moved
+	VaultUnavailable Name = "vault_unavailable"       // the vault cannot be opened, read or written
+	ConfigRejected   Name = "config_rejected"         // a broken configuration file; the last good one stays
+	ConfigLoaded     Name = "config_loaded"           // a configuration took effect
+	RequestRefused   Name = "request_refused"         // a local caller asked for what it may not do
+	AgentStarted     Name = "agent_started"           //
+	AgentStopped     Name = "agent_stopped"           //
 )
 
 // Event is one thing that happened. It never holds a code, a secret or a
@@ -50,7 +61,7 @@ type Event struct {
 	Session  string    `json:"session,omitempty"` // terminal
 	Verdict  string    `json:"verdict,omitempty"` // "allow", "deny", "skip"
 	Reason   string    `json:"reason,omitempty"`  // stable, such as "wrong_code"
-	Factor   string    `json:"factor,omitempty"`  // "totp", "recovery", "bypass"
+	Factor   string    `json:"factor,omitempty"`  // "totp", "recovery", "bypass", "push"
 	Rule     string    `json:"rule,omitempty"`    // which policy rule decided who is asked
 	By       string    `json:"by,omitempty"`      // local peer, "uid:0"
 	Text     string    `json:"text,omitempty"`    // one line for the helpdesk

@@ -12,6 +12,7 @@ import (
 
 	"sallyport/internal/clock"
 	"sallyport/internal/factor/onetime"
+	"sallyport/internal/factor/push"
 	"sallyport/internal/factor/totp"
 	"sallyport/internal/secret"
 )
@@ -26,6 +27,8 @@ type Account struct {
 	Bypass      *onetime.Spoken `json:"bypass,omitempty"`
 	Enrolment   *Enrolment      `json:"enrolment,omitempty"`
 	Lockout     Lockout         `json:"lockout"`
+	Phones      []push.Approver `json:"phones,omitempty"` // enrolled at this computer; the authority's are kept apart
+	Push        *push.State     `json:"push,omitempty"`
 	Enrolled    time.Time       `json:"enrolled,omitzero"`
 	LastSuccess time.Time       `json:"last_success,omitzero"`
 }
@@ -80,6 +83,7 @@ const (
 	TOTP     Name = "totp"
 	Recovery Name = "recovery"
 	Bypass   Name = "bypass"
+	Push     Name = "push"
 )
 
 // Reason says why an answer was taken or not; stable, for events.

@@ -90,6 +90,7 @@ type StatusResponse struct {
 	LastEvents        []*Event               `protobuf:"bytes,18,rep,name=last_events,json=lastEvents,proto3" json:"last_events,omitempty"` // the last ten
 	Locked            []string               `protobuf:"bytes,19,rep,name=locked,proto3" json:"locked,omitempty"`                           // the locked users' names, at most 100
 	RssBytes          int64                  `protobuf:"varint,20,opt,name=rss_bytes,json=rssBytes,proto3" json:"rss_bytes,omitempty"`
+	Authority         *AuthorityStatus       `protobuf:"bytes,21,opt,name=authority,proto3" json:"authority,omitempty"` // unset: this computer has joined none
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -264,6 +265,166 @@ func (x *StatusResponse) GetRssBytes() int64 {
 	return 0
 }
 
+func (x *StatusResponse) GetAuthority() *AuthorityStatus {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+// AuthorityStatus is how this computer stands with its authority.
+type AuthorityStatus struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Url                string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	Organisation       string                 `protobuf:"bytes,2,opt,name=organisation,proto3" json:"organisation,omitempty"`
+	DeviceId           string                 `protobuf:"bytes,3,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	DeviceName         string                 `protobuf:"bytes,4,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	Connected          bool                   `protobuf:"varint,5,opt,name=connected,proto3" json:"connected,omitempty"`
+	Since              *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`                          // of connected, or of not being so
+	LastError          string                 `protobuf:"bytes,7,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"` // why not connected
+	CertificateExpires *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=certificate_expires,json=certificateExpires,proto3" json:"certificate_expires,omitempty"`
+	Users              []string               `protobuf:"bytes,9,rep,name=users,proto3" json:"users,omitempty"` // allowed on this computer; "*": all
+	// The authority holds the organisation key: whoever owns it can enrol a phone
+	// for anybody.
+	HoldsOrganisationKey bool   `protobuf:"varint,10,opt,name=holds_organisation_key,json=holdsOrganisationKey,proto3" json:"holds_organisation_key,omitempty"`
+	PageOrigin           string `protobuf:"bytes,11,opt,name=page_origin,json=pageOrigin,proto3" json:"page_origin,omitempty"` // of the approver
+	// The page comes from another origin than the authority's API, which therefore
+	// cannot change what it shows.
+	PageSeparate  bool     `protobuf:"varint,12,opt,name=page_separate,json=pageSeparate,proto3" json:"page_separate,omitempty"`
+	EventsWaiting uint64   `protobuf:"varint,13,opt,name=events_waiting,json=eventsWaiting,proto3" json:"events_waiting,omitempty"` // not yet at the authority
+	Exceptions    []string `protobuf:"bytes,14,rep,name=exceptions,proto3" json:"exceptions,omitempty"`                             // what root lets the authority weaken, for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityStatus) Reset() {
+	*x = AuthorityStatus{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityStatus) ProtoMessage() {}
+
+func (x *AuthorityStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityStatus.ProtoReflect.Descriptor instead.
+func (*AuthorityStatus) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AuthorityStatus) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *AuthorityStatus) GetOrganisation() string {
+	if x != nil {
+		return x.Organisation
+	}
+	return ""
+}
+
+func (x *AuthorityStatus) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *AuthorityStatus) GetDeviceName() string {
+	if x != nil {
+		return x.DeviceName
+	}
+	return ""
+}
+
+func (x *AuthorityStatus) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *AuthorityStatus) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *AuthorityStatus) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *AuthorityStatus) GetCertificateExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CertificateExpires
+	}
+	return nil
+}
+
+func (x *AuthorityStatus) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *AuthorityStatus) GetHoldsOrganisationKey() bool {
+	if x != nil {
+		return x.HoldsOrganisationKey
+	}
+	return false
+}
+
+func (x *AuthorityStatus) GetPageOrigin() string {
+	if x != nil {
+		return x.PageOrigin
+	}
+	return ""
+}
+
+func (x *AuthorityStatus) GetPageSeparate() bool {
+	if x != nil {
+		return x.PageSeparate
+	}
+	return false
+}
+
+func (x *AuthorityStatus) GetEventsWaiting() uint64 {
+	if x != nil {
+		return x.EventsWaiting
+	}
+	return 0
+}
+
+func (x *AuthorityStatus) GetExceptions() []string {
+	if x != nil {
+		return x.Exceptions
+	}
+	return nil
+}
+
 type VaultStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`       // "open", or why not, in one word: "missing", "rolled_back", ...
@@ -282,7 +443,7 @@ type VaultStatus struct {
 
 func (x *VaultStatus) Reset() {
 	*x = VaultStatus{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -294,7 +455,7 @@ func (x *VaultStatus) String() string {
 func (*VaultStatus) ProtoMessage() {}
 
 func (x *VaultStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -307,7 +468,7 @@ func (x *VaultStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VaultStatus.ProtoReflect.Descriptor instead.
 func (*VaultStatus) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *VaultStatus) GetState() string {
@@ -392,7 +553,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +565,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +578,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Problem) GetCode() string {
@@ -450,7 +611,7 @@ type UserRequest struct {
 
 func (x *UserRequest) Reset() {
 	*x = UserRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +623,7 @@ func (x *UserRequest) String() string {
 func (*UserRequest) ProtoMessage() {}
 
 func (x *UserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +636,7 @@ func (x *UserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserRequest.ProtoReflect.Descriptor instead.
 func (*UserRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UserRequest) GetUser() string {
@@ -493,7 +654,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +666,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +679,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 type ListUsersResponse struct {
@@ -531,7 +692,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +704,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +717,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -594,13 +755,17 @@ type User struct {
 	LastSuccess   *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=last_success,json=lastSuccess,proto3" json:"last_success,omitempty"`
 	Asked         string                 `protobuf:"bytes,17,opt,name=asked,proto3" json:"asked,omitempty"` // "asked", "exempt" or "not asked", and by which rule
 	EnrolmentOpen bool                   `protobuf:"varint,18,opt,name=enrolment_open,json=enrolmentOpen,proto3" json:"enrolment_open,omitempty"`
+	Phones        []*Phone               `protobuf:"bytes,19,rep,name=phones,proto3" json:"phones,omitempty"`
+	PushPausedFor *durationpb.Duration   `protobuf:"bytes,20,opt,name=push_paused_for,json=pushPausedFor,proto3" json:"push_paused_for,omitempty"` // too many denied or unanswered; unset: not paused
+	PushReported  bool                   `protobuf:"varint,21,opt,name=push_reported,json=pushReported,proto3" json:"push_reported,omitempty"`     // "Not me": push is off until ClearPush
+	PushReady     bool                   `protobuf:"varint,22,opt,name=push_ready,json=pushReady,proto3" json:"push_ready,omitempty"`              // push would be tried at a login now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +777,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +790,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *User) GetKey() string {
@@ -754,6 +919,103 @@ func (x *User) GetEnrolmentOpen() bool {
 	return false
 }
 
+func (x *User) GetPhones() []*Phone {
+	if x != nil {
+		return x.Phones
+	}
+	return nil
+}
+
+func (x *User) GetPushPausedFor() *durationpb.Duration {
+	if x != nil {
+		return x.PushPausedFor
+	}
+	return nil
+}
+
+func (x *User) GetPushReported() bool {
+	if x != nil {
+		return x.PushReported
+	}
+	return false
+}
+
+func (x *User) GetPushReady() bool {
+	if x != nil {
+		return x.PushReady
+	}
+	return false
+}
+
+// Phone is one that may approve a user's logins.
+type Phone struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // the first 8 characters of its credential id, base64url
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`  // "here" (enrolled at this computer) or "authority"
+	Synced        bool                   `protobuf:"varint,4,opt,name=synced,proto3" json:"synced,omitempty"` // its passkey is or may be copied between the person's devices
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Phone) Reset() {
+	*x = Phone{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Phone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Phone) ProtoMessage() {}
+
+func (x *Phone) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Phone.ProtoReflect.Descriptor instead.
+func (*Phone) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Phone) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Phone) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Phone) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Phone) GetSynced() bool {
+	if x != nil {
+		return x.Synced
+	}
+	return false
+}
+
 type PendingUser struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -765,7 +1027,7 @@ type PendingUser struct {
 
 func (x *PendingUser) Reset() {
 	*x = PendingUser{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +1039,7 @@ func (x *PendingUser) String() string {
 func (*PendingUser) ProtoMessage() {}
 
 func (x *PendingUser) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +1052,7 @@ func (x *PendingUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingUser.ProtoReflect.Descriptor instead.
 func (*PendingUser) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PendingUser) GetName() string {
@@ -826,7 +1088,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +1100,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1113,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EventsRequest) GetAfter() uint64 {
@@ -892,7 +1154,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1166,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1179,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Event) GetJson() []byte {
@@ -935,7 +1197,7 @@ type ShowConfigRequest struct {
 
 func (x *ShowConfigRequest) Reset() {
 	*x = ShowConfigRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1209,7 @@ func (x *ShowConfigRequest) String() string {
 func (*ShowConfigRequest) ProtoMessage() {}
 
 func (x *ShowConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1222,7 @@ func (x *ShowConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowConfigRequest.ProtoReflect.Descriptor instead.
 func (*ShowConfigRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 type ShowConfigResponse struct {
@@ -973,7 +1235,7 @@ type ShowConfigResponse struct {
 
 func (x *ShowConfigResponse) Reset() {
 	*x = ShowConfigResponse{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1247,7 @@ func (x *ShowConfigResponse) String() string {
 func (*ShowConfigResponse) ProtoMessage() {}
 
 func (x *ShowConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1260,7 @@ func (x *ShowConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowConfigResponse.ProtoReflect.Descriptor instead.
 func (*ShowConfigResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ShowConfigResponse) GetValues() []*ConfigValue {
@@ -1026,7 +1288,7 @@ type ConfigValue struct {
 
 func (x *ConfigValue) Reset() {
 	*x = ConfigValue{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1300,7 @@ func (x *ConfigValue) String() string {
 func (*ConfigValue) ProtoMessage() {}
 
 func (x *ConfigValue) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1313,7 @@ func (x *ConfigValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigValue.ProtoReflect.Descriptor instead.
 func (*ConfigValue) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ConfigValue) GetKey() string {
@@ -1089,7 +1351,7 @@ type EnrolRequest struct {
 
 func (x *EnrolRequest) Reset() {
 	*x = EnrolRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1363,7 @@ func (x *EnrolRequest) String() string {
 func (*EnrolRequest) ProtoMessage() {}
 
 func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1376,7 @@ func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolRequest.ProtoReflect.Descriptor instead.
 func (*EnrolRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EnrolRequest) GetUser() string {
@@ -1172,7 +1434,7 @@ type EnrolResponse struct {
 
 func (x *EnrolResponse) Reset() {
 	*x = EnrolResponse{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1446,7 @@ func (x *EnrolResponse) String() string {
 func (*EnrolResponse) ProtoMessage() {}
 
 func (x *EnrolResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1459,7 @@ func (x *EnrolResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolResponse.ProtoReflect.Descriptor instead.
 func (*EnrolResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EnrolResponse) GetUser() string {
@@ -1245,7 +1507,7 @@ type ConfirmEnrolmentRequest struct {
 
 func (x *ConfirmEnrolmentRequest) Reset() {
 	*x = ConfirmEnrolmentRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1519,7 @@ func (x *ConfirmEnrolmentRequest) String() string {
 func (*ConfirmEnrolmentRequest) ProtoMessage() {}
 
 func (x *ConfirmEnrolmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1532,7 @@ func (x *ConfirmEnrolmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmEnrolmentRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmEnrolmentRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ConfirmEnrolmentRequest) GetEnrolmentId() string {
@@ -1298,7 +1560,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1572,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1585,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ImportRequest) GetEntries() []*ImportEntry {
@@ -1362,7 +1624,7 @@ type ImportEntry struct {
 
 func (x *ImportEntry) Reset() {
 	*x = ImportEntry{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1636,7 @@ func (x *ImportEntry) String() string {
 func (*ImportEntry) ProtoMessage() {}
 
 func (x *ImportEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1649,7 @@ func (x *ImportEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportEntry.ProtoReflect.Descriptor instead.
 func (*ImportEntry) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ImportEntry) GetUser() string {
@@ -1448,7 +1710,7 @@ type ImportResponse struct {
 
 func (x *ImportResponse) Reset() {
 	*x = ImportResponse{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1722,7 @@ func (x *ImportResponse) String() string {
 func (*ImportResponse) ProtoMessage() {}
 
 func (x *ImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1735,7 @@ func (x *ImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
 func (*ImportResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ImportResponse) GetResults() []*ImportResult {
@@ -1494,7 +1756,7 @@ type ImportResult struct {
 
 func (x *ImportResult) Reset() {
 	*x = ImportResult{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1768,7 @@ func (x *ImportResult) String() string {
 func (*ImportResult) ProtoMessage() {}
 
 func (x *ImportResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1781,7 @@ func (x *ImportResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResult.ProtoReflect.Descriptor instead.
 func (*ImportResult) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ImportResult) GetUser() string {
@@ -1553,7 +1815,7 @@ type NewRecoveryCodesResponse struct {
 
 func (x *NewRecoveryCodesResponse) Reset() {
 	*x = NewRecoveryCodesResponse{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1827,7 @@ func (x *NewRecoveryCodesResponse) String() string {
 func (*NewRecoveryCodesResponse) ProtoMessage() {}
 
 func (x *NewRecoveryCodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1840,7 @@ func (x *NewRecoveryCodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewRecoveryCodesResponse.ProtoReflect.Descriptor instead.
 func (*NewRecoveryCodesResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NewRecoveryCodesResponse) GetUser() string {
@@ -1606,7 +1868,7 @@ type CreateBypassRequest struct {
 
 func (x *CreateBypassRequest) Reset() {
 	*x = CreateBypassRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1880,7 @@ func (x *CreateBypassRequest) String() string {
 func (*CreateBypassRequest) ProtoMessage() {}
 
 func (x *CreateBypassRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1893,7 @@ func (x *CreateBypassRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBypassRequest.ProtoReflect.Descriptor instead.
 func (*CreateBypassRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateBypassRequest) GetUser() string {
@@ -1666,7 +1928,7 @@ type CreateBypassResponse struct {
 
 func (x *CreateBypassResponse) Reset() {
 	*x = CreateBypassResponse{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1940,7 @@ func (x *CreateBypassResponse) String() string {
 func (*CreateBypassResponse) ProtoMessage() {}
 
 func (x *CreateBypassResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1953,7 @@ func (x *CreateBypassResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBypassResponse.ProtoReflect.Descriptor instead.
 func (*CreateBypassResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreateBypassResponse) GetUser() string {
@@ -1727,7 +1989,7 @@ type OpenEnrolmentRequest struct {
 
 func (x *OpenEnrolmentRequest) Reset() {
 	*x = OpenEnrolmentRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +2001,7 @@ func (x *OpenEnrolmentRequest) String() string {
 func (*OpenEnrolmentRequest) ProtoMessage() {}
 
 func (x *OpenEnrolmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +2014,7 @@ func (x *OpenEnrolmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenEnrolmentRequest.ProtoReflect.Descriptor instead.
 func (*OpenEnrolmentRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *OpenEnrolmentRequest) GetUser() string {
@@ -1794,7 +2056,7 @@ type OpenEnrolmentResponse struct {
 
 func (x *OpenEnrolmentResponse) Reset() {
 	*x = OpenEnrolmentResponse{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +2068,7 @@ func (x *OpenEnrolmentResponse) String() string {
 func (*OpenEnrolmentResponse) ProtoMessage() {}
 
 func (x *OpenEnrolmentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +2081,7 @@ func (x *OpenEnrolmentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenEnrolmentResponse.ProtoReflect.Descriptor instead.
 func (*OpenEnrolmentResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *OpenEnrolmentResponse) GetUser() string {
@@ -1851,7 +2113,7 @@ type ResetClockRequest struct {
 
 func (x *ResetClockRequest) Reset() {
 	*x = ResetClockRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2125,7 @@ func (x *ResetClockRequest) String() string {
 func (*ResetClockRequest) ProtoMessage() {}
 
 func (x *ResetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2138,7 @@ func (x *ResetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetClockRequest.ProtoReflect.Descriptor instead.
 func (*ResetClockRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 type ResetClockResponse struct {
@@ -1888,7 +2150,7 @@ type ResetClockResponse struct {
 
 func (x *ResetClockResponse) Reset() {
 	*x = ResetClockResponse{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2162,7 @@ func (x *ResetClockResponse) String() string {
 func (*ResetClockResponse) ProtoMessage() {}
 
 func (x *ResetClockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2175,7 @@ func (x *ResetClockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetClockResponse.ProtoReflect.Descriptor instead.
 func (*ResetClockResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResetClockResponse) GetNow() *timestamppb.Timestamp {
@@ -1931,7 +2193,7 @@ type InitVaultRequest struct {
 
 func (x *InitVaultRequest) Reset() {
 	*x = InitVaultRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2205,7 @@ func (x *InitVaultRequest) String() string {
 func (*InitVaultRequest) ProtoMessage() {}
 
 func (x *InitVaultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2218,7 @@ func (x *InitVaultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitVaultRequest.ProtoReflect.Descriptor instead.
 func (*InitVaultRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 type AcceptVaultRequest struct {
@@ -1967,7 +2229,7 @@ type AcceptVaultRequest struct {
 
 func (x *AcceptVaultRequest) Reset() {
 	*x = AcceptVaultRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2241,7 @@ func (x *AcceptVaultRequest) String() string {
 func (*AcceptVaultRequest) ProtoMessage() {}
 
 func (x *AcceptVaultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2254,7 @@ func (x *AcceptVaultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptVaultRequest.ProtoReflect.Descriptor instead.
 func (*AcceptVaultRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 type RekeyVaultRequest struct {
@@ -2004,7 +2266,7 @@ type RekeyVaultRequest struct {
 
 func (x *RekeyVaultRequest) Reset() {
 	*x = RekeyVaultRequest{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2278,7 @@ func (x *RekeyVaultRequest) String() string {
 func (*RekeyVaultRequest) ProtoMessage() {}
 
 func (x *RekeyVaultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2291,7 @@ func (x *RekeyVaultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RekeyVaultRequest.ProtoReflect.Descriptor instead.
 func (*RekeyVaultRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RekeyVaultRequest) GetKeychain() string {
@@ -2048,7 +2310,7 @@ type VaultResponse struct {
 
 func (x *VaultResponse) Reset() {
 	*x = VaultResponse{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2322,7 @@ func (x *VaultResponse) String() string {
 func (*VaultResponse) ProtoMessage() {}
 
 func (x *VaultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2335,7 @@ func (x *VaultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VaultResponse.ProtoReflect.Descriptor instead.
 func (*VaultResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *VaultResponse) GetVault() *VaultStatus {
@@ -2083,12 +2345,354 @@ func (x *VaultResponse) GetVault() *VaultStatus {
 	return nil
 }
 
+type EnrolPushRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Replace       bool                   `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"` // the phones enrolled here before are forgotten once the new one is there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrolPushRequest) Reset() {
+	*x = EnrolPushRequest{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrolPushRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrolPushRequest) ProtoMessage() {}
+
+func (x *EnrolPushRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrolPushRequest.ProtoReflect.Descriptor instead.
+func (*EnrolPushRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *EnrolPushRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *EnrolPushRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+type EnrolPushResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First: the link, whose fragment is a secret. Never log it.
+	Url     string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	Expires *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires,proto3" json:"expires,omitempty"`
+	// Then: the phone.
+	Phone         *Phone `protobuf:"bytes,3,opt,name=phone,proto3" json:"phone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrolPushResponse) Reset() {
+	*x = EnrolPushResponse{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrolPushResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrolPushResponse) ProtoMessage() {}
+
+func (x *EnrolPushResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrolPushResponse.ProtoReflect.Descriptor instead.
+func (*EnrolPushResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *EnrolPushResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *EnrolPushResponse) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *EnrolPushResponse) GetPhone() *Phone {
+	if x != nil {
+		return x.Phone
+	}
+	return nil
+}
+
+type RemovePhoneRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Phone         string                 `protobuf:"bytes,2,opt,name=phone,proto3" json:"phone,omitempty"` // its id or name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePhoneRequest) Reset() {
+	*x = RemovePhoneRequest{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePhoneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePhoneRequest) ProtoMessage() {}
+
+func (x *RemovePhoneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePhoneRequest.ProtoReflect.Descriptor instead.
+func (*RemovePhoneRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RemovePhoneRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *RemovePhoneRequest) GetPhone() string {
+	if x != nil {
+		return x.Phone
+	}
+	return ""
+}
+
+type JoinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"` // "https://authority.example.com:7443"
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // of this computer; empty: its host name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *JoinRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type JoinResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Authority     *AuthorityStatus       `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *JoinResponse) GetAuthority() *AuthorityStatus {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+type LeaveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveRequest) Reset() {
+	*x = LeaveRequest{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveRequest) ProtoMessage() {}
+
+func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
+func (*LeaveRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+}
+
+type LeaveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveResponse) Reset() {
+	*x = LeaveResponse{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveResponse) ProtoMessage() {}
+
+func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
+func (*LeaveResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+}
+
 var File_sallyport_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x1esallyport/admin/v1/admin.proto\x12\x12sallyport.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\x81\x06\n" +
+	"\rStatusRequest\"\xc4\x06\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x124\n" +
 	"\astarted\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x10\n" +
@@ -2113,7 +2717,29 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\vlast_events\x18\x12 \x03(\v2\x19.sallyport.admin.v1.EventR\n" +
 	"lastEvents\x12\x16\n" +
 	"\x06locked\x18\x13 \x03(\tR\x06locked\x12\x1b\n" +
-	"\trss_bytes\x18\x14 \x01(\x03R\brssBytes\"\xeb\x02\n" +
+	"\trss_bytes\x18\x14 \x01(\x03R\brssBytes\x12A\n" +
+	"\tauthority\x18\x15 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\"\x9a\x04\n" +
+	"\x0fAuthorityStatus\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\"\n" +
+	"\forganisation\x18\x02 \x01(\tR\forganisation\x12\x1b\n" +
+	"\tdevice_id\x18\x03 \x01(\tR\bdeviceId\x12\x1f\n" +
+	"\vdevice_name\x18\x04 \x01(\tR\n" +
+	"deviceName\x12\x1c\n" +
+	"\tconnected\x18\x05 \x01(\bR\tconnected\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\a \x01(\tR\tlastError\x12K\n" +
+	"\x13certificate_expires\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\x12\x14\n" +
+	"\x05users\x18\t \x03(\tR\x05users\x124\n" +
+	"\x16holds_organisation_key\x18\n" +
+	" \x01(\bR\x14holdsOrganisationKey\x12\x1f\n" +
+	"\vpage_origin\x18\v \x01(\tR\n" +
+	"pageOrigin\x12#\n" +
+	"\rpage_separate\x18\f \x01(\bR\fpageSeparate\x12%\n" +
+	"\x0eevents_waiting\x18\r \x01(\x04R\reventsWaiting\x12\x1e\n" +
+	"\n" +
+	"exceptions\x18\x0e \x03(\tR\n" +
+	"exceptions\"\xeb\x02\n" +
 	"\vVaultStatus\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1a\n" +
@@ -2139,7 +2765,7 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x10ListUsersRequest\"~\n" +
 	"\x11ListUsersResponse\x12.\n" +
 	"\x05users\x18\x01 \x03(\v2\x18.sallyport.admin.v1.UserR\x05users\x129\n" +
-	"\apending\x18\x02 \x03(\v2\x1f.sallyport.admin.v1.PendingUserR\apending\"\x85\x05\n" +
+	"\apending\x18\x02 \x03(\v2\x1f.sallyport.admin.v1.PendingUserR\apending\"\xbf\x06\n" +
 	"\x04User\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -2161,7 +2787,17 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\benrolled\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\benrolled\x12=\n" +
 	"\flast_success\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\vlastSuccess\x12\x14\n" +
 	"\x05asked\x18\x11 \x01(\tR\x05asked\x12%\n" +
-	"\x0eenrolment_open\x18\x12 \x01(\bR\renrolmentOpen\"q\n" +
+	"\x0eenrolment_open\x18\x12 \x01(\bR\renrolmentOpen\x121\n" +
+	"\x06phones\x18\x13 \x03(\v2\x19.sallyport.admin.v1.PhoneR\x06phones\x12A\n" +
+	"\x0fpush_paused_for\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\rpushPausedFor\x12#\n" +
+	"\rpush_reported\x18\x15 \x01(\bR\fpushReported\x12\x1d\n" +
+	"\n" +
+	"push_ready\x18\x16 \x01(\bR\tpushReady\"[\n" +
+	"\x05Phone\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x16\n" +
+	"\x06synced\x18\x04 \x01(\bR\x06synced\"q\n" +
 	"\vPendingUser\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x126\n" +
@@ -2246,7 +2882,25 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x11RekeyVaultRequest\x12\x1a\n" +
 	"\bkeychain\x18\x01 \x01(\tR\bkeychain\"F\n" +
 	"\rVaultResponse\x125\n" +
-	"\x05vault\x18\x01 \x01(\v2\x1f.sallyport.admin.v1.VaultStatusR\x05vault2\xc9\v\n" +
+	"\x05vault\x18\x01 \x01(\v2\x1f.sallyport.admin.v1.VaultStatusR\x05vault\"@\n" +
+	"\x10EnrolPushRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
+	"\areplace\x18\x02 \x01(\bR\areplace\"\x8c\x01\n" +
+	"\x11EnrolPushResponse\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x124\n" +
+	"\aexpires\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12/\n" +
+	"\x05phone\x18\x03 \x01(\v2\x19.sallyport.admin.v1.PhoneR\x05phone\">\n" +
+	"\x12RemovePhoneRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
+	"\x05phone\x18\x02 \x01(\tR\x05phone\"I\n" +
+	"\vJoinRequest\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"Q\n" +
+	"\fJoinResponse\x12A\n" +
+	"\tauthority\x18\x01 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\"\x0e\n" +
+	"\fLeaveRequest\"\x0f\n" +
+	"\rLeaveResponse2\xd7\x0e\n" +
 	"\fAdminService\x12O\n" +
 	"\x06Status\x12!.sallyport.admin.v1.StatusRequest\x1a\".sallyport.admin.v1.StatusResponse\x12X\n" +
 	"\tListUsers\x12$.sallyport.admin.v1.ListUsersRequest\x1a%.sallyport.admin.v1.ListUsersResponse\x12E\n" +
@@ -2262,7 +2916,12 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x06Unlock\x12\x1f.sallyport.admin.v1.UserRequest\x1a\x18.sallyport.admin.v1.User\x12a\n" +
 	"\x10NewRecoveryCodes\x12\x1f.sallyport.admin.v1.UserRequest\x1a,.sallyport.admin.v1.NewRecoveryCodesResponse\x12a\n" +
 	"\fCreateBypass\x12'.sallyport.admin.v1.CreateBypassRequest\x1a(.sallyport.admin.v1.CreateBypassResponse\x12d\n" +
-	"\rOpenEnrolment\x12(.sallyport.admin.v1.OpenEnrolmentRequest\x1a).sallyport.admin.v1.OpenEnrolmentResponse\x12[\n" +
+	"\rOpenEnrolment\x12(.sallyport.admin.v1.OpenEnrolmentRequest\x1a).sallyport.admin.v1.OpenEnrolmentResponse\x12Z\n" +
+	"\tEnrolPush\x12$.sallyport.admin.v1.EnrolPushRequest\x1a%.sallyport.admin.v1.EnrolPushResponse0\x01\x12O\n" +
+	"\vRemovePhone\x12&.sallyport.admin.v1.RemovePhoneRequest\x1a\x18.sallyport.admin.v1.User\x12F\n" +
+	"\tClearPush\x12\x1f.sallyport.admin.v1.UserRequest\x1a\x18.sallyport.admin.v1.User\x12I\n" +
+	"\x04Join\x12\x1f.sallyport.admin.v1.JoinRequest\x1a .sallyport.admin.v1.JoinResponse\x12L\n" +
+	"\x05Leave\x12 .sallyport.admin.v1.LeaveRequest\x1a!.sallyport.admin.v1.LeaveResponse\x12[\n" +
 	"\n" +
 	"ResetClock\x12%.sallyport.admin.v1.ResetClockRequest\x1a&.sallyport.admin.v1.ResetClockResponse\x12T\n" +
 	"\tInitVault\x12$.sallyport.admin.v1.InitVaultRequest\x1a!.sallyport.admin.v1.VaultResponse\x12X\n" +
@@ -2282,106 +2941,133 @@ func file_sallyport_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sallyport_admin_v1_admin_proto_rawDescData
 }
 
-var file_sallyport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_sallyport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_sallyport_admin_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),            // 0: sallyport.admin.v1.StatusRequest
 	(*StatusResponse)(nil),           // 1: sallyport.admin.v1.StatusResponse
-	(*VaultStatus)(nil),              // 2: sallyport.admin.v1.VaultStatus
-	(*Problem)(nil),                  // 3: sallyport.admin.v1.Problem
-	(*UserRequest)(nil),              // 4: sallyport.admin.v1.UserRequest
-	(*ListUsersRequest)(nil),         // 5: sallyport.admin.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),        // 6: sallyport.admin.v1.ListUsersResponse
-	(*User)(nil),                     // 7: sallyport.admin.v1.User
-	(*PendingUser)(nil),              // 8: sallyport.admin.v1.PendingUser
-	(*EventsRequest)(nil),            // 9: sallyport.admin.v1.EventsRequest
-	(*Event)(nil),                    // 10: sallyport.admin.v1.Event
-	(*ShowConfigRequest)(nil),        // 11: sallyport.admin.v1.ShowConfigRequest
-	(*ShowConfigResponse)(nil),       // 12: sallyport.admin.v1.ShowConfigResponse
-	(*ConfigValue)(nil),              // 13: sallyport.admin.v1.ConfigValue
-	(*EnrolRequest)(nil),             // 14: sallyport.admin.v1.EnrolRequest
-	(*EnrolResponse)(nil),            // 15: sallyport.admin.v1.EnrolResponse
-	(*ConfirmEnrolmentRequest)(nil),  // 16: sallyport.admin.v1.ConfirmEnrolmentRequest
-	(*ImportRequest)(nil),            // 17: sallyport.admin.v1.ImportRequest
-	(*ImportEntry)(nil),              // 18: sallyport.admin.v1.ImportEntry
-	(*ImportResponse)(nil),           // 19: sallyport.admin.v1.ImportResponse
-	(*ImportResult)(nil),             // 20: sallyport.admin.v1.ImportResult
-	(*NewRecoveryCodesResponse)(nil), // 21: sallyport.admin.v1.NewRecoveryCodesResponse
-	(*CreateBypassRequest)(nil),      // 22: sallyport.admin.v1.CreateBypassRequest
-	(*CreateBypassResponse)(nil),     // 23: sallyport.admin.v1.CreateBypassResponse
-	(*OpenEnrolmentRequest)(nil),     // 24: sallyport.admin.v1.OpenEnrolmentRequest
-	(*OpenEnrolmentResponse)(nil),    // 25: sallyport.admin.v1.OpenEnrolmentResponse
-	(*ResetClockRequest)(nil),        // 26: sallyport.admin.v1.ResetClockRequest
-	(*ResetClockResponse)(nil),       // 27: sallyport.admin.v1.ResetClockResponse
-	(*InitVaultRequest)(nil),         // 28: sallyport.admin.v1.InitVaultRequest
-	(*AcceptVaultRequest)(nil),       // 29: sallyport.admin.v1.AcceptVaultRequest
-	(*RekeyVaultRequest)(nil),        // 30: sallyport.admin.v1.RekeyVaultRequest
-	(*VaultResponse)(nil),            // 31: sallyport.admin.v1.VaultResponse
-	(*timestamppb.Timestamp)(nil),    // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 33: google.protobuf.Duration
+	(*AuthorityStatus)(nil),          // 2: sallyport.admin.v1.AuthorityStatus
+	(*VaultStatus)(nil),              // 3: sallyport.admin.v1.VaultStatus
+	(*Problem)(nil),                  // 4: sallyport.admin.v1.Problem
+	(*UserRequest)(nil),              // 5: sallyport.admin.v1.UserRequest
+	(*ListUsersRequest)(nil),         // 6: sallyport.admin.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),        // 7: sallyport.admin.v1.ListUsersResponse
+	(*User)(nil),                     // 8: sallyport.admin.v1.User
+	(*Phone)(nil),                    // 9: sallyport.admin.v1.Phone
+	(*PendingUser)(nil),              // 10: sallyport.admin.v1.PendingUser
+	(*EventsRequest)(nil),            // 11: sallyport.admin.v1.EventsRequest
+	(*Event)(nil),                    // 12: sallyport.admin.v1.Event
+	(*ShowConfigRequest)(nil),        // 13: sallyport.admin.v1.ShowConfigRequest
+	(*ShowConfigResponse)(nil),       // 14: sallyport.admin.v1.ShowConfigResponse
+	(*ConfigValue)(nil),              // 15: sallyport.admin.v1.ConfigValue
+	(*EnrolRequest)(nil),             // 16: sallyport.admin.v1.EnrolRequest
+	(*EnrolResponse)(nil),            // 17: sallyport.admin.v1.EnrolResponse
+	(*ConfirmEnrolmentRequest)(nil),  // 18: sallyport.admin.v1.ConfirmEnrolmentRequest
+	(*ImportRequest)(nil),            // 19: sallyport.admin.v1.ImportRequest
+	(*ImportEntry)(nil),              // 20: sallyport.admin.v1.ImportEntry
+	(*ImportResponse)(nil),           // 21: sallyport.admin.v1.ImportResponse
+	(*ImportResult)(nil),             // 22: sallyport.admin.v1.ImportResult
+	(*NewRecoveryCodesResponse)(nil), // 23: sallyport.admin.v1.NewRecoveryCodesResponse
+	(*CreateBypassRequest)(nil),      // 24: sallyport.admin.v1.CreateBypassRequest
+	(*CreateBypassResponse)(nil),     // 25: sallyport.admin.v1.CreateBypassResponse
+	(*OpenEnrolmentRequest)(nil),     // 26: sallyport.admin.v1.OpenEnrolmentRequest
+	(*OpenEnrolmentResponse)(nil),    // 27: sallyport.admin.v1.OpenEnrolmentResponse
+	(*ResetClockRequest)(nil),        // 28: sallyport.admin.v1.ResetClockRequest
+	(*ResetClockResponse)(nil),       // 29: sallyport.admin.v1.ResetClockResponse
+	(*InitVaultRequest)(nil),         // 30: sallyport.admin.v1.InitVaultRequest
+	(*AcceptVaultRequest)(nil),       // 31: sallyport.admin.v1.AcceptVaultRequest
+	(*RekeyVaultRequest)(nil),        // 32: sallyport.admin.v1.RekeyVaultRequest
+	(*VaultResponse)(nil),            // 33: sallyport.admin.v1.VaultResponse
+	(*EnrolPushRequest)(nil),         // 34: sallyport.admin.v1.EnrolPushRequest
+	(*EnrolPushResponse)(nil),        // 35: sallyport.admin.v1.EnrolPushResponse
+	(*RemovePhoneRequest)(nil),       // 36: sallyport.admin.v1.RemovePhoneRequest
+	(*JoinRequest)(nil),              // 37: sallyport.admin.v1.JoinRequest
+	(*JoinResponse)(nil),             // 38: sallyport.admin.v1.JoinResponse
+	(*LeaveRequest)(nil),             // 39: sallyport.admin.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 40: sallyport.admin.v1.LeaveResponse
+	(*timestamppb.Timestamp)(nil),    // 41: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 42: google.protobuf.Duration
 }
 var file_sallyport_admin_v1_admin_proto_depIdxs = []int32{
-	32, // 0: sallyport.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	2,  // 1: sallyport.admin.v1.StatusResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
-	3,  // 2: sallyport.admin.v1.StatusResponse.problems:type_name -> sallyport.admin.v1.Problem
-	32, // 3: sallyport.admin.v1.StatusResponse.config_loaded:type_name -> google.protobuf.Timestamp
-	10, // 4: sallyport.admin.v1.StatusResponse.last_events:type_name -> sallyport.admin.v1.Event
-	32, // 5: sallyport.admin.v1.VaultStatus.highest_time:type_name -> google.protobuf.Timestamp
-	33, // 6: sallyport.admin.v1.VaultStatus.clock_behind:type_name -> google.protobuf.Duration
-	7,  // 7: sallyport.admin.v1.ListUsersResponse.users:type_name -> sallyport.admin.v1.User
-	8,  // 8: sallyport.admin.v1.ListUsersResponse.pending:type_name -> sallyport.admin.v1.PendingUser
-	32, // 9: sallyport.admin.v1.User.bypass_until:type_name -> google.protobuf.Timestamp
-	33, // 10: sallyport.admin.v1.User.locked_for:type_name -> google.protobuf.Duration
-	32, // 11: sallyport.admin.v1.User.enrolled:type_name -> google.protobuf.Timestamp
-	32, // 12: sallyport.admin.v1.User.last_success:type_name -> google.protobuf.Timestamp
-	32, // 13: sallyport.admin.v1.PendingUser.imported:type_name -> google.protobuf.Timestamp
-	13, // 14: sallyport.admin.v1.ShowConfigResponse.values:type_name -> sallyport.admin.v1.ConfigValue
-	18, // 15: sallyport.admin.v1.ImportRequest.entries:type_name -> sallyport.admin.v1.ImportEntry
-	20, // 16: sallyport.admin.v1.ImportResponse.results:type_name -> sallyport.admin.v1.ImportResult
-	33, // 17: sallyport.admin.v1.CreateBypassRequest.valid_for:type_name -> google.protobuf.Duration
-	32, // 18: sallyport.admin.v1.CreateBypassResponse.expires:type_name -> google.protobuf.Timestamp
-	33, // 19: sallyport.admin.v1.OpenEnrolmentRequest.valid_for:type_name -> google.protobuf.Duration
-	32, // 20: sallyport.admin.v1.OpenEnrolmentResponse.expires:type_name -> google.protobuf.Timestamp
-	32, // 21: sallyport.admin.v1.ResetClockResponse.now:type_name -> google.protobuf.Timestamp
-	2,  // 22: sallyport.admin.v1.VaultResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
-	0,  // 23: sallyport.admin.v1.AdminService.Status:input_type -> sallyport.admin.v1.StatusRequest
-	5,  // 24: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
-	4,  // 25: sallyport.admin.v1.AdminService.ShowUser:input_type -> sallyport.admin.v1.UserRequest
-	9,  // 26: sallyport.admin.v1.AdminService.Events:input_type -> sallyport.admin.v1.EventsRequest
-	11, // 27: sallyport.admin.v1.AdminService.ShowConfig:input_type -> sallyport.admin.v1.ShowConfigRequest
-	14, // 28: sallyport.admin.v1.AdminService.Enrol:input_type -> sallyport.admin.v1.EnrolRequest
-	16, // 29: sallyport.admin.v1.AdminService.ConfirmEnrolment:input_type -> sallyport.admin.v1.ConfirmEnrolmentRequest
-	17, // 30: sallyport.admin.v1.AdminService.Import:input_type -> sallyport.admin.v1.ImportRequest
-	4,  // 31: sallyport.admin.v1.AdminService.RemoveUser:input_type -> sallyport.admin.v1.UserRequest
-	4,  // 32: sallyport.admin.v1.AdminService.Unlock:input_type -> sallyport.admin.v1.UserRequest
-	4,  // 33: sallyport.admin.v1.AdminService.NewRecoveryCodes:input_type -> sallyport.admin.v1.UserRequest
-	22, // 34: sallyport.admin.v1.AdminService.CreateBypass:input_type -> sallyport.admin.v1.CreateBypassRequest
-	24, // 35: sallyport.admin.v1.AdminService.OpenEnrolment:input_type -> sallyport.admin.v1.OpenEnrolmentRequest
-	26, // 36: sallyport.admin.v1.AdminService.ResetClock:input_type -> sallyport.admin.v1.ResetClockRequest
-	28, // 37: sallyport.admin.v1.AdminService.InitVault:input_type -> sallyport.admin.v1.InitVaultRequest
-	29, // 38: sallyport.admin.v1.AdminService.AcceptVault:input_type -> sallyport.admin.v1.AcceptVaultRequest
-	30, // 39: sallyport.admin.v1.AdminService.RekeyVault:input_type -> sallyport.admin.v1.RekeyVaultRequest
-	1,  // 40: sallyport.admin.v1.AdminService.Status:output_type -> sallyport.admin.v1.StatusResponse
-	6,  // 41: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	7,  // 42: sallyport.admin.v1.AdminService.ShowUser:output_type -> sallyport.admin.v1.User
-	10, // 43: sallyport.admin.v1.AdminService.Events:output_type -> sallyport.admin.v1.Event
-	12, // 44: sallyport.admin.v1.AdminService.ShowConfig:output_type -> sallyport.admin.v1.ShowConfigResponse
-	15, // 45: sallyport.admin.v1.AdminService.Enrol:output_type -> sallyport.admin.v1.EnrolResponse
-	15, // 46: sallyport.admin.v1.AdminService.ConfirmEnrolment:output_type -> sallyport.admin.v1.EnrolResponse
-	19, // 47: sallyport.admin.v1.AdminService.Import:output_type -> sallyport.admin.v1.ImportResponse
-	7,  // 48: sallyport.admin.v1.AdminService.RemoveUser:output_type -> sallyport.admin.v1.User
-	7,  // 49: sallyport.admin.v1.AdminService.Unlock:output_type -> sallyport.admin.v1.User
-	21, // 50: sallyport.admin.v1.AdminService.NewRecoveryCodes:output_type -> sallyport.admin.v1.NewRecoveryCodesResponse
-	23, // 51: sallyport.admin.v1.AdminService.CreateBypass:output_type -> sallyport.admin.v1.CreateBypassResponse
-	25, // 52: sallyport.admin.v1.AdminService.OpenEnrolment:output_type -> sallyport.admin.v1.OpenEnrolmentResponse
-	27, // 53: sallyport.admin.v1.AdminService.ResetClock:output_type -> sallyport.admin.v1.ResetClockResponse
-	31, // 54: sallyport.admin.v1.AdminService.InitVault:output_type -> sallyport.admin.v1.VaultResponse
-	31, // 55: sallyport.admin.v1.AdminService.AcceptVault:output_type -> sallyport.admin.v1.VaultResponse
-	31, // 56: sallyport.admin.v1.AdminService.RekeyVault:output_type -> sallyport.admin.v1.VaultResponse
-	40, // [40:57] is the sub-list for method output_type
-	23, // [23:40] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	41, // 0: sallyport.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	3,  // 1: sallyport.admin.v1.StatusResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
+	4,  // 2: sallyport.admin.v1.StatusResponse.problems:type_name -> sallyport.admin.v1.Problem
+	41, // 3: sallyport.admin.v1.StatusResponse.config_loaded:type_name -> google.protobuf.Timestamp
+	12, // 4: sallyport.admin.v1.StatusResponse.last_events:type_name -> sallyport.admin.v1.Event
+	2,  // 5: sallyport.admin.v1.StatusResponse.authority:type_name -> sallyport.admin.v1.AuthorityStatus
+	41, // 6: sallyport.admin.v1.AuthorityStatus.since:type_name -> google.protobuf.Timestamp
+	41, // 7: sallyport.admin.v1.AuthorityStatus.certificate_expires:type_name -> google.protobuf.Timestamp
+	41, // 8: sallyport.admin.v1.VaultStatus.highest_time:type_name -> google.protobuf.Timestamp
+	42, // 9: sallyport.admin.v1.VaultStatus.clock_behind:type_name -> google.protobuf.Duration
+	8,  // 10: sallyport.admin.v1.ListUsersResponse.users:type_name -> sallyport.admin.v1.User
+	10, // 11: sallyport.admin.v1.ListUsersResponse.pending:type_name -> sallyport.admin.v1.PendingUser
+	41, // 12: sallyport.admin.v1.User.bypass_until:type_name -> google.protobuf.Timestamp
+	42, // 13: sallyport.admin.v1.User.locked_for:type_name -> google.protobuf.Duration
+	41, // 14: sallyport.admin.v1.User.enrolled:type_name -> google.protobuf.Timestamp
+	41, // 15: sallyport.admin.v1.User.last_success:type_name -> google.protobuf.Timestamp
+	9,  // 16: sallyport.admin.v1.User.phones:type_name -> sallyport.admin.v1.Phone
+	42, // 17: sallyport.admin.v1.User.push_paused_for:type_name -> google.protobuf.Duration
+	41, // 18: sallyport.admin.v1.PendingUser.imported:type_name -> google.protobuf.Timestamp
+	15, // 19: sallyport.admin.v1.ShowConfigResponse.values:type_name -> sallyport.admin.v1.ConfigValue
+	20, // 20: sallyport.admin.v1.ImportRequest.entries:type_name -> sallyport.admin.v1.ImportEntry
+	22, // 21: sallyport.admin.v1.ImportResponse.results:type_name -> sallyport.admin.v1.ImportResult
+	42, // 22: sallyport.admin.v1.CreateBypassRequest.valid_for:type_name -> google.protobuf.Duration
+	41, // 23: sallyport.admin.v1.CreateBypassResponse.expires:type_name -> google.protobuf.Timestamp
+	42, // 24: sallyport.admin.v1.OpenEnrolmentRequest.valid_for:type_name -> google.protobuf.Duration
+	41, // 25: sallyport.admin.v1.OpenEnrolmentResponse.expires:type_name -> google.protobuf.Timestamp
+	41, // 26: sallyport.admin.v1.ResetClockResponse.now:type_name -> google.protobuf.Timestamp
+	3,  // 27: sallyport.admin.v1.VaultResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
+	41, // 28: sallyport.admin.v1.EnrolPushResponse.expires:type_name -> google.protobuf.Timestamp
+	9,  // 29: sallyport.admin.v1.EnrolPushResponse.phone:type_name -> sallyport.admin.v1.Phone
+	2,  // 30: sallyport.admin.v1.JoinResponse.authority:type_name -> sallyport.admin.v1.AuthorityStatus
+	0,  // 31: sallyport.admin.v1.AdminService.Status:input_type -> sallyport.admin.v1.StatusRequest
+	6,  // 32: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
+	5,  // 33: sallyport.admin.v1.AdminService.ShowUser:input_type -> sallyport.admin.v1.UserRequest
+	11, // 34: sallyport.admin.v1.AdminService.Events:input_type -> sallyport.admin.v1.EventsRequest
+	13, // 35: sallyport.admin.v1.AdminService.ShowConfig:input_type -> sallyport.admin.v1.ShowConfigRequest
+	16, // 36: sallyport.admin.v1.AdminService.Enrol:input_type -> sallyport.admin.v1.EnrolRequest
+	18, // 37: sallyport.admin.v1.AdminService.ConfirmEnrolment:input_type -> sallyport.admin.v1.ConfirmEnrolmentRequest
+	19, // 38: sallyport.admin.v1.AdminService.Import:input_type -> sallyport.admin.v1.ImportRequest
+	5,  // 39: sallyport.admin.v1.AdminService.RemoveUser:input_type -> sallyport.admin.v1.UserRequest
+	5,  // 40: sallyport.admin.v1.AdminService.Unlock:input_type -> sallyport.admin.v1.UserRequest
+	5,  // 41: sallyport.admin.v1.AdminService.NewRecoveryCodes:input_type -> sallyport.admin.v1.UserRequest
+	24, // 42: sallyport.admin.v1.AdminService.CreateBypass:input_type -> sallyport.admin.v1.CreateBypassRequest
+	26, // 43: sallyport.admin.v1.AdminService.OpenEnrolment:input_type -> sallyport.admin.v1.OpenEnrolmentRequest
+	34, // 44: sallyport.admin.v1.AdminService.EnrolPush:input_type -> sallyport.admin.v1.EnrolPushRequest
+	36, // 45: sallyport.admin.v1.AdminService.RemovePhone:input_type -> sallyport.admin.v1.RemovePhoneRequest
+	5,  // 46: sallyport.admin.v1.AdminService.ClearPush:input_type -> sallyport.admin.v1.UserRequest
+	37, // 47: sallyport.admin.v1.AdminService.Join:input_type -> sallyport.admin.v1.JoinRequest
+	39, // 48: sallyport.admin.v1.AdminService.Leave:input_type -> sallyport.admin.v1.LeaveRequest
+	28, // 49: sallyport.admin.v1.AdminService.ResetClock:input_type -> sallyport.admin.v1.ResetClockRequest
+	30, // 50: sallyport.admin.v1.AdminService.InitVault:input_type -> sallyport.admin.v1.InitVaultRequest
+	31, // 51: sallyport.admin.v1.AdminService.AcceptVault:input_type -> sallyport.admin.v1.AcceptVaultRequest
+	32, // 52: sallyport.admin.v1.AdminService.RekeyVault:input_type -> sallyport.admin.v1.RekeyVaultRequest
+	1,  // 53: sallyport.admin.v1.AdminService.Status:output_type -> sallyport.admin.v1.StatusResponse
+	7,  // 54: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	8,  // 55: sallyport.admin.v1.AdminService.ShowUser:output_type -> sallyport.admin.v1.User
+	12, // 56: sallyport.admin.v1.AdminService.Events:output_type -> sallyport.admin.v1.Event
+	14, // 57: sallyport.admin.v1.AdminService.ShowConfig:output_type -> sallyport.admin.v1.ShowConfigResponse
+	17, // 58: sallyport.admin.v1.AdminService.Enrol:output_type -> sallyport.admin.v1.EnrolResponse
+	17, // 59: sallyport.admin.v1.AdminService.ConfirmEnrolment:output_type -> sallyport.admin.v1.EnrolResponse
+	21, // 60: sallyport.admin.v1.AdminService.Import:output_type -> sallyport.admin.v1.ImportResponse
+	8,  // 61: sallyport.admin.v1.AdminService.RemoveUser:output_type -> sallyport.admin.v1.User
+	8,  // 62: sallyport.admin.v1.AdminService.Unlock:output_type -> sallyport.admin.v1.User
+	23, // 63: sallyport.admin.v1.AdminService.NewRecoveryCodes:output_type -> sallyport.admin.v1.NewRecoveryCodesResponse
+	25, // 64: sallyport.admin.v1.AdminService.CreateBypass:output_type -> sallyport.admin.v1.CreateBypassResponse
+	27, // 65: sallyport.admin.v1.AdminService.OpenEnrolment:output_type -> sallyport.admin.v1.OpenEnrolmentResponse
+	35, // 66: sallyport.admin.v1.AdminService.EnrolPush:output_type -> sallyport.admin.v1.EnrolPushResponse
+	8,  // 67: sallyport.admin.v1.AdminService.RemovePhone:output_type -> sallyport.admin.v1.User
+	8,  // 68: sallyport.admin.v1.AdminService.ClearPush:output_type -> sallyport.admin.v1.User
+	38, // 69: sallyport.admin.v1.AdminService.Join:output_type -> sallyport.admin.v1.JoinResponse
+	40, // 70: sallyport.admin.v1.AdminService.Leave:output_type -> sallyport.admin.v1.LeaveResponse
+	29, // 71: sallyport.admin.v1.AdminService.ResetClock:output_type -> sallyport.admin.v1.ResetClockResponse
+	33, // 72: sallyport.admin.v1.AdminService.InitVault:output_type -> sallyport.admin.v1.VaultResponse
+	33, // 73: sallyport.admin.v1.AdminService.AcceptVault:output_type -> sallyport.admin.v1.VaultResponse
+	33, // 74: sallyport.admin.v1.AdminService.RekeyVault:output_type -> sallyport.admin.v1.VaultResponse
+	53, // [53:75] is the sub-list for method output_type
+	31, // [31:53] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_admin_v1_admin_proto_init() }
@@ -2395,7 +3081,7 @@ func file_sallyport_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_admin_v1_admin_proto_rawDesc), len(file_sallyport_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

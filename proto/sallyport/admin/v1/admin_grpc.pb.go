@@ -41,6 +41,11 @@ const (
 	AdminService_NewRecoveryCodes_FullMethodName = "/sallyport.admin.v1.AdminService/NewRecoveryCodes"
 	AdminService_CreateBypass_FullMethodName     = "/sallyport.admin.v1.AdminService/CreateBypass"
 	AdminService_OpenEnrolment_FullMethodName    = "/sallyport.admin.v1.AdminService/OpenEnrolment"
+	AdminService_EnrolPush_FullMethodName        = "/sallyport.admin.v1.AdminService/EnrolPush"
+	AdminService_RemovePhone_FullMethodName      = "/sallyport.admin.v1.AdminService/RemovePhone"
+	AdminService_ClearPush_FullMethodName        = "/sallyport.admin.v1.AdminService/ClearPush"
+	AdminService_Join_FullMethodName             = "/sallyport.admin.v1.AdminService/Join"
+	AdminService_Leave_FullMethodName            = "/sallyport.admin.v1.AdminService/Leave"
 	AdminService_ResetClock_FullMethodName       = "/sallyport.admin.v1.AdminService/ResetClock"
 	AdminService_InitVault_FullMethodName        = "/sallyport.admin.v1.AdminService/InitVault"
 	AdminService_AcceptVault_FullMethodName      = "/sallyport.admin.v1.AdminService/AcceptVault"
@@ -76,6 +81,17 @@ type AdminServiceClient interface {
 	CreateBypass(ctx context.Context, in *CreateBypassRequest, opts ...grpc.CallOption) (*CreateBypassResponse, error)
 	// Lets a required user enrol at the login: a window, or a one-time code.
 	OpenEnrolment(ctx context.Context, in *OpenEnrolmentRequest, opts ...grpc.CallOption) (*OpenEnrolmentResponse, error)
+	// Lets one phone enrol to approve this user's logins. The first answer holds
+	// the link to show; the second comes when the phone has enrolled. A caller that
+	// goes away withdraws the link.
+	EnrolPush(ctx context.Context, in *EnrolPushRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EnrolPushResponse], error)
+	// Forgets a phone that was enrolled at this computer.
+	RemovePhone(ctx context.Context, in *RemovePhoneRequest, opts ...grpc.CallOption) (*User, error)
+	// Switches push on again after "Not me" or a pause.
+	ClearPush(ctx context.Context, in *UserRequest, opts ...grpc.CallOption) (*User, error)
+	// Joins this computer to an authority, or leaves it.
+	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
 	// Forgets the highest time ever seen, when that was bogus.
 	ResetClock(ctx context.Context, in *ResetClockRequest, opts ...grpc.CallOption) (*ResetClockResponse, error)
 	// Makes a new, empty vault; the old files are moved aside.
@@ -233,6 +249,65 @@ func (c *adminServiceClient) OpenEnrolment(ctx context.Context, in *OpenEnrolmen
 	return out, nil
 }
 
+func (c *adminServiceClient) EnrolPush(ctx context.Context, in *EnrolPushRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EnrolPushResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[1], AdminService_EnrolPush_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[EnrolPushRequest, EnrolPushResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_EnrolPushClient = grpc.ServerStreamingClient[EnrolPushResponse]
+
+func (c *adminServiceClient) RemovePhone(ctx context.Context, in *RemovePhoneRequest, opts ...grpc.CallOption) (*User, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(User)
+	err := c.cc.Invoke(ctx, AdminService_RemovePhone_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ClearPush(ctx context.Context, in *UserRequest, opts ...grpc.CallOption) (*User, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(User)
+	err := c.cc.Invoke(ctx, AdminService_ClearPush_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JoinResponse)
+	err := c.cc.Invoke(ctx, AdminService_Join_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaveResponse)
+	err := c.cc.Invoke(ctx, AdminService_Leave_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ResetClock(ctx context.Context, in *ResetClockRequest, opts ...grpc.CallOption) (*ResetClockResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ResetClockResponse)
@@ -302,6 +377,17 @@ type AdminServiceServer interface {
 	CreateBypass(context.Context, *CreateBypassRequest) (*CreateBypassResponse, error)
 	// Lets a required user enrol at the login: a window, or a one-time code.
 	OpenEnrolment(context.Context, *OpenEnrolmentRequest) (*OpenEnrolmentResponse, error)
+	// Lets one phone enrol to approve this user's logins. The first answer holds
+	// the link to show; the second comes when the phone has enrolled. A caller that
+	// goes away withdraws the link.
+	EnrolPush(*EnrolPushRequest, grpc.ServerStreamingServer[EnrolPushResponse]) error
+	// Forgets a phone that was enrolled at this computer.
+	RemovePhone(context.Context, *RemovePhoneRequest) (*User, error)
+	// Switches push on again after "Not me" or a pause.
+	ClearPush(context.Context, *UserRequest) (*User, error)
+	// Joins this computer to an authority, or leaves it.
+	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
 	// Forgets the highest time ever seen, when that was bogus.
 	ResetClock(context.Context, *ResetClockRequest) (*ResetClockResponse, error)
 	// Makes a new, empty vault; the old files are moved aside.
@@ -358,6 +444,21 @@ func (UnimplementedAdminServiceServer) CreateBypass(context.Context, *CreateBypa
 }
 func (UnimplementedAdminServiceServer) OpenEnrolment(context.Context, *OpenEnrolmentRequest) (*OpenEnrolmentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method OpenEnrolment not implemented")
+}
+func (UnimplementedAdminServiceServer) EnrolPush(*EnrolPushRequest, grpc.ServerStreamingServer[EnrolPushResponse]) error {
+	return status.Error(codes.Unimplemented, "method EnrolPush not implemented")
+}
+func (UnimplementedAdminServiceServer) RemovePhone(context.Context, *RemovePhoneRequest) (*User, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemovePhone not implemented")
+}
+func (UnimplementedAdminServiceServer) ClearPush(context.Context, *UserRequest) (*User, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearPush not implemented")
+}
+func (UnimplementedAdminServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedAdminServiceServer) Leave(context.Context, *LeaveRequest) (*LeaveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
 }
 func (UnimplementedAdminServiceServer) ResetClock(context.Context, *ResetClockRequest) (*ResetClockResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResetClock not implemented")
@@ -619,6 +720,89 @@ func _AdminService_OpenEnrolment_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_EnrolPush_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(EnrolPushRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).EnrolPush(m, &grpc.GenericServerStream[EnrolPushRequest, EnrolPushResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_EnrolPushServer = grpc.ServerStreamingServer[EnrolPushResponse]
+
+func _AdminService_RemovePhone_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemovePhoneRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RemovePhone(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RemovePhone_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RemovePhone(ctx, req.(*RemovePhoneRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ClearPush_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ClearPush(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ClearPush_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ClearPush(ctx, req.(*UserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_Join_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Join(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Join_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Join(ctx, req.(*JoinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_Leave_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Leave(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Leave_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Leave(ctx, req.(*LeaveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ResetClock_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ResetClockRequest)
 	if err := dec(in); err != nil {
@@ -747,6 +931,22 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_OpenEnrolment_Handler,
 		},
 		{
+			MethodName: "RemovePhone",
+			Handler:    _AdminService_RemovePhone_Handler,
+		},
+		{
+			MethodName: "ClearPush",
+			Handler:    _AdminService_ClearPush_Handler,
+		},
+		{
+			MethodName: "Join",
+			Handler:    _AdminService_Join_Handler,
+		},
+		{
+			MethodName: "Leave",
+			Handler:    _AdminService_Leave_Handler,
+		},
+		{
 			MethodName: "ResetClock",
 			Handler:    _AdminService_ResetClock_Handler,
 		},
@@ -767,6 +967,11 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Events",
 			Handler:       _AdminService_Events_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "EnrolPush",
+			Handler:       _AdminService_EnrolPush_Handler,
 			ServerStreams: true,
 		},
 	},

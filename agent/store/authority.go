@@ -1,0 +1,68 @@
+package store
+
+import (
+	"time"
+
+	"sallyport/internal/factor/push"
+	"sallyport/internal/organisation"
+	"sallyport/internal/vault"
+)
+
+// Keys in the vault's settings.
+const (
+	authoritySetting = "authority"
+	itemSetting      = "signed/" // + kind + "/" + user: the item in force
+)
+
+// Authority is what a device keeps of the authority that it has joined.
+type Authority struct {
+	URL          string    `json:"url"` // "https://authority.example.com:7443"
+	CA           []byte    `json:"ca"`  // the certificate that its servers and devices have theirs from, DER
+	Organisation []byte    `json:"organisation"`
+	DeviceID     string    `json:"device_id"`
+	DeviceName   string    `json:"device_name"`
+	Key          []byte    `json:"key"`   // PKCS#8: the device's own
+	Chain        [][]byte  `json:"chain"` // its certificate, then the CA's
+	SealingKey   []byte    `json:"sealing_key"`
+	Joined       time.Time `json:"joined"`
+	// EventsSent is the seq of the last event that the authority has, in the vault
+	// named EventsVault.
+	EventsSent  uint64 `json:"events_sent"`
+	EventsVault string `json:"events_vault"`
+}
+
+// Item is what the organisation signed, in force on this device.
+type Item struct {
+	Version   uint64                 `json:"version"`
+	Approvers []push.Approver        `json:"approvers,omitempty"`
+	Settings  *organisation.Settings `json:"settings,omitempty"`
+	Policy    []byte                 `json:"policy,omitempty"` // policy.Rules as JSON
+}
+
+// JoinedTo returns the authority of this device; nil when it has joined none.
+func JoinedTo(tx *vault.Tx) (*Authority, error) {
+	a := new(Authority)
+	found, err := tx.Get(vault.Settings, authoritySetting, a)
+	if err != nil || !found {
+		return nil, err
+	}
+	return a, nil
+}
+
+// PutAuthority keeps it.
+func PutAuthority(tx *vault.Tx, a *Authority) error {
+	return tx.Put(vault.Settings, authoritySetting, a)
+}
+
+// Signed returns the item in force of a kind and user; the zero Item when there
+// is none.
+func Signed(tx *vault.Tx, kind organisation.Kind, user string) (i Item, err error) {
+	_, err = tx.Get(vault.Settings, itemSetting+string(kind)+"/"+user, &i)
+	return i, err
+}
+
+// PutSigned puts an item in force. The caller has verified it, and that its
+// version is above that of Signed.
+func PutSigned(tx *vault.Tx, kind organisation.Kind, user string, i Item) error {
+	return tx.Put(vault.Settings, itemSetting+string(kind)+"/"+user, i)
+}
