@@ -293,6 +293,9 @@ type AuthorityStatus struct {
 	PageSeparate  bool     `protobuf:"varint,12,opt,name=page_separate,json=pageSeparate,proto3" json:"page_separate,omitempty"`
 	EventsWaiting uint64   `protobuf:"varint,13,opt,name=events_waiting,json=eventsWaiting,proto3" json:"events_waiting,omitempty"` // not yet at the authority
 	Exceptions    []string `protobuf:"bytes,14,rep,name=exceptions,proto3" json:"exceptions,omitempty"`                             // what root lets the authority weaken, for people
+	// The authority ended the link on purpose, and why: "revoked",
+	// "vault_rolled_back", "replaced". Empty: it did not, or took this device since.
+	Refused       string `protobuf:"bytes,15,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,6 +426,13 @@ func (x *AuthorityStatus) GetExceptions() []string {
 		return x.Exceptions
 	}
 	return nil
+}
+
+func (x *AuthorityStatus) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
 }
 
 type VaultStatus struct {
@@ -759,6 +769,10 @@ type User struct {
 	PushPausedFor *durationpb.Duration   `protobuf:"bytes,20,opt,name=push_paused_for,json=pushPausedFor,proto3" json:"push_paused_for,omitempty"` // too many denied or unanswered; unset: not paused
 	PushReported  bool                   `protobuf:"varint,21,opt,name=push_reported,json=pushReported,proto3" json:"push_reported,omitempty"`     // "Not me": push is off until ClearPush
 	PushReady     bool                   `protobuf:"varint,22,opt,name=push_ready,json=pushReady,proto3" json:"push_ready,omitempty"`              // push would be tried at a login now
+	// Why, in one stable word: "ready", "no_phone", "no_code" (nobody is push-only),
+	// "reported", "paused", "too_many" (of the last hour), "not_joined",
+	// "not_connected", "not_allowed" (the authority does not list them here), "off".
+	PushState     string `protobuf:"bytes,23,opt,name=push_state,json=pushState,proto3" json:"push_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -945,6 +959,13 @@ func (x *User) GetPushReady() bool {
 		return x.PushReady
 	}
 	return false
+}
+
+func (x *User) GetPushState() string {
+	if x != nil {
+		return x.PushState
+	}
+	return ""
 }
 
 // Phone is one that may approve a user's logins.
@@ -2718,7 +2739,7 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"lastEvents\x12\x16\n" +
 	"\x06locked\x18\x13 \x03(\tR\x06locked\x12\x1b\n" +
 	"\trss_bytes\x18\x14 \x01(\x03R\brssBytes\x12A\n" +
-	"\tauthority\x18\x15 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\"\x9a\x04\n" +
+	"\tauthority\x18\x15 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\"\xb4\x04\n" +
 	"\x0fAuthorityStatus\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\"\n" +
 	"\forganisation\x18\x02 \x01(\tR\forganisation\x12\x1b\n" +
@@ -2739,7 +2760,8 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x0eevents_waiting\x18\r \x01(\x04R\reventsWaiting\x12\x1e\n" +
 	"\n" +
 	"exceptions\x18\x0e \x03(\tR\n" +
-	"exceptions\"\xeb\x02\n" +
+	"exceptions\x12\x18\n" +
+	"\arefused\x18\x0f \x01(\tR\arefused\"\xeb\x02\n" +
 	"\vVaultStatus\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1a\n" +
@@ -2765,7 +2787,7 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x10ListUsersRequest\"~\n" +
 	"\x11ListUsersResponse\x12.\n" +
 	"\x05users\x18\x01 \x03(\v2\x18.sallyport.admin.v1.UserR\x05users\x129\n" +
-	"\apending\x18\x02 \x03(\v2\x1f.sallyport.admin.v1.PendingUserR\apending\"\xbf\x06\n" +
+	"\apending\x18\x02 \x03(\v2\x1f.sallyport.admin.v1.PendingUserR\apending\"\xde\x06\n" +
 	"\x04User\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -2792,7 +2814,9 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x0fpush_paused_for\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\rpushPausedFor\x12#\n" +
 	"\rpush_reported\x18\x15 \x01(\bR\fpushReported\x12\x1d\n" +
 	"\n" +
-	"push_ready\x18\x16 \x01(\bR\tpushReady\"[\n" +
+	"push_ready\x18\x16 \x01(\bR\tpushReady\x12\x1d\n" +
+	"\n" +
+	"push_state\x18\x17 \x01(\tR\tpushState\"[\n" +
 	"\x05Phone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
