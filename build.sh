@@ -25,10 +25,11 @@ apt_packages=(ca-certificates git make gcc libc6-dev pkg-config libpam0g-dev lib
 	nanopb protobuf-compiler libprotobuf-dev
 	clang libclang-rt-14-dev shellcheck swtpm oathtool pamtester openssh-server openssh-client sudo login passwd
 	e2fsprogs mount util-linux iproute2 procps systemd
-	libpam-google-authenticator libpam-oath)
+	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql)
 dnf_packages=(ca-certificates git make gcc glibc-devel pkgconf pam-devel libnghttp2-devel nanopb nanopb-devel
 	protobuf-compiler protobuf-devel clang compiler-rt ShellCheck swtpm oathtool pamtester openssh-server openssh-clients
-	sudo util-linux shadow-utils e2fsprogs iproute procps-ng systemd google-authenticator pam_oath golang)
+	sudo util-linux shadow-utils e2fsprogs iproute procps-ng systemd google-authenticator pam_oath golang
+	chromium firefox postgresql-server)
 
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
@@ -110,13 +111,15 @@ go_path() {
 
 version() { git describe --tags --always --dirty 2>/dev/null || echo dev; }
 
-task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,pam_sallyport.so}
+task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,sallyport-authority,pam_sallyport.so}
 	task_deps
 	mkdir -p "$out"
 	say "building $out"
 	local flags=(-trimpath -buildmode=pie -ldflags "-s -w -X main.version=$(version)")
 	go build "${flags[@]}" -o "$out/sallyport" ./agent
 	go build "${flags[@]}" -o "$out/sallyport-try" ./pam/try
+	# Static: it needs no NSS, and its SQLite no C.
+	CGO_ENABLED=0 go build "${flags[@]}" -o "$out/sallyport-authority" ./authority
 	make -s -C pam OUT="$PWD/$out"
 }
 
@@ -139,7 +142,7 @@ task_lint() { # gofmt, vet, staticcheck, shellcheck, and whether generated code 
 	task_deps
 	say lint
 	local bad
-	bad=$(gofmt -l agent authplugin credprovider internal pam proto installer 2>/dev/null || true)
+	bad=$(gofmt -l agent authority authplugin credprovider internal pam proto installer 2>/dev/null || true)
 	[ -z "$bad" ] || die "not gofmt'ed: $bad"
 	go vet ./...
 	go tool staticcheck ./...
