@@ -57,7 +57,9 @@ type Service struct {
 	Names      *nss.Names
 	State      func() State
 	OpenLogins func() int
-	Stopping   <-chan struct{}
+	// Link leads to the authority; nil: there is none to be had.
+	Link     Link
+	Stopping <-chan struct{}
 
 	mu      sync.Mutex
 	pending map[string]pendingEnrolment // by enrolment id; see enrol.go

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -49,15 +50,20 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 		ConfigPath: state.ConfigPath, LoginSocket: state.LoginSocket, AdminSocket: state.AdminSocket,
 		LoginsOpen: int32(s.OpenLogins()), RssBytes: rss(),
 	}
-	var ahead []string
+	var ahead, reported []string
+	var certificateFrom time.Time
+	var now clock.Instant
 	marker := ""
 	if v, err := s.Store.Vault(); err == nil {
 		i := v.Info()
 		out.UsersPending, marker = int32(i.Counts[vault.Pending]), i.MarkerError
 	}
-	err = s.Store.View(func(tx *vault.Tx) error {
-		now := tx.Now()
-		err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
+	err = s.Store.View(func(tx *vault.Tx) (err error) {
+		now = tx.Now()
+		if out.Authority, certificateFrom, err = s.authorityStatus(tx); err != nil {
+			return err
+		}
+		err = tx.Each(vault.Users, func(_ string, decode func(any) error) error {
 			var a factor.Account
 			if err := decode(&a); err != nil {
 				return err
@@ -70,6 +76,9 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 			}
 			if a.ClockWasAhead(now) {
 				ahead = append(ahead, a.Name)
+			}
+			if a.Push != nil && a.Push.Reported {
+				reported = append(reported, a.Name)
 			}
 			if a.Lockout.Locked(now) {
 				if out.UsersLocked++; len(out.Locked) < maxLocked {
@@ -99,11 +108,14 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	if n := len(out.LastEvents); n > lastEvents {
 		out.LastEvents = out.LastEvents[n-lastEvents:]
 	}
-	out.Problems = problems(state, out, marker, ahead)
+	out.Problems = problems(state, out, marker, ahead, reported)
+	authorityProblems(out.GetAuthority(), certificateFrom, now, func(code, text, remedy string) {
+		out.Problems = append(out.Problems, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
+	})
 	return out, nil
 }
 
-func problems(state State, st *adminv1.StatusResponse, marker string, ahead []string) []*adminv1.Problem {
+func problems(state State, st *adminv1.StatusResponse, marker string, ahead, reported []string) []*adminv1.Problem {
 	var list []*adminv1.Problem
 	add := func(code, text, remedy string) {
 		list = append(list, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
@@ -131,6 +143,10 @@ func problems(state State, st *adminv1.StatusResponse, marker string, ahead []st
 	if n := len(ahead); n > 0 {
 		add("clock_was_ahead", fmt.Sprintf("%d logged in while the clock was far ahead, so that their codes are refused: %s", n, strings.Join(ahead[:min(n, maxLocked)], ", ")),
 			"Give each a new secret: sallyport enroll USER --replace.")
+	}
+	if n := len(reported); n > 0 {
+		add("push_reported", fmt.Sprintf("%d said on the phone that a login was not theirs, so push is off for them: %s", n, strings.Join(reported[:min(n, maxReported)], ", ")),
+			"Somebody may know their password: ask, have it changed, look at the events, then: sallyport push clear USER.")
 	}
 	if n := st.GetUsersPending(); n > 0 {
 		add("users_pending", fmt.Sprintf("%d imported names are not known to this computer.", n),
@@ -220,12 +236,16 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 			a = &factor.Account{Key: p.key} // whether they are asked is of interest all the same
 		}
 		out = wireUser(a, tx.Now())
-		return nil
+		out.Resolves, out.Name = p.name != "", cmp.Or(p.name, out.GetName())
+		f, err := s.pushFacts(tx)
+		if err != nil {
+			return err
+		}
+		return f.addPush(tx, out, a)
 	})
 	if err != nil {
 		return nil, vaultError(err)
 	}
-	out.Resolves, out.Name = p.name != "", cmp.Or(p.name, out.GetName())
 	rules := s.State().Config.Config.Policy
 	decision := rules.Decide(policy.Subject{Name: p.name, UID: p.uid, Resolved: p.name != ""}, s.Names.Resolver(ctx, s.Store.LastSeen))
 	switch {
@@ -270,17 +290,21 @@ func (s *Service) ListUsers(ctx context.Context, _ *adminv1.ListUsersRequest) (*
 	out := &adminv1.ListUsersResponse{}
 	err = s.Store.View(func(tx *vault.Tx) error {
 		now := tx.Now()
+		f, err := s.pushFacts(tx)
+		if err != nil {
+			return err
+		}
 		if err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
 			var a factor.Account
 			if err := decode(&a); err != nil {
 				return err
 			}
-			out.Users = append(out.Users, wireUser(&a, now))
-			return nil
+			u := wireUser(&a, now)
+			out.Users = append(out.Users, u)
+			return f.addPush(tx, u, &a)
 		}); err != nil {
 			return err
 		}
-		var err error
 		out.Pending, err = pendingUsers(tx)
 		return err
 	})
