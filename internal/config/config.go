@@ -3,30 +3,22 @@
 package config
 
 import (
-	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
-
 	"sallyport/internal/policy"
+	"sallyport/internal/tomlfile"
 )
 
 // DefaultPath is where the configuration lies unless --config says otherwise.
 const DefaultPath = "/etc/sallyport/sallyport.toml"
-
-// maxFile bounds a configuration file.
-const maxFile = 1 << 20
 
 // Config is every setting of the agent.
 type Config struct {
@@ -80,17 +72,7 @@ type Limits struct {
 }
 
 // Duration is a time.Duration written as "90s".
-type Duration time.Duration
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	*d = Duration(v)
-	return err
-}
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+type Duration = tomlfile.Duration
 
 // Default returns the configuration of a computer without a file.
 func Default() Config {
@@ -110,11 +92,7 @@ func Default() Config {
 }
 
 // Value is one setting and where it came from.
-type Value struct {
-	Key    string
-	Value  string // as TOML
-	Source string // "default" or "file:line"
-}
+type Value = tomlfile.Value
 
 // Loaded is a configuration and its origins.
 type Loaded struct {
@@ -143,7 +121,7 @@ func load(path string, optional, was bool) (*Loaded, error) {
 	l := &Loaded{Config: Default(), stamp: stamp(path)}
 	sources := map[string]string{}
 	for _, dir := range []string{filepath.Dir(path), dropinsOf(path)} {
-		if err := checkDir(dir); err != nil {
+		if err := tomlfile.CheckDir(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -152,7 +130,7 @@ func load(path string, optional, was bool) (*Loaded, error) {
 		return nil, err
 	}
 	for i, p := range append([]string{path}, dropins...) {
-		text, err := readOwned(p)
+		text, err := tomlfile.ReadOwned(p)
 		switch missing := i == 0 && errors.Is(err, os.ErrNotExist) && !exists(p); {
 		case missing && was:
 			return nil, fmt.Errorf("%s was there and is gone: put it back, or restart the agent to go on without it", p)
@@ -166,10 +144,10 @@ func load(path string, optional, was bool) (*Loaded, error) {
 			return nil, fmt.Errorf("%s is empty: it is being written, or the disk was full; put at least a comment line into it", p)
 		}
 		l.there = l.there || i == 0
-		if err := decode(text, &l.Config); err != nil {
+		if err := tomlfile.Decode(text, &l.Config); err != nil {
 			return nil, fmt.Errorf("%s: %w", p, err)
 		}
-		for key, line := range keyLines(text) {
+		for key, line := range tomlfile.Lines(text) {
 			sources[key] = fmt.Sprintf("%s:%d", p, line)
 		}
 	}
@@ -182,7 +160,7 @@ func load(path string, optional, was bool) (*Loaded, error) {
 		}
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	l.Values = values(&l.Config, sources)
+	l.Values = tomlfile.Values(&l.Config, sources)
 	return l, nil
 }
 
@@ -227,137 +205,6 @@ func listDropins(path string) ([]string, error) {
 		}
 	}
 	return list, nil
-}
-
-// checkDir refuses a directory in which others can add, swap or take away a
-// file: they need no right to the files.
-func checkDir(dir string) error {
-	st, err := os.Stat(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	sys := st.Sys().(*syscall.Stat_t)
-	switch {
-	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
-		return fmt.Errorf("the directory %s belongs to uid %d; it must belong to root: chown root %s", dir, sys.Uid, dir)
-	case st.Mode().Perm()&0o022 != 0 && st.Mode()&os.ModeSticky == 0: // in a sticky one everybody keeps their own: /tmp
-		return fmt.Errorf("the directory %s can be changed by others (mode %#o): chmod go-w %s", dir, st.Mode().Perm(), dir)
-	}
-	return nil
-}
-
-// readOwned reads a file that only its owner, root or we ourselves, can change.
-func readOwned(path string) ([]byte, error) {
-	// O_NONBLOCK: a FIFO is to be refused, not waited for.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	sys := st.Sys().(*syscall.Stat_t)
-	switch {
-	case !st.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
-		return nil, fmt.Errorf("%s belongs to uid %d; it must belong to root: chown root %s", path, sys.Uid, path)
-	case st.Mode().Perm()&0o022 != 0:
-		return nil, fmt.Errorf("%s can be changed by others (mode %#o): chmod go-w %s", path, st.Mode().Perm(), path)
-	case st.Size() > maxFile:
-		return nil, fmt.Errorf("%s is over %d bytes", path, maxFile)
-	}
-	var b bytes.Buffer
-	if _, err := b.ReadFrom(f); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
-}
-
-// decode lays text over cfg. Lists and values that text does not name stay.
-func decode(text []byte, cfg *Config) error {
-	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(cfg)
-	var unknown *toml.StrictMissingError
-	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
-		row, _ := unknown.Errors[0].Position()
-		return fmt.Errorf("line %d: unknown key %q", row, strings.Join(unknown.Errors[0].Key(), "."))
-	}
-	var bad *toml.DecodeError
-	if errors.As(err, &bad) {
-		row, col := bad.Position()
-		return fmt.Errorf("line %d, column %d: %s", row, col, strings.TrimPrefix(bad.Error(), "toml: "))
-	}
-	return err
-}
-
-// keyLines finds the line of each key that text sets. Keys are in lower case:
-// the decoder takes any.
-func keyLines(text []byte) map[string]int {
-	lines := map[string]int{}
-	var p unstable.Parser
-	p.Reset(text)
-	var table []string
-	for p.NextExpression() {
-		e := p.Expression()
-		switch e.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			table, _ = keyParts(text, e)
-		case unstable.KeyValue:
-			addLines(lines, text, table, e)
-		}
-	}
-	return lines
-}
-
-// addLines notes the line of one key, or of those in an inline table.
-func addLines(lines map[string]int, text []byte, table []string, e *unstable.Node) {
-	parts, line := keyParts(text, e)
-	key := append(slices.Clone(table), parts...)
-	if e.Value().Kind != unstable.InlineTable {
-		lines[strings.ToLower(strings.Join(key, "."))] = line
-		return
-	}
-	for c := e.Value().Children(); c.Next(); {
-		addLines(lines, text, key, c.Node())
-	}
-}
-
-func keyParts(text []byte, e *unstable.Node) (parts []string, line int) {
-	for k := e.Key(); k.Next(); {
-		if line == 0 {
-			line = bytes.Count(text[:k.Node().Raw.Offset], []byte("\n")) + 1
-		}
-		parts = append(parts, string(k.Node().Data))
-	}
-	return parts, line
-}
-
-// values lists every setting with its source.
-func values(cfg *Config, sources map[string]string) []Value {
-	var list []Value
-	var walk func(prefix string, v reflect.Value)
-	walk = func(prefix string, v reflect.Value) {
-		for i := range v.NumField() {
-			key := prefix + v.Type().Field(i).Tag.Get("toml")
-			if f := v.Field(i); f.Kind() == reflect.Struct {
-				walk(key+".", f)
-			} else {
-				text, err := toml.Marshal(map[string]any{"x": f.Interface()})
-				if err != nil { // our own types: a programming error
-					panic(fmt.Sprintf("config: %s cannot be written as TOML: %v", key, err))
-				}
-				_, value, _ := strings.Cut(strings.TrimSpace(string(text)), "= ")
-				list = append(list, Value{key, value, cmp.Or(sources[key], "default")})
-			}
-		}
-	}
-	walk("", reflect.ValueOf(cfg).Elem())
-	return list
 }
 
 // validate says what is wrong, beginning with the key.
@@ -422,12 +269,12 @@ var dirLine = regexp.MustCompile(`(?m)^\s*(state_dir|runtime_dir)\s*=\s*["']([^"
 func Salvage(path string) Config {
 	c := Default()
 	files := []string{path}
-	if checkDir(dropinsOf(path)) == nil {
+	if tomlfile.CheckDir(dropinsOf(path)) == nil {
 		dropins, _ := listDropins(path)
 		files = append(files, dropins...)
 	}
 	for _, p := range files {
-		text, err := readOwned(p)
+		text, err := tomlfile.ReadOwned(p)
 		if err != nil {
 			continue
 		}

@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"sallyport/internal/tomlfile"
 )
 
 // FuzzDecode: no text panics, an error never comes with a policy that is laxer
@@ -12,8 +14,8 @@ import (
 func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Default()
-		lines := keyLines([]byte(text)) // also of a text that does not decode
-		if err := decode([]byte(text), &c); err != nil {
+		lines := tomlfile.Lines([]byte(text)) // also of a text that does not decode
+		if err := tomlfile.Decode([]byte(text), &c); err != nil {
 			if err.Error() == "" {
 				t.Error("an error that says nothing")
 			}
@@ -30,20 +32,20 @@ func FuzzDecode(f *testing.F) {
 		}
 		defaults := Default()
 		fresh := map[string]string{}
-		for _, v := range values(&defaults, nil) {
+		for _, v := range tomlfile.Values(&defaults, nil) {
 			fresh[v.Key] = v.Value
 		}
 		sources := map[string]string{}
 		for key := range lines {
 			sources[key] = "text"
 		}
-		for _, v := range values(&c, sources) {
+		for _, v := range tomlfile.Values(&c, sources) {
 			if v.Source == "default" && v.Value != fresh[v.Key] {
 				t.Errorf("%s is %s and is said to be the default", v.Key, v.Value)
 			}
 		}
 		again := Default()
-		if err := decode([]byte(text), &again); err != nil || !reflect.DeepEqual(c, again) {
+		if err := tomlfile.Decode([]byte(text), &again); err != nil || !reflect.DeepEqual(c, again) {
 			t.Errorf("decoded twice: %v", err)
 		}
 	})

@@ -1,0 +1,173 @@
+// Package tomlfile reads configuration files: TOML into a struct, strictly, with
+// the line of whatever is wrong, from files that nobody else can change.
+package tomlfile
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// MaxSize bounds a configuration file.
+const MaxSize = 1 << 20
+
+// Duration is a time.Duration written as "90s".
+type Duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Value is one setting and where it came from.
+type Value struct {
+	Key    string
+	Value  string // as TOML
+	Source string // "default" or "file:line"
+}
+
+// CheckDir refuses a directory in which others can add, swap or take away a
+// file: they need no right to the files.
+func CheckDir(dir string) error {
+	st, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	switch {
+	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
+		return fmt.Errorf("the directory %s belongs to uid %d; it must belong to root: chown root %s", dir, sys.Uid, dir)
+	case st.Mode().Perm()&0o022 != 0 && st.Mode()&os.ModeSticky == 0: // in a sticky one everybody keeps their own: /tmp
+		return fmt.Errorf("the directory %s can be changed by others (mode %#o): chmod go-w %s", dir, st.Mode().Perm(), dir)
+	}
+	return nil
+}
+
+// ReadOwned reads a file that only its owner, root or we ourselves, can change.
+func ReadOwned(path string) ([]byte, error) {
+	// O_NONBLOCK: a FIFO is to be refused, not waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	switch {
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("%s belongs to uid %d; it must belong to root: chown root %s", path, sys.Uid, path)
+	case st.Mode().Perm()&0o022 != 0:
+		return nil, fmt.Errorf("%s can be changed by others (mode %#o): chmod go-w %s", path, st.Mode().Perm(), path)
+	case st.Size() > MaxSize:
+		return nil, fmt.Errorf("%s is over %d bytes", path, MaxSize)
+	}
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(f); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// Decode lays text over cfg, a pointer to a struct. Lists and values that text does not name stay.
+func Decode(text []byte, cfg any) error {
+	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(cfg)
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		row, _ := unknown.Errors[0].Position()
+		return fmt.Errorf("line %d: unknown key %q", row, strings.Join(unknown.Errors[0].Key(), "."))
+	}
+	var bad *toml.DecodeError
+	if errors.As(err, &bad) {
+		row, col := bad.Position()
+		return fmt.Errorf("line %d, column %d: %s", row, col, strings.TrimPrefix(bad.Error(), "toml: "))
+	}
+	return err
+}
+
+// Lines finds the line of each key that text sets. Keys are in lower case:
+// the decoder takes any.
+func Lines(text []byte) map[string]int {
+	lines := map[string]int{}
+	var p unstable.Parser
+	p.Reset(text)
+	var table []string
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table, _ = keyParts(text, e)
+		case unstable.KeyValue:
+			addLines(lines, text, table, e)
+		}
+	}
+	return lines
+}
+
+// addLines notes the line of one key, or of those in an inline table.
+func addLines(lines map[string]int, text []byte, table []string, e *unstable.Node) {
+	parts, line := keyParts(text, e)
+	key := append(slices.Clone(table), parts...)
+	if e.Value().Kind != unstable.InlineTable {
+		lines[strings.ToLower(strings.Join(key, "."))] = line
+		return
+	}
+	for c := e.Value().Children(); c.Next(); {
+		addLines(lines, text, key, c.Node())
+	}
+}
+
+func keyParts(text []byte, e *unstable.Node) (parts []string, line int) {
+	for k := e.Key(); k.Next(); {
+		if line == 0 {
+			line = bytes.Count(text[:k.Node().Raw.Offset], []byte("\n")) + 1
+		}
+		parts = append(parts, string(k.Node().Data))
+	}
+	return parts, line
+}
+
+// Values lists every setting of cfg, a pointer to a struct, with its source.
+func Values(cfg any, sources map[string]string) []Value {
+	var list []Value
+	var walk func(prefix string, v reflect.Value)
+	walk = func(prefix string, v reflect.Value) {
+		for i := range v.NumField() {
+			key := prefix + v.Type().Field(i).Tag.Get("toml")
+			if f := v.Field(i); f.Kind() == reflect.Struct {
+				walk(key+".", f)
+			} else {
+				text, err := toml.Marshal(map[string]any{"x": f.Interface()})
+				if err != nil { // our own types: a programming error
+					panic(fmt.Sprintf("tomlfile: %s cannot be written as TOML: %v", key, err))
+				}
+				_, value, _ := strings.Cut(strings.TrimSpace(string(text)), "= ")
+				list = append(list, Value{key, value, cmp.Or(sources[key], "default")})
+			}
+		}
+	}
+	walk("", reflect.ValueOf(cfg).Elem())
+	return list
+}
