@@ -77,18 +77,29 @@ func (l *LinkState) allows(user string) bool {
 
 // pushFacts is what decides, beside a person's record, whether push works.
 type pushFacts struct {
-	config *config.Config
-	joined bool
-	link   LinkState
+	config  *config.Config
+	link    LinkState
+	vaultID string
+	joined  *store.Authority // set by read
 }
 
-func (s *Service) pushFacts(tx *vault.Tx) (pushFacts, error) {
-	f := pushFacts{config: &s.State().Config.Config}
-	a, err := store.JoinedTo(tx)
-	if f.joined = a != nil; f.joined && s.Link != nil {
+// pushFacts gathers what the vault does not know. Not to be called in a
+// transaction: a configuration that changed is taken here, and kept in the vault.
+func (s *Service) pushFacts() *pushFacts {
+	f := &pushFacts{config: &s.State().Config.Config}
+	if s.Link != nil {
 		f.link = s.Link.State()
 	}
-	return f, err
+	if v, err := s.Store.Vault(); err == nil {
+		f.vaultID = v.Info().VaultID
+	}
+	return f
+}
+
+// read adds what the vault knows.
+func (f *pushFacts) read(tx *vault.Tx) (err error) {
+	f.joined, err = store.JoinedTo(tx)
+	return err
 }
 
 // limits are those of the configuration.
@@ -112,8 +123,8 @@ const (
 )
 
 // signedPhones are those that the organisation signed for the user.
-func signedPhones(tx *vault.Tx, c *config.Config, user string) ([]push.Approver, error) {
-	if user == "" || !slices.Contains(c.Authority.Accept, string(organisation.KindApprovers)) {
+func (f *pushFacts) signedPhones(tx *vault.Tx, user string) ([]push.Approver, error) {
+	if user == "" || !slices.Contains(f.config.Authority.Accept, string(organisation.KindApprovers)) {
 		return nil, nil
 	}
 	item, err := store.Signed(tx, organisation.KindApprovers, user)
@@ -123,7 +134,7 @@ func signedPhones(tx *vault.Tx, c *config.Config, user string) ([]push.Approver,
 // addPush fills in what the helpdesk wants to know of a person's push.
 func (f *pushFacts) addPush(tx *vault.Tx, u *adminv1.User, a *factor.Account) error {
 	now := tx.Now()
-	central, err := signedPhones(tx, f.config, u.GetName())
+	central, err := f.signedPhones(tx, u.GetName())
 	if err != nil {
 		return err
 	}
@@ -154,7 +165,7 @@ func (f *pushFacts) addPush(tx *vault.Tx, u *adminv1.User, a *factor.Account) er
 		is    bool
 		state string
 	}{
-		{usable == 0, pushNoPhone}, {a.TOTP == nil, pushNoCode}, {!f.config.Push.Enabled, pushOff}, {!f.joined, pushNotJoined},
+		{usable == 0, pushNoPhone}, {a.TOTP == nil, pushNoCode}, {!f.config.Push.Enabled, pushOff}, {f.joined == nil, pushNotJoined},
 		{refused == push.Reported, pushReported}, {refused == push.Paused, pushPaused},
 		{len(f.link.Users) > 0 && !f.link.allows(u.GetName()), pushNotAllowed}, {!f.link.Connected, pushNotConnected},
 		{refused != "", pushTooMany},
@@ -178,7 +189,7 @@ func shortID(p push.Approver) string {
 }
 
 // mayEnrolPhone says why the person cannot have a phone enrolled here, if so.
-func (s *Service) mayEnrolPhone(tx *vault.Tx, p person, replace bool) error {
+func (f *pushFacts) mayEnrolPhone(tx *vault.Tx, p person, replace bool) error {
 	who := cmp.Or(p.name, p.key)
 	refuse := func(format string, args ...any) error {
 		return status.Errorf(codes.FailedPrecondition, format, args...)
@@ -187,14 +198,13 @@ func (s *Service) mayEnrolPhone(tx *vault.Tx, p person, replace bool) error {
 	if err != nil {
 		return err
 	}
-	f, err := s.pushFacts(tx)
-	if err != nil {
+	if err := f.read(tx); err != nil {
 		return err
 	}
 	switch {
 	case p.name == "":
 		return status.Errorf(codes.NotFound, "%s has no name on this computer now: a phone approves for a name", who)
-	case !f.joined:
+	case f.joined == nil:
 		return refuse("this computer has joined no authority, which rings the phones: sallyport join URL --token-stdin")
 	case !f.config.Push.Enabled:
 		return refuse("the configuration has push.enabled = false: no phone would ever ring")
@@ -218,7 +228,8 @@ func (s *Service) EnrolPush(r *adminv1.EnrolPushRequest, stream grpc.ServerStrea
 	if err != nil {
 		return err
 	}
-	if err := vaultError(s.Store.View(func(tx *vault.Tx) error { return s.mayEnrolPhone(tx, p, r.GetReplace()) })); err != nil {
+	f := s.pushFacts()
+	if err := vaultError(s.Store.View(func(tx *vault.Tx) error { return f.mayEnrolPhone(tx, p, r.GetReplace()) })); err != nil {
 		return err
 	}
 	done := make(chan struct{})
@@ -250,6 +261,11 @@ func (s *Service) EnrolPush(r *adminv1.EnrolPushRequest, stream grpc.ServerStrea
 		// It is on disk and counts, whatever became of telling the phone so.
 		return stream.Send(&adminv1.EnrolPushResponse{Phone: pinned})
 	}
+	select {
+	case <-s.Stopping:
+		return status.Error(codes.Unavailable, "the agent is stopping; start again")
+	default:
+	}
 	if err == nil {
 		err = errors.New("the enrolment ended without a phone")
 	}
@@ -269,7 +285,8 @@ func linkError(ctx context.Context, err error) error {
 
 // pinPhone puts a phone's key into the person's record.
 func (s *Service) pinPhone(ctx context.Context, p person, key push.Approver, replace bool) error {
-	if key.Synced && !s.State().Config.Config.Push.AllowSynced {
+	f := s.pushFacts()
+	if key.Synced && !f.config.Push.AllowSynced {
 		return status.Error(codes.FailedPrecondition, "the phone's passkey is synced to other devices, which push.allow_synced = false refuses")
 	}
 	text := fmt.Sprintf("%s (%s)", key.Phone, shortID(key))
@@ -282,7 +299,7 @@ func (s *Service) pinPhone(ctx context.Context, p person, key push.Approver, rep
 				return noRecord(p)
 			}
 			if replace {
-				if err := s.forgetPhones(tx, a, func(push.Approver) bool { return true }); err != nil {
+				if err := f.forgetPhones(tx, a, func(push.Approver) bool { return true }); err != nil {
 					return err
 				}
 			}
@@ -298,8 +315,8 @@ func (s *Service) pinPhone(ctx context.Context, p person, key push.Approver, rep
 
 // forgetPhones removes phones that were enrolled here, and their counters: a
 // passkey that the organisation signed as well keeps its own.
-func (s *Service) forgetPhones(tx *vault.Tx, a *factor.Account, which func(push.Approver) bool) error {
-	central, err := signedPhones(tx, &s.State().Config.Config, a.Name)
+func (f *pushFacts) forgetPhones(tx *vault.Tx, a *factor.Account, which func(push.Approver) bool) error {
+	central, err := f.signedPhones(tx, a.Name)
 	if err != nil {
 		return err
 	}
@@ -326,7 +343,7 @@ func (s *Service) RemovePhone(ctx context.Context, r *adminv1.RemovePhoneRequest
 	matches := func(k push.Approver) bool {
 		return k.Phone == r.GetPhone() || len(r.GetPhone()) >= phoneID && strings.HasPrefix(push.CounterKey(k.CredentialID), r.GetPhone())
 	}
-	var removed *event.Event
+	f := s.pushFacts()
 	e := event.Event{Name: event.PhoneRemoved, Factor: string(factor.Push), User: p.name, Key: p.key, By: caller(ctx)}
 	err = s.Store.Update(ctx, func(tx *vault.Tx) error {
 		a, err := store.Account(tx, p.key)
@@ -336,7 +353,8 @@ func (s *Service) RemovePhone(ctx context.Context, r *adminv1.RemovePhoneRequest
 		if a == nil {
 			a = &factor.Account{Key: p.key, Name: p.name}
 		}
-		central, err := signedPhones(tx, &s.State().Config.Config, cmp.Or(p.name, a.Name))
+		a.Name = cmp.Or(p.name, a.Name)
+		central, err := f.signedPhones(tx, a.Name)
 		if err != nil {
 			return err
 		}
@@ -354,19 +372,18 @@ func (s *Service) RemovePhone(ctx context.Context, r *adminv1.RemovePhoneRequest
 		case len(here) == 0:
 			return status.Errorf(codes.NotFound, "%s has no phone %q here; see: sallyport phones %s", who, r.GetPhone(), who)
 		}
-		if err := s.forgetPhones(tx, a, matches); err != nil {
+		if err := f.forgetPhones(tx, a, matches); err != nil {
 			return err
 		}
 		e.Text = fmt.Sprintf("%s (%s)", here[0].Phone, shortID(here[0]))
-		e.User = cmp.Or(e.User, a.Name)
+		e.User = a.Name
 		tx.Append(e)
-		removed = &e
 		return store.Put(tx, a)
 	})
 	if err != nil {
 		return nil, vaultError(err)
 	}
-	s.Store.Log(*removed)
+	s.Store.Log(e)
 	return s.ShowUser(ctx, &adminv1.UserRequest{User: r.GetUser()})
 }
 
@@ -414,7 +431,8 @@ func (s *Service) Join(ctx context.Context, r *adminv1.JoinRequest) (*adminv1.Jo
 		return nil, linkError(ctx, err)
 	}
 	out := &adminv1.JoinResponse{}
-	err = s.Store.View(func(tx *vault.Tx) (err error) { out.Authority, _, err = s.authorityStatus(tx); return err })
+	f := s.pushFacts()
+	err = s.Store.View(func(tx *vault.Tx) (err error) { out.Authority, _, err = f.authorityStatus(tx); return err })
 	if err != nil {
 		return nil, vaultError(err)
 	}
@@ -438,16 +456,11 @@ func (s *Service) Leave(ctx context.Context, _ *adminv1.LeaveRequest) (*adminv1.
 
 // authorityStatus describes how this computer stands with its authority; nil
 // when it has joined none. notBefore is when its certificate begins.
-func (s *Service) authorityStatus(tx *vault.Tx) (out *adminv1.AuthorityStatus, notBefore time.Time, err error) {
-	a, err := store.JoinedTo(tx)
-	if err != nil || a == nil {
+func (f *pushFacts) authorityStatus(tx *vault.Tx) (out *adminv1.AuthorityStatus, notBefore time.Time, err error) {
+	if err := f.read(tx); err != nil || f.joined == nil {
 		return nil, notBefore, err
 	}
-	f, err := s.pushFacts(tx)
-	if err != nil {
-		return nil, notBefore, err
-	}
-	l := f.link
+	a, l := f.joined, &f.link
 	out = &adminv1.AuthorityStatus{Url: a.URL, DeviceId: a.DeviceID, DeviceName: a.DeviceName, Connected: l.Connected, LastError: l.LastError,
 		Refused: l.Refused, Users: l.Users, HoldsOrganisationKey: l.HoldsKey}
 	if !l.Since.IsZero() {
@@ -465,7 +478,7 @@ func (s *Service) authorityStatus(tx *vault.Tx) (out *adminv1.AuthorityStatus, n
 	if t := settings.Settings; t != nil {
 		out.Organisation, out.PageOrigin, out.PageSeparate = t.Name, t.Origin, otherHost(t.Origin, t.API)
 	}
-	if last := tx.LastSeq(); a.EventsVault == s.vaultID() {
+	if last := tx.LastSeq(); a.EventsVault == f.vaultID {
 		out.EventsWaiting = last - min(last, a.EventsSent)
 	} else {
 		out.EventsWaiting = last
@@ -474,15 +487,6 @@ func (s *Service) authorityStatus(tx *vault.Tx) (out *adminv1.AuthorityStatus, n
 		out.Exceptions = append(out.Exceptions, "authority.allow_exemptions = true: its policy may exempt people and networks")
 	}
 	return out, notBefore, nil
-}
-
-// vaultID names the vault whose events are counted.
-func (s *Service) vaultID() string {
-	v, err := s.Store.Vault()
-	if err != nil {
-		return ""
-	}
-	return v.Info().VaultID
 }
 
 // otherHost says whether the page comes from another host than the authority's

@@ -53,6 +53,7 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	var ahead, reported []string
 	var certificateFrom time.Time
 	var now clock.Instant
+	f := s.pushFacts()
 	marker := ""
 	if v, err := s.Store.Vault(); err == nil {
 		i := v.Info()
@@ -60,7 +61,7 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	}
 	err = s.Store.View(func(tx *vault.Tx) (err error) {
 		now = tx.Now()
-		if out.Authority, certificateFrom, err = s.authorityStatus(tx); err != nil {
+		if out.Authority, certificateFrom, err = f.authorityStatus(tx); err != nil {
 			return err
 		}
 		err = tx.Each(vault.Users, func(_ string, decode func(any) error) error {
@@ -224,6 +225,7 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 		return nil, err
 	}
 	var out *adminv1.User
+	f := s.pushFacts()
 	err = s.Store.View(func(tx *vault.Tx) error {
 		a, err := store.Account(tx, p.key)
 		if err != nil {
@@ -237,8 +239,7 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 		}
 		out = wireUser(a, tx.Now())
 		out.Resolves, out.Name = p.name != "", cmp.Or(p.name, out.GetName())
-		f, err := s.pushFacts(tx)
-		if err != nil {
+		if err := f.read(tx); err != nil {
 			return err
 		}
 		return f.addPush(tx, out, a)
@@ -288,10 +289,10 @@ func (s *Service) ListUsers(ctx context.Context, _ *adminv1.ListUsersRequest) (*
 	}
 	defer release()
 	out := &adminv1.ListUsersResponse{}
+	f := s.pushFacts()
 	err = s.Store.View(func(tx *vault.Tx) error {
 		now := tx.Now()
-		f, err := s.pushFacts(tx)
-		if err != nil {
+		if err := f.read(tx); err != nil {
 			return err
 		}
 		if err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
