@@ -18,6 +18,9 @@ import (
 type Answer struct {
 	Prompt *regexp.Regexp
 	Text   string
+	// Act is what the person does on seeing the prompt, whose match and groups it
+	// is given; they then type what it returns. Nil: they type Text.
+	Act func(shown []string) (string, error)
 }
 
 // What the real programs ask with. Each matches only at the end of what is
@@ -29,10 +32,10 @@ var (
 )
 
 // Password answers a password prompt.
-func Password(text string) Answer { return Answer{PasswordPrompt, text} }
+func Password(text string) Answer { return Answer{Prompt: PasswordPrompt, Text: text} }
 
 // Code answers a prompt for a one-time, recovery or bypass code.
-func Code(text string) Answer { return Answer{CodePrompt, text} }
+func Code(text string) Answer { return Answer{Prompt: CodePrompt, Text: text} }
 
 // Result is how a login ended.
 type Result struct {
@@ -163,7 +166,13 @@ func (s *Session) Run(answers ...Answer) (Result, error) {
 		case which == 2 && result.Unused == 0:
 			return fail("asked %q, and the script has no answer left", strings.TrimSpace(groups[0]))
 		case which == 2:
-			if err := t.Send(answers[len(answers)-result.Unused].Text); err != nil {
+			a := answers[len(answers)-result.Unused]
+			if a.Act != nil {
+				if a.Text, err = a.Act(groups); err != nil {
+					return fail("%w", err)
+				}
+			}
+			if err := t.Send(a.Text); err != nil {
 				return fail("%w", err)
 			}
 			result.Unused--
