@@ -65,6 +65,8 @@ type Deps struct {
 	Exec func(path string, argv []string) (int, error)
 	// Command runs a program and returns what it wrote to its standard output.
 	Command func(ctx context.Context, name string, args ...string) ([]byte, error)
+	// ReadSecret reads a line from the terminal without showing it.
+	ReadSecret func() (string, error)
 	// Root is the file system from / on, for what status and doctor read.
 	Root fs.FS
 	Now  func() time.Time
@@ -103,6 +105,9 @@ func (d *Deps) fill() {
 	}
 	if d.Command == nil {
 		d.Command = runProgram
+	}
+	if d.ReadSecret == nil {
+		d.ReadSecret = readSecret
 	}
 	if d.Root == nil {
 		d.Root = os.DirFS("/")
@@ -184,7 +189,7 @@ Files:
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.config, "config", DefaultConfig, "the configuration `FILE`")
 	flags.StringVar(&a.runtimeDir, "runtime-dir", "", "the agent's runtime `DIR` (default: as the configuration says)")
-	flags.BoolVar(&a.json, "json", false, "print one JSON object (events: one per line)")
+	flags.BoolVar(&a.json, "json", false, "print one JSON object (events, enroll --push: one per line)")
 	_ = root.MarkPersistentFlagFilename("config", "toml")
 	_ = root.MarkPersistentFlagDirname("runtime-dir")
 
@@ -200,9 +205,9 @@ Files:
 		}
 	}
 	add("helpdesk", a.statusCommand(), a.eventsCommand(), a.unlockCommand(), a.recoveryCommand(), a.bypassCommand(),
-		a.tryCommand(), a.doctorCommand())
-	add("users", a.enrollCommand(), a.enrolmentCommand(), a.userCommand(), a.importCommand())
-	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand())
+		a.pushCommand(), a.tryCommand(), a.doctorCommand())
+	add("users", a.enrollCommand(), a.enrolmentCommand(), a.phonesCommand(), a.userCommand(), a.importCommand())
+	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand(), a.joinCommand(), a.leaveCommand())
 	add("other", a.completionCommand(), a.manCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("other")
 	return root

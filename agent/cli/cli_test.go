@@ -101,7 +101,8 @@ func TestStatusNotRunning(t *testing.T) {
 func TestEverythingElseExits2WhenTheAgentIsDown(t *testing.T) {
 	for _, line := range []string{"enroll alice", "enrol alice", "enrolment open alice", "enrolment close alice", "user list",
 		"user show alice", "user remove alice", "unlock alice", "recovery alice", "bypass alice --reason x", "events",
-		"events --follow", "vault rekey --to file --yes", "clock reset", "import pending"} {
+		"events --follow", "vault rekey --to file --yes", "clock reset", "import pending",
+		"enroll alice --push", "phones alice", "phones remove alice AAAAbbbb", "push clear alice", "leave"} {
 		t.Run(line, func(t *testing.T) {
 			s := runCLI(t, nil, strings.Fields(line)...).wantExit(2)
 			s.wantErr("the agent is not running", "admin.sock is not there", "systemctl start sallyport")
@@ -197,6 +198,8 @@ func TestBadUsage(t *testing.T) {
 		"enroll", "enroll alice --digits 7", "enroll alice --algorithm md5", "bypass alice", "bypass alice --reason x --for 8d",
 		"bypass alice --reason x --for 1s", "bypass alice --reason x --for soon", "vault rekey --yes", "completion tcsh", "man",
 		"enrolment open alice --for 0d", "events --last x", "import", "import oath", "import google-authenticator",
+		"phones", "phones remove alice", "phones remove alice a b", "push", "push clear", "push alice", "join", "join https://a https://b", "leave x",
+		"join https://authority.example.com:7443", "enroll alice --push --no-confirm", "enroll alice --push --digits 8", "enroll alice --push --uri-stdin",
 		"import google-authenticator x --all-homes", "import oath /nowhere/users.oath", "import google-authenticator /nowhere/x"} {
 		t.Run(line, func(t *testing.T) {
 			f := newFake()
@@ -303,10 +306,11 @@ func TestEnrollRefusals(t *testing.T) {
 
 // The canaries show only in the commands that are there to show them.
 func TestSecretsAppearOnlyWhereTheyMust(t *testing.T) {
-	canaries := []string{canarySecret, canaryRecovery, canaryBypass, "second-code-xx"}
+	canaries := []string{canarySecret, canaryRecovery, canaryBypass, "second-code-xx", "CANARYFRAGMENT"}
 	for _, line := range []string{"status", "user list", "user show alice", "user remove alice", "unlock alice", "events",
 		"config show", "config check", "vault init --yes", "vault accept --yes", "vault rekey --to file --yes", "clock reset",
-		"enrolment open alice", "enrolment close alice", "import pending", "version", "doctor"} {
+		"enrolment open alice", "enrolment close alice", "import pending", "version", "doctor",
+		"phones alice", "phones remove alice AAAAbbbb", "push clear alice", "leave"} {
 		runCLI(t, newFake(), strings.Fields(line)...).wantNot(canaries...)
 		runCLI(t, newFake(), append(strings.Fields(line), "--json")...).wantNot(canaries...)
 	}

@@ -53,3 +53,23 @@ func (a *app) completeUser(cmd *cobra.Command, args []string, _ string) ([]strin
 	}
 	return names, none
 }
+
+// completePhone offers users, and then the phones that were enrolled here.
+func (a *app) completePhone(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	const none = cobra.ShellCompDirectiveNoFileComp
+	if len(args) != 1 {
+		return a.completeUser(cmd, args, typed)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	u, err := a.userCall(ctx, args[0], func(ctx context.Context, c *agent, r *adminv1.UserRequest) (*adminv1.User, error) {
+		return c.ShowUser(ctx, r)
+	})
+	var ids []string
+	for _, p := range u.Phones {
+		if err == nil && p.Source == phoneHere {
+			ids = append(ids, p.ID+"\t"+clean(p.Name))
+		}
+	}
+	return ids, none
+}

@@ -32,7 +32,7 @@ type enrolView struct {
 
 func (a *app) enrollCommand() *cobra.Command {
 	var request adminv1.EnrolRequest
-	var uriStdin, showQR bool
+	var uriStdin, showQR, phone bool
 	c := &cobra.Command{
 		Use:     "enroll USER",
 		Aliases: []string{"enrol"},
@@ -42,12 +42,28 @@ otpauth URI, and asks for one code from the phone before it is in force. The
 recovery codes are shown once, at the end.
 
 --no-confirm puts it in force at once. --uri-stdin takes an existing secret: one
-otpauth URI on standard input, in force at once.`,
+otpauth URI on standard input, in force at once.
+
+--push lets a phone approve this user's logins at this computer, beside the codes:
+it shows a QR code, and waits until the phone has enrolled. Ctrl-C withdraws it.
+With --replace the phones enrolled here before are forgotten once the new one is
+in. The computer must have joined an authority (sallyport join). --json prints two
+objects: the link, and then the phone.`,
 		Example: `  sallyport enroll alice
   sallyport enroll alice --json --no-confirm
-  sallyport enroll alice --uri-stdin < uri.txt`,
-		Args: oneUser,
+  sallyport enroll alice --uri-stdin < uri.txt
+  sallyport enroll alice --push`,
+		Args:              oneUser,
+		ValidArgsFunction: a.completeUser,
 		RunE: do(func(cmd *cobra.Command, args []string) error {
+			if phone {
+				for _, other := range []string{"no-confirm", "uri-stdin", "algorithm", "digits"} {
+					if cmd.Flags().Changed(other) {
+						return badUsage("--%s is about codes, and --push enrols a phone: two commands", other)
+					}
+				}
+				return a.enrollPush(cmd.Context(), &adminv1.EnrolPushRequest{User: args[0], Replace: request.Replace}, showQR)
+			}
 			request.User = args[0]
 			if cmd.Flags().Changed("digits") && request.Digits != 6 && request.Digits != 8 {
 				return badUsage("--digits %d: 6 or 8", request.Digits)
@@ -68,7 +84,8 @@ otpauth URI on standard input, in force at once.`,
 			return a.enroll(cmd.Context(), &request, showQR)
 		}),
 	}
-	c.Flags().BoolVar(&request.Replace, "replace", false, "give an enrolled user a new secret; the old one ends")
+	c.Flags().BoolVar(&request.Replace, "replace", false, "give an enrolled user a new secret (with --push: a new phone); the old one ends")
+	c.Flags().BoolVar(&phone, "push", false, "let a phone approve logins at this computer")
 	c.Flags().BoolVar(&request.NoConfirm, "no-confirm", false, "in force at once, without a code from the phone")
 	c.Flags().BoolVar(&uriStdin, "uri-stdin", false, "take an existing secret: an otpauth URI on standard input")
 	c.Flags().StringVar(&request.Algorithm, "algorithm", "SHA1", "SHA1, SHA256 or SHA512 (many phones know only SHA1)")
@@ -146,9 +163,15 @@ func (a *app) enroll(ctx context.Context, request *adminv1.EnrolRequest, showQR 
 }
 
 func (a *app) showSecret(w io.Writer, user, uri string, always bool) {
+	a.showQR(w, user, uri, always)
+	_, _ = fmt.Fprintf(w, "otpauth URI (keep it secret):\n%s\n", clean(uri))
+}
+
+// showQR draws a text for the user's phone, where there is a terminal.
+func (a *app) showQR(w io.Writer, user, text string, always bool) {
 	tty := a.deps.IsTTY(w)
 	if tty || always {
-		code, columns, err := qrCode(uri, a.paint(w))
+		code, columns, err := qrCode(text, a.paint(w))
 		width := a.deps.Width(w)
 		switch {
 		case err != nil:
@@ -159,7 +182,6 @@ func (a *app) showSecret(w io.Writer, user, uri string, always bool) {
 			_, _ = fmt.Fprintf(w, "Scan this with %s's phone:\n\n%s\n", clean(user), code)
 		}
 	}
-	_, _ = fmt.Fprintf(w, "otpauth URI (keep it secret):\n%s\n", clean(uri))
 }
 
 // qrCode draws a QR code. With colours it is light on dark whatever the

@@ -37,6 +37,7 @@ const (
 	canaryURI      = "otpauth://totp/host:alice?secret=" + canarySecret + "&issuer=host"
 	canaryRecovery = "canary-recov-ery01"
 	canaryBypass   = "1234-5678-9012"
+	canaryLink     = "https://approve.example.com/#e=1&s=CANARYFRAGMENT&u=alice"
 	rightCode      = "246802"
 )
 
@@ -51,6 +52,8 @@ type fakeAgent struct {
 	follow   chan string // events that come while a stream is followed
 	deny     error       // every call is refused with it
 	imported func(*adminv1.ImportRequest) []*adminv1.ImportResult
+	phone    chan error    // EnrolPush waits for it: nil is a phone that enrolled
+	gone     chan struct{} // closed when a caller of EnrolPush went away
 }
 
 var day = time.Date(2026, 11, 22, 10, 20, 30, 0, time.UTC)
@@ -58,6 +61,7 @@ var day = time.Date(2026, 11, 22, 10, 20, 30, 0, time.UTC)
 func newFake() *fakeAgent {
 	return &fakeAgent{
 		follow: make(chan string),
+		phone:  make(chan error, 1), gone: make(chan struct{}),
 		status: &adminv1.StatusResponse{
 			Version: "1.2.3", Started: timestamppb.New(day), Pid: 42, Platform: "linux/amd64",
 			Vault:         &adminv1.VaultStatus{State: "open", Keychain: "file", Id: "v1", Generation: 7, SizeBytes: 65536, EventsKept: 3},
@@ -99,9 +103,14 @@ func asked[T proto.Message](f *fakeAgent) (out []T) {
 func (f *fakeAgent) user(name string) (*adminv1.User, error) {
 	users := map[string]*adminv1.User{
 		"alice": {Key: "uid:1000", Name: "alice", Resolves: true, Totp: true, Algorithm: "SHA1", Digits: 6, PeriodSeconds: 30,
-			RecoveryLeft: 9, OfflineReady: true, Enrolled: timestamppb.New(day), LastSuccess: timestamppb.New(day), Asked: "asked, by default.enrolled"},
+			RecoveryLeft: 9, OfflineReady: true, Enrolled: timestamppb.New(day), LastSuccess: timestamppb.New(day), Asked: "asked, by default.enrolled",
+			Phones:    []*adminv1.Phone{{Id: "AAAAbbbb", Name: "Pixel 8\x1b[31m", Source: "here"}, {Id: "CCCCdddd", Name: "iPhone", Source: "authority", Synced: true}},
+			PushReady: true, PushState: "ready"},
 		"bob": {Key: "uid:1001", Name: "bob", Resolves: true, Totp: true, Algorithm: "SHA256", Digits: 8, PeriodSeconds: 30,
-			Failures: 10, Locked: true, LockedFor: durationpb.New(14*time.Minute + 30*time.Second), Asked: "asked"},
+			Failures: 10, Locked: true, LockedFor: durationpb.New(14*time.Minute + 30*time.Second), Asked: "asked",
+			Phones: []*adminv1.Phone{{Id: "EEEEffff", Name: "Nokia", Source: "here"}}, PushState: "paused", PushPausedFor: durationpb.New(12 * time.Minute)},
+		"mallory": {Key: "uid:1002", Name: "mallory", Resolves: true, Totp: true, PushReported: true, PushState: "reported",
+			Phones: []*adminv1.Phone{{Id: "GGGGhhhh", Name: "Fairphone", Source: "here"}}},
 	}
 	if u, ok := users[name]; ok {
 		return u, nil
@@ -251,6 +260,66 @@ func (f *fakeAgent) OpenEnrolment(_ context.Context, r *adminv1.OpenEnrolmentReq
 		answer.Code = canaryBypass
 	}
 	return answer, nil
+}
+
+// authority is how a computer stands that has joined one.
+func (f *fakeAgent) authority() *adminv1.AuthorityStatus {
+	return &adminv1.AuthorityStatus{Url: "https://authority.example.com:7443", Organisation: "Example", DeviceId: "DEVICEID", DeviceName: "pc1", Connected: true,
+		Since: timestamppb.New(day), CertificateExpires: timestamppb.New(day.Add(96 * time.Hour)), Users: []string{"*"}, HoldsOrganisationKey: true,
+		PageOrigin: "https://authority.example.com", EventsWaiting: 3, Exceptions: []string{"authority.allow_exemptions = true"}}
+}
+
+func (f *fakeAgent) EnrolPush(r *adminv1.EnrolPushRequest, stream grpc.ServerStreamingServer[adminv1.EnrolPushResponse]) error {
+	if err := f.got(r); err != nil {
+		return err
+	}
+	if _, err := f.user(r.GetUser()); err != nil {
+		return err
+	}
+	if err := stream.Send(&adminv1.EnrolPushResponse{Url: canaryLink, Expires: timestamppb.New(day.Add(10 * time.Minute))}); err != nil {
+		return err
+	}
+	select {
+	case err := <-f.phone:
+		if err != nil {
+			return err
+		}
+		return stream.Send(&adminv1.EnrolPushResponse{Phone: &adminv1.Phone{Id: "IIIIjjjj", Name: "Pixel 9", Source: "here"}})
+	case <-stream.Context().Done():
+		close(f.gone)
+		return stream.Context().Err()
+	}
+}
+
+func (f *fakeAgent) RemovePhone(_ context.Context, r *adminv1.RemovePhoneRequest) (*adminv1.User, error) {
+	if err := f.got(r); err != nil {
+		return nil, err
+	}
+	u, err := f.user(r.GetUser())
+	if err != nil {
+		return nil, err
+	}
+	if r.GetPhone() != "AAAAbbbb" {
+		return nil, status.Errorf(codes.NotFound, "%s has no phone %q here", u.GetName(), r.GetPhone())
+	}
+	u.Phones = u.Phones[1:]
+	return u, nil
+}
+
+func (f *fakeAgent) ClearPush(_ context.Context, r *adminv1.UserRequest) (*adminv1.User, error) {
+	u, err := f.oneUser(r)
+	if err == nil {
+		u.PushReported, u.PushPausedFor, u.PushState, u.PushReady = false, nil, "ready", true
+	}
+	return u, err
+}
+
+func (f *fakeAgent) Join(_ context.Context, r *adminv1.JoinRequest) (*adminv1.JoinResponse, error) {
+	return &adminv1.JoinResponse{Authority: f.authority()}, f.got(r)
+}
+
+func (f *fakeAgent) Leave(_ context.Context, r *adminv1.LeaveRequest) (*adminv1.LeaveResponse, error) {
+	return &adminv1.LeaveResponse{}, f.got(r)
 }
 
 func (f *fakeAgent) ResetClock(_ context.Context, r *adminv1.ResetClockRequest) (*adminv1.ResetClockResponse, error) {

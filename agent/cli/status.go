@@ -29,6 +29,7 @@ type statusView struct {
 	Keychain   string            `json:"keychain"`
 	Vault      *vaultView        `json:"vault,omitempty"`
 	Users      usersView         `json:"users"`
+	Authority  *authorityView    `json:"authority,omitempty"` // absent: none is joined
 	Policy     string            `json:"policy,omitempty"`
 	Config     configStatus      `json:"config"`
 	Sockets    socketsView       `json:"sockets"`
@@ -92,7 +93,7 @@ func newStatusView(s *adminv1.StatusResponse) statusView {
 		Keychain: s.GetVault().GetKeychain(), Vault: newVaultView(s.GetVault()),
 		Users: usersView{Enrolled: s.GetUsersEnrolled(), Locked: s.GetUsersLocked(), Pending: s.GetUsersPending(),
 			OfflineReady: s.GetUsersOfflineReady(), LockedNames: append([]string{}, s.GetLocked()...)},
-		Policy:   s.GetPolicy(),
+		Policy: s.GetPolicy(), Authority: newAuthorityView(s.GetAuthority()),
 		Config:   configStatus{s.GetConfigPath(), stampJSON(s.GetConfigLoaded())},
 		Sockets:  socketsView{s.GetLoginSocket(), s.GetAdminSocket()},
 		Problems: []problemView{}, LastEvents: []json.RawMessage{},
@@ -217,6 +218,7 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 			line("locked", "%s", strings.Join(v.Users.LockedNames, ", "))
 		}
 		line("policy", "%s", v.Policy)
+		printAuthority(v.Authority, line)
 	}
 	line("config", "%s%s", v.Config.Path, loadedAt(v.Config.Loaded))
 	line("sockets", "%s, %s", v.Sockets.Login, v.Sockets.Admin)

@@ -32,6 +32,11 @@ func terminalWidth(stream any) int {
 	return w
 }
 
+func readSecret() (string, error) {
+	b, err := term.ReadPassword(int(os.Stdin.Fd()))
+	return string(b), err
+}
+
 // readLine reads one line of at most limit bytes from standard input.
 func (a *app) readLine(limit int) (string, error) {
 	var b strings.Builder

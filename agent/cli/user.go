@@ -15,25 +15,32 @@ import (
 
 // userView is one user as the commands print it with --json.
 type userView struct {
-	Name           string     `json:"name"`
-	Key            string     `json:"key"`
-	Resolves       bool       `json:"resolves"`
-	TOTP           bool       `json:"totp"`
-	Algorithm      string     `json:"algorithm,omitempty"`
-	Digits         int32      `json:"digits,omitempty"`
-	PeriodSeconds  int32      `json:"period_seconds,omitempty"`
-	DriftSteps     int32      `json:"drift_steps"`
-	RecoveryLeft   int32      `json:"recovery_left"`
-	BypassUntil    *time.Time `json:"bypass_until,omitempty"`
-	Failures       int32      `json:"failures"`
-	Locked         bool       `json:"locked"`
-	LockedSeconds  float64    `json:"locked_seconds"`
-	OfflineReady   bool       `json:"offline_ready"`
-	Enrolled       *time.Time `json:"enrolled,omitempty"`
-	LastSuccess    *time.Time `json:"last_success,omitempty"`
-	Asked          string     `json:"asked"`
-	EnrolmentOpen  bool       `json:"enrolment_open"`
-	lockedDuration time.Duration
+	Name          string     `json:"name"`
+	Key           string     `json:"key"`
+	Resolves      bool       `json:"resolves"`
+	TOTP          bool       `json:"totp"`
+	Algorithm     string     `json:"algorithm,omitempty"`
+	Digits        int32      `json:"digits,omitempty"`
+	PeriodSeconds int32      `json:"period_seconds,omitempty"`
+	DriftSteps    int32      `json:"drift_steps"`
+	RecoveryLeft  int32      `json:"recovery_left"`
+	BypassUntil   *time.Time `json:"bypass_until,omitempty"`
+	Failures      int32      `json:"failures"`
+	Locked        bool       `json:"locked"`
+	LockedSeconds float64    `json:"locked_seconds"`
+	OfflineReady  bool       `json:"offline_ready"`
+	Enrolled      *time.Time `json:"enrolled,omitempty"`
+	LastSuccess   *time.Time `json:"last_success,omitempty"`
+	Asked         string     `json:"asked"`
+	EnrolmentOpen bool       `json:"enrolment_open"`
+	// Phones and how push stands; see push.go.
+	Phones            []phoneView `json:"phones"`
+	PushState         string      `json:"push_state,omitempty"`
+	PushReady         bool        `json:"push_ready"`
+	PushReported      bool        `json:"push_reported"`
+	PushPausedSeconds float64     `json:"push_paused_seconds"`
+	lockedDuration    time.Duration
+	pausedDuration    time.Duration
 }
 
 type pendingView struct {
@@ -43,13 +50,15 @@ type pendingView struct {
 }
 
 func newUserView(u *adminv1.User) userView {
-	d := u.GetLockedFor().AsDuration()
+	d, paused := u.GetLockedFor().AsDuration(), u.GetPushPausedFor().AsDuration()
 	return userView{Name: u.GetName(), Key: u.GetKey(), Resolves: u.GetResolves(), TOTP: u.GetTotp(),
 		Algorithm: u.GetAlgorithm(), Digits: u.GetDigits(), PeriodSeconds: u.GetPeriodSeconds(),
 		DriftSteps: u.GetDriftSteps(), RecoveryLeft: u.GetRecoveryLeft(), BypassUntil: stampJSON(u.GetBypassUntil()),
 		Failures: u.GetFailures(), Locked: u.GetLocked(), LockedSeconds: d.Seconds(), lockedDuration: d,
 		OfflineReady: u.GetOfflineReady(), Enrolled: stampJSON(u.GetEnrolled()), LastSuccess: stampJSON(u.GetLastSuccess()),
-		Asked: u.GetAsked(), EnrolmentOpen: u.GetEnrolmentOpen()}
+		Asked: u.GetAsked(), EnrolmentOpen: u.GetEnrolmentOpen(),
+		Phones: newPhoneViews(u.GetPhones()), PushState: u.GetPushState(), PushReady: u.GetPushReady(), PushReported: u.GetPushReported(),
+		PushPausedSeconds: paused.Seconds(), pausedDuration: paused}
 }
 
 func (a *app) userCommand() *cobra.Command {
@@ -93,13 +102,13 @@ func printUsers(w io.Writer, users []userView, pending []pendingView) {
 		return
 	}
 	if len(users) > 0 {
-		rows := [][]string{{"USER", "KEY", "CODE", "RECOVERY", "OFFLINE", "STATE", "LAST LOGIN"}}
+		rows := [][]string{{"USER", "KEY", "CODE", "PUSH", "RECOVERY", "OFFLINE", "STATE", "LAST LOGIN"}}
 		for _, u := range users {
 			code := "-"
 			if u.TOTP {
 				code = fmt.Sprintf("%s/%d", clean(u.Algorithm), u.Digits)
 			}
-			rows = append(rows, []string{clean(u.Name), clean(u.Key), code, fmt.Sprint(u.RecoveryLeft),
+			rows = append(rows, []string{clean(u.Name), clean(u.Key), code, pushWord(u), fmt.Sprint(u.RecoveryLeft),
 				yesNo(u.OfflineReady), userState(u), when(*orZero(u.LastSuccess))})
 		}
 		table(w, rows)
@@ -183,6 +192,10 @@ func printUser(w io.Writer, u userView) {
 	} else {
 		line("code", "not enrolled")
 	}
+	line("push", "%s", pushText(u))
+	for _, p := range u.Phones {
+		line("phone", "%s", p.text())
+	}
 	line("recovery", "%s left", plural(int(u.RecoveryLeft), "code", "codes"))
 	line("offline", "%s", map[bool]string{true: "ready: can log in without a network", false: "not ready"}[u.OfflineReady])
 	if u.BypassUntil != nil {
@@ -206,12 +219,12 @@ func (a *app) userRemoveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:               "remove USER",
 		Aliases:           []string{"rm"},
-		Short:             "forget a user's secret and codes",
+		Short:             "forget a user's secret, codes and phones",
 		Args:              oneUser,
 		ValidArgsFunction: a.completeUser,
 		RunE: do(func(cmd *cobra.Command, args []string) error {
 			if a.deps.IsTTY(a.deps.Stdin) {
-				if err := a.confirm(yes, fmt.Sprintf("Forget the secret and the recovery codes of %s?", clean(args[0]))); err != nil {
+				if err := a.confirm(yes, fmt.Sprintf("Forget the secret, the recovery codes and the phones of %s?", clean(args[0]))); err != nil {
 					return err
 				}
 			}
