@@ -20,6 +20,7 @@ import (
 	"sallyport/internal/engine"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
+	"sallyport/internal/factor/push"
 	"sallyport/internal/factor/totp"
 	"sallyport/internal/localsock"
 	"sallyport/internal/nss"
@@ -70,8 +71,10 @@ type Service struct {
 	Clock    clock.Clock
 	Settings func() Settings
 	Stopping <-chan struct{} // closed when open logins must end
+	Courier  Courier         // nil: no phone is ever asked
 
 	admission
+	timer func(time.Duration) <-chan time.Time // nil: the real one
 }
 
 // login is one conversation.
@@ -91,6 +94,11 @@ type login struct {
 	recorded bool        // the verdict's event is on disk already
 	pending  *totp.State // made, not yet in force
 	claimed  bool        // this login typed the one-time code to enrol
+
+	patience <-chan time.Time     // the person's at the open prompt
+	push     *pushing             // nil: no phone is being asked
+	held     *loginv1.HookMessage // came together with the phone's answer, which goes first
+	outcome  string               // of the login, for the phone
 }
 
 // Converse is one login, from Begin to the verdict.
@@ -148,6 +156,8 @@ func (l *login) run() error {
 		return l.tooMany()
 	}
 	defer leave()
+	l.outcome = "cancelled"
+	defer func() { l.endPush(l.outcome) }() // also when the hook vanished
 	in := l.decide()
 	for {
 		out := l.machine.Step(in)
@@ -158,10 +168,25 @@ func (l *login) run() error {
 				if err := l.send(promptDirective(o)); err != nil {
 					return err
 				}
+				l.patience = l.after(time.Duration(l.settings.Config.Limits.PromptTime))
 			case engine.Notice:
 				if err := l.send(noticeDirective(o)); err != nil {
 					return err
 				}
+			case engine.Waiting:
+				if err := l.send(waitingDirective(o)); err != nil {
+					return err
+				}
+			case engine.ClosePrompt:
+				if err := l.send(closeDirective(o)); err != nil {
+					return err
+				}
+			case engine.EndPush:
+				outcome := "cancelled"
+				if o.Reason == factor.PushTimedOut {
+					outcome = "timed_out"
+				}
+				l.endPush(outcome)
 			case engine.Verdict:
 				return l.finish(o)
 			default:
@@ -198,19 +223,65 @@ func (l *login) wait(d time.Duration) (*loginv1.HookMessage, factor.Reason) {
 	}
 }
 
-// await turns the hook's next message into the engine's input.
+// await turns what happens next, at the hook or at the phone, into the engine's
+// input.
 func (l *login) await() engine.Input {
-	m, why := l.wait(time.Duration(l.settings.Config.Limits.PromptTime))
+	if m := l.held; m != nil {
+		l.held = nil
+		return l.input(m)
+	}
+	for {
+		var answers <-chan push.Answer
+		var expired <-chan time.Time
+		if l.push != nil {
+			answers, expired = l.push.sent.Answers, l.push.expired
+		}
+		select {
+		case m, ok := <-l.incoming:
+			if !ok {
+				return engine.Failed{Reason: reasonVanished}
+			}
+			if m.GetAnswer() != nil {
+				// Enter right behind the approval is meant to find it here.
+				select {
+				case a, ok := <-answers:
+					if ok {
+						l.held, l.push.answer = m, a
+						return engine.PushAnswered{}
+					}
+				default:
+				}
+			}
+			return l.input(m)
+		case a, ok := <-answers:
+			if !ok { // the link is cut: nothing more will come, and the time runs
+				l.push.sent.Answers = nil
+				continue
+			}
+			l.push.answer = a
+			return engine.PushAnswered{}
+		case <-expired:
+			return engine.PushExpired{}
+		case <-l.patience:
+			return engine.TimedOut{}
+		case <-l.Stopping:
+			return engine.Failed{Reason: reasonStopping}
+		}
+	}
+}
+
+// input is the engine's, of a message of the hook.
+func (l *login) input(m *loginv1.HookMessage) engine.Input {
 	switch {
-	case why == engine.ReasonTimedOut:
-		return engine.TimedOut{}
-	case why != "":
-		return engine.Failed{Reason: why}
 	case m.GetCancel() != nil:
 		return engine.Cancelled{}
 	case m.GetAnswer() != nil && len(m.GetAnswer().GetText()) <= maxAnswer:
 		a := m.GetAnswer()
-		return engine.Answered{PromptID: a.GetPromptId(), Text: secret.New(string(a.GetText())), IsPassword: a.GetIsPassword()}
+		in := engine.Answered{PromptID: a.GetPromptId(), Text: secret.New(string(a.GetText())), IsPassword: a.GetIsPassword()}
+		if l.push != nil {
+			in.Left = l.push.live.Until.Left(l.Store.Now())
+		}
+		return in
 	}
 	return engine.Failed{Reason: engine.ReasonProtocol}
 }
@@ -255,6 +326,7 @@ func (l *login) decide() engine.Input {
 		AccountOnly: l.begin.GetStage() == loginv1.Stage_STAGE_ACCOUNT,
 		Visible:     true,
 		QR:          l.begin.GetCapabilities().GetQr(),
+		Live:        l.begin.GetCapabilities().GetCancelPrompt(),
 	}
 	if decision.Effect == policy.Skip || !l.resolved {
 		return begun
@@ -287,6 +359,11 @@ func (l *login) lookUp(begun *engine.Begun) error {
 		begun.MayEnrol = l.peer.UID == 0 && e.AtLogin && begun.Decision.Effect == policy.Ask &&
 			account.EnrolmentOpen(tx.Now()) && (e.Remote || !l.remote())
 		begun.NeedsEnrolCode = begun.MayEnrol && account.Enrolment.Code != nil
+		if err == nil && l.mayPush() {
+			var phones []push.Approver
+			_, phones, err = l.approvers(tx, account)
+			begun.Push = len(phones) > 0
+		}
 		return err
 	}
 	if err := l.Store.View(read); err != nil {
@@ -340,6 +417,10 @@ func (l *login) carryOut(o engine.Output) engine.Input {
 		return l.prepare()
 	case engine.Confirm:
 		return l.confirm(o.Code)
+	case engine.StartPush:
+		return l.startPush()
+	case engine.VerifyPush:
+		return l.verifyPush()
 	}
 	return engine.Failed{Reason: engine.ReasonProtocol}
 }
@@ -368,6 +449,9 @@ func (l *login) check(answer secret.String) engine.Input {
 		outcome = factor.Check(account, answer, tx.Now(), codeKey)
 		if account != nil {
 			account.Name = l.user.Name
+			if outcome.OK && l.push != nil && account.Push != nil {
+				account.Push.End(l.push.live.Challenge.ID, "", tx.Now(), l.pushLimits())
+			}
 			if err := store.Put(tx, account); err != nil {
 				return err
 			}
@@ -492,6 +576,7 @@ func (l *login) withAccount(fn func(*vault.Tx, *factor.Account, []byte) error) e
 
 // finish records the verdict, if the check did not, and sends it.
 func (l *login) finish(v engine.Verdict) error {
+	l.outcome = outcomeOf(v)
 	if !l.recorded {
 		e := l.verdictEvent(v)
 		if v.Decision == engine.Allow {

@@ -2,6 +2,7 @@ package loginsvc
 
 import (
 	"fmt"
+	"strconv"
 	"unicode/utf8"
 
 	"sallyport/internal/engine"
@@ -23,6 +24,7 @@ const (
 	maxNotice     = 6144
 	maxReason     = 64
 	maxText       = 512
+	maxDevice     = 64
 )
 
 // checkBegin says what is wrong with a Begin. The text never holds its content.
@@ -76,6 +78,16 @@ func noticeDirective(n engine.Notice) *loginv1.Directive {
 		kind = loginv1.Notice_KIND_QR
 	}
 	return &loginv1.Directive{Directive: &loginv1.Directive_Notice{Notice: &loginv1.Notice{Kind: kind, Text: cut(n.Text, maxNotice)}}}
+}
+
+func waitingDirective(w engine.Waiting) *loginv1.Directive {
+	number, _ := strconv.ParseUint(w.Number, 10, 32) // digits, of push.NewChallenge
+	return &loginv1.Directive{Directive: &loginv1.Directive_Waiting{Waiting: &loginv1.Waiting{
+		Number: uint32(number), Device: cut(w.Phone, maxDevice), ExpiresInMs: uint32(max(0, w.For.Milliseconds()))}}}
+}
+
+func closeDirective(c engine.ClosePrompt) *loginv1.Directive {
+	return &loginv1.Directive{Directive: &loginv1.Directive_ClosePrompt{ClosePrompt: &loginv1.ClosePrompt{Id: c.ID}}}
 }
 
 func verdictDirective(v engine.Verdict) *loginv1.Directive {

@@ -22,7 +22,7 @@ func TestBoundsAreThoseOfTheHook(t *testing.T) {
 	ours := map[string]int{
 		"Begin.user": maxUser, "Begin.caller": maxCaller, "Begin.service": maxService, "Begin.remote_host": maxRemoteHost,
 		"Begin.session": maxSession, "Begin.locale": maxLocale, "Answer.text": maxAnswer, "Prompt.text": maxPrompt,
-		"Notice.text": maxNotice, "Verdict.reason": maxReason, "Verdict.text": maxText, "Waiting.device": 64,
+		"Notice.text": maxNotice, "Verdict.reason": maxReason, "Verdict.text": maxText, "Waiting.device": maxDevice,
 	}
 	found := regexp.MustCompile(`(?m)^sallyport\.login\.v1\.(\S+) max_size:(\d+)$`).FindAllStringSubmatch(string(text), -1)
 	if len(found) != len(ours) {

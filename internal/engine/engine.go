@@ -30,12 +30,16 @@ const (
 	AskingConfirm           // the new secret is shown; a code of it is asked for
 	CheckingConfirm         //
 	ShowingRecovery         // enrolled; the recovery codes are on the screen
+	Ringing                 // a phone is being asked; no prompt is open
+	AskingPush              // a phone rings, and the prompt for a code or Enter is open
+	CheckingPush            // its answer is verified; the prompt is still open
+	AskingAgain             // that push is over, its prompt still open: Enter is for another
 	Done                    // the verdict is out
 )
 
 func (s State) String() string {
 	return [...]string{"fresh", "asking-code", "checking-code", "asking-enrol-code", "checking-enrol-code",
-		"preparing", "asking-confirm", "checking-confirm", "showing-recovery", "done"}[s]
+		"preparing", "asking-confirm", "checking-confirm", "showing-recovery", "ringing", "asking-push", "checking-push", "asking-again", "done"}[s]
 }
 
 // Input is something that happened.
@@ -49,6 +53,11 @@ const (
 	checked
 	prepared
 	enrolled
+	pushStarted
+	pushRefused
+	pushAnswered
+	pushChecked
+	pushExpired
 	cancelled
 	timedOut
 	failed
@@ -69,6 +78,9 @@ type Begun struct {
 	// method fail cleanly instead of answering with the password.
 	Visible bool
 	QR      bool // the hook can show a QR code
+	// Push: there is a phone to ask, beside the code. Live: the hook shows Waiting
+	// and can close an open prompt.
+	Push, Live bool
 }
 
 // Answered: the person answered the open prompt.
@@ -76,6 +88,7 @@ type Answered struct {
 	PromptID   uint32
 	Text       secret.String
 	IsPassword bool
+	Left       time.Duration // of the pending push; 0 or less: none, or it is over
 }
 
 // Checked: the vault compared the answer, and the outcome is on disk.
@@ -87,6 +100,25 @@ type Prepared struct{ SeedText, QR string }
 // Enrolled: the new secret is in force and on disk.
 type Enrolled struct{ RecoveryCodes []string }
 
+// PushStarted: a phone rings.
+type PushStarted struct {
+	Number string        // to be typed on the phone
+	Phone  string        // what the person calls it
+	For    time.Duration // how long it may be answered
+}
+
+// PushRefused: no phone was asked.
+type PushRefused struct{ Reason factor.Reason }
+
+// PushAnswered: an answer came from the phone. What it is worth is not known yet.
+type PushAnswered struct{}
+
+// PushChecked: the answer was verified, and the outcome is on disk.
+type PushChecked struct{ Outcome factor.Outcome }
+
+// PushExpired: nobody answered on the phone in time.
+type PushExpired struct{}
+
 // Cancelled: the person gave up, or the hook did.
 type Cancelled struct{}
 
@@ -96,14 +128,19 @@ type TimedOut struct{}
 // Failed: something on our side did not work (the vault, a look-up).
 type Failed struct{ Reason factor.Reason }
 
-func (Begun) kind() inputKind     { return begun }
-func (Answered) kind() inputKind  { return answered }
-func (Checked) kind() inputKind   { return checked }
-func (Prepared) kind() inputKind  { return prepared }
-func (Enrolled) kind() inputKind  { return enrolled }
-func (Cancelled) kind() inputKind { return cancelled }
-func (TimedOut) kind() inputKind  { return timedOut }
-func (Failed) kind() inputKind    { return failed }
+func (Begun) kind() inputKind        { return begun }
+func (Answered) kind() inputKind     { return answered }
+func (Checked) kind() inputKind      { return checked }
+func (Prepared) kind() inputKind     { return prepared }
+func (Enrolled) kind() inputKind     { return enrolled }
+func (PushStarted) kind() inputKind  { return pushStarted }
+func (PushRefused) kind() inputKind  { return pushRefused }
+func (PushAnswered) kind() inputKind { return pushAnswered }
+func (PushChecked) kind() inputKind  { return pushChecked }
+func (PushExpired) kind() inputKind  { return pushExpired }
+func (Cancelled) kind() inputKind    { return cancelled }
+func (TimedOut) kind() inputKind     { return timedOut }
+func (Failed) kind() inputKind       { return failed }
 
 // Output is something to do.
 type Output interface{ output() }
@@ -135,6 +172,25 @@ type Prepare struct{}
 // Enrolled or Checked comes back.
 type Confirm struct{ Code secret.String }
 
+// StartPush asks the person's phones; PushStarted or PushRefused comes back.
+type StartPush struct{}
+
+// VerifyPush verifies the answer that came from the phone; PushChecked comes back.
+type VerifyPush struct{}
+
+// EndPush stops the phones ringing, where the login goes on without them. (Where a
+// verdict ends it, that does.) No answer counts from here on.
+type EndPush struct{ Reason factor.Reason }
+
+// Waiting shows that a phone is asked, to a hook that shows it live.
+type Waiting struct {
+	Number, Phone string
+	For           time.Duration
+}
+
+// ClosePrompt closes the open prompt, where the hook can.
+type ClosePrompt struct{ ID uint32 }
+
 // Verdict ends the login.
 type Verdict struct {
 	Decision Decision
@@ -149,6 +205,11 @@ func (Check) output()          {}
 func (CheckEnrolCode) output() {}
 func (Prepare) output()        {}
 func (Confirm) output()        {}
+func (StartPush) output()      {}
+func (VerifyPush) output()     {}
+func (EndPush) output()        {}
+func (Waiting) output()        {}
+func (ClosePrompt) output()    {}
 func (Verdict) output()        {}
 
 // Decision is what a verdict says. The zero value denies.
@@ -173,10 +234,14 @@ const (
 	ReasonTimedOut    factor.Reason = "timed_out"
 	ReasonProtocol    factor.Reason = "protocol_error"
 	ReasonEnrolled    factor.Reason = "enrolled_at_login"
+	ReasonPrompts     factor.Reason = "too_many_prompts"
 )
 
 // maxConfirmTries is how often the code of a new secret may be mistyped.
 const maxConfirmTries = 3
+
+// maxPrompts bounds how often one login asks: pressing Enter must not last for ever.
+const maxPrompts = 20
 
 // Machine is one login. Not safe for concurrent use.
 type Machine struct {
@@ -184,6 +249,8 @@ type Machine struct {
 	facts    Begun
 	promptID uint32
 	tries    int
+	push     PushStarted   // the last one
+	noPush   factor.Reason // why no phone is asked again in this login; "": it may be
 }
 
 // State returns where the login stands.
@@ -207,6 +274,13 @@ var transitions = map[transition]func(*Machine, Input) []Output{
 	{CheckingConfirm, checked}:   (*Machine).confirmAgain,
 	{CheckingConfirm, enrolled}:  (*Machine).showRecovery,
 	{ShowingRecovery, answered}:  (*Machine).finishEnrolment,
+	{Ringing, pushStarted}:       (*Machine).showNumber,
+	{Ringing, pushRefused}:       (*Machine).askWithoutPush,
+	{AskingPush, answered}:       (*Machine).answerBesidePush,
+	{AskingPush, pushAnswered}:   (*Machine).verifyPush,
+	{AskingPush, pushExpired}:    (*Machine).expirePush,
+	{CheckingPush, pushChecked}:  (*Machine).judgePush,
+	{AskingAgain, answered}:      (*Machine).answerAfterPush,
 }
 
 // Step takes one input. After the verdict there is nothing more to do.
@@ -253,8 +327,14 @@ func (m *Machine) begin(in Input) []Output {
 	case f.Resolved && !f.Enrolled && f.MayEnrol:
 		m.state = Preparing
 		return []Output{Prepare{}}
+	case f.Push && f.Resolved && f.Enrolled:
+		return m.startPush()
 	}
-	return m.ask(AskingCode, "Code from your authenticator app: ", false)
+	return m.askCode("")
+}
+
+func (m *Machine) askCode(why string) []Output {
+	return m.ask(AskingCode, why+"Code from your authenticator app: ", false)
 }
 
 func (m *Machine) check(in Input) []Output {
@@ -345,7 +425,131 @@ func (m *Machine) finishEnrolment(Input) []Output {
 	return m.verdict(Allow, ReasonEnrolled, factor.TOTP, "")
 }
 
+func (m *Machine) startPush() []Output {
+	m.state = Ringing
+	return []Output{StartPush{}}
+}
+
+// showNumber offers both ways in one prompt, as notices may not be shown: who has
+// no signal types a code, and nobody has to choose first.
+func (m *Machine) showNumber(in Input) []Output {
+	m.push = in.(PushStarted)
+	phone := ""
+	if m.push.Phone != "" {
+		phone = " (" + m.push.Phone + ")"
+	}
+	return m.askPush("Type "+m.push.Number+" on your phone"+phone+" to approve, then press Enter here.\nOr type a code from your authenticator app: ", m.push.For)
+}
+
+func (m *Machine) askPush(text string, left time.Duration) []Output {
+	out := m.ask(AskingPush, text, true)
+	if m.facts.Live && m.state == AskingPush {
+		out = append([]Output{Waiting{m.push.Number, m.push.Phone, left}}, out...)
+	}
+	return out
+}
+
+func (m *Machine) askWithoutPush(in Input) []Output {
+	return m.askCode(whyNoPush(in.(PushRefused).Reason))
+}
+
+// answerBesidePush: a code is a code as ever; Enter says that the phone was
+// answered, which is not known here yet.
+func (m *Machine) answerBesidePush(in Input) []Output {
+	a := in.(Answered)
+	switch {
+	case a.IsPassword, !a.Text.Empty():
+		return m.check(a)
+	case a.Left <= 0: // over, if nobody said so yet
+		return append(m.expirePush(nil), m.startPush()...)
+	}
+	return m.askPush(fmt.Sprintf("Not approved yet, %d s left. Type %s on your phone, then press Enter.\nOr type a code: ",
+		(a.Left+time.Second-1)/time.Second, m.push.Number), a.Left)
+}
+
+// expirePush: the prompt stays open. To close it could cross an answer that is on
+// its way.
+func (m *Machine) expirePush(Input) []Output {
+	m.state = AskingAgain
+	return []Output{EndPush{factor.PushTimedOut}}
+}
+
+func (m *Machine) answerAfterPush(in Input) []Output {
+	a := in.(Answered)
+	switch {
+	case a.IsPassword, !a.Text.Empty():
+		return m.check(a)
+	case m.noPush != "":
+		return m.askCode(whyNoPush(m.noPush))
+	}
+	return m.startPush()
+}
+
+func (m *Machine) verifyPush(Input) []Output {
+	m.state = CheckingPush
+	return []Output{VerifyPush{}}
+}
+
+func (m *Machine) judgePush(in Input) []Output {
+	o := in.(PushChecked).Outcome
+	v, ends := JudgePush(o, m.facts.Resolved)
+	if !ends {
+		m.state, m.noPush = AskingAgain, o.Reason
+		return []Output{EndPush{o.Reason}}
+	}
+	m.state = Done
+	if m.facts.Live {
+		return []Output{ClosePrompt{m.promptID}, v}
+	}
+	return []Output{v}
+}
+
+// JudgePush is the verdict on an answer of a phone. ends is false where the answer
+// is none: whoever relayed it must not be able to refuse the person, who still has
+// a code.
+func JudgePush(o factor.Outcome, resolved bool) (v Verdict, ends bool) {
+	switch {
+	case !resolved:
+		return Verdict{Deny, ReasonUnknownUser, "", textFor(factor.Outcome{Reason: factor.WrongCode})}, true
+	case o.OK:
+		return Verdict{Allow, o.Reason, o.Factor, ""}, true
+	case o.Reason == factor.PushForged, o.Reason == factor.PushLate, o.Reason == factor.PushRepeated:
+		return Verdict{}, false
+	case o.Reason == factor.PushDenied:
+		return Verdict{Deny, o.Reason, o.Factor, "You denied this login on your phone."}, true
+	case o.Reason == factor.PushReported:
+		return Verdict{Deny, o.Reason, o.Factor, "This login was reported on your phone, which is asked no more until your helpdesk allows it."}, true
+	case o.Reason == factor.PushWrongNumber:
+		return Verdict{Deny, o.Reason, o.Factor, "The number typed on the phone was not the one shown here."}, true
+	default:
+		return Verdict{Deny, o.Reason, o.Factor, "That was not approved."}, true
+	}
+}
+
+// whyNoPush is what the person reads before the prompt for a code.
+func whyNoPush(r factor.Reason) string {
+	switch r {
+	case factor.PushOffline:
+		return "Your phone cannot be reached. "
+	case factor.PushTooMany:
+		return "Too many push requests. "
+	case factor.PushPaused:
+		return "Push is off for some minutes: too many requests came to nothing. "
+	case factor.PushReported:
+		return "Push is off since a login was reported; your helpdesk can allow it again. "
+	case factor.PushForged:
+		return "What came from your phone could not be verified. "
+	case factor.PushLate, factor.PushRepeated:
+		return "What came from your phone came too late. "
+	default:
+		return "Your phone cannot be asked now. "
+	}
+}
+
 func (m *Machine) ask(state State, text string, emptyAllowed bool) []Output {
+	if m.promptID >= maxPrompts {
+		return m.deny(ReasonPrompts, "", "That took too long. Please try again.")
+	}
 	m.state = state
 	m.promptID++
 	return []Output{Prompt{ID: m.promptID, Text: text, Visible: m.facts.Visible, EmptyAllowed: emptyAllowed}}

@@ -28,6 +28,10 @@ var (
 
 	right = factor.Outcome{OK: true, Factor: factor.TOTP, Reason: factor.Accepted}
 	wrong = factor.Outcome{Factor: factor.TOTP, Reason: factor.WrongCode}
+
+	approved = factor.Outcome{OK: true, Factor: factor.Push, Reason: factor.PushApproved}
+	denied   = factor.Outcome{Factor: factor.Push, Reason: factor.PushDenied}
+	forged   = factor.Outcome{Factor: factor.Push, Reason: factor.PushForged}
 )
 
 func begin(t *testing.T, facts Begun) *login {
@@ -132,7 +136,7 @@ func (l *login) ends(d Decision, reason factor.Reason) Verdict {
 	if len(l.out) > 0 || l.m.State() != Done {
 		l.Fatalf("after the verdict: %+v, state %s", l.out, l.m.State())
 	}
-	for _, in := range []Input{asked, Answered{PromptID: l.open}, Checked{right}, Enrolled{}, Cancelled{}, nil} {
+	for _, in := range []Input{asked, Answered{PromptID: l.open}, Checked{right}, Enrolled{}, PushAnswered{}, PushChecked{approved}, PushExpired{}, Cancelled{}, nil} {
 		if out := l.m.Step(in); out != nil {
 			l.Fatalf("%T after the verdict gives %+v", in, out)
 		}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"sallyport/internal/factor"
 	"sallyport/internal/policy"
@@ -13,11 +14,18 @@ const lastState = Done
 
 // oneOfEach is an input of every kind.
 var oneOfEach = map[inputKind]Input{
-	begun:     Begun{Decision: policy.Decision{Effect: policy.Skip}, Resolved: true},
-	answered:  Answered{PromptID: 1, Text: secret.New("123456")},
-	checked:   Checked{right},
-	prepared:  Prepared{SeedText: "SEEDTEXT"},
-	enrolled:  Enrolled{RecoveryCodes: []string{"AAAAA-AAAAA"}},
+	begun:    Begun{Decision: policy.Decision{Effect: policy.Skip}, Resolved: true},
+	answered: Answered{PromptID: 1, Text: secret.New("123456")},
+	checked:  Checked{right},
+	prepared: Prepared{SeedText: "SEEDTEXT"},
+	enrolled: Enrolled{RecoveryCodes: []string{"AAAAA-AAAAA"}},
+
+	pushStarted:  PushStarted{Number: "47", Phone: "Pixel", For: time.Minute},
+	pushRefused:  PushRefused{factor.PushOffline},
+	pushAnswered: PushAnswered{},
+	pushChecked:  PushChecked{approved},
+	pushExpired:  PushExpired{},
+
 	cancelled: Cancelled{},
 	timedOut:  TimedOut{},
 	failed:    Failed{Reason: "vault_unavailable"},
@@ -123,16 +131,40 @@ type walker struct {
 	facts  Begun
 	seen   map[State]bool
 	logins int
+	been   map[place]bool // what follows from here was tried already
 	// What happened on the way here.
-	trail    []string
-	codeOK   bool // the vault said yes to a code, as the last input
+	trail    trail
+	checkOK  bool // the vault said yes to a code or to a phone's answer, as the last input
 	enrolled bool // the vault said that the new secret is in force
 }
 
-// maxSteps is more than the longest enrolment takes.
-const maxSteps = 14
+// place is all that what follows depends on.
+type place struct {
+	m        Machine
+	enrolled bool
+}
+
+// trail is what was put in so far, and in which state.
+type trail []struct {
+	from State
+	in   Input
+}
+
+func (t trail) String() (s string) {
+	for _, step := range t {
+		s += fmt.Sprintf("%s %T, ", step.from, step.in)
+	}
+	return s
+}
+
+// maxSteps is more than the longest login takes: every prompt for a new push.
+const maxSteps = 4 * maxPrompts
 
 func (w *walker) walk(m Machine) {
+	if w.been[place{m, w.enrolled}] {
+		return
+	}
+	w.been[place{m, w.enrolled}] = true
 	w.seen[m.state] = true
 	if m.state == Done {
 		w.logins++
@@ -152,6 +184,9 @@ func (w *walker) walk(m Machine) {
 		answer(m.promptID-1, "123456", false), answer(m.promptID+1, "123456", false), answer(0, "123456", false),
 		Checked{right}, Checked{wrong}, Checked{}, Checked{factor.Outcome{OK: true}}, Checked{factor.Outcome{Reason: factor.NotEnrolled}},
 		Prepared{}, Prepared{"SEED", "QR"}, Enrolled{}, Enrolled{[]string{"AAAAA-AAAAA"}},
+		Answered{PromptID: m.promptID, Left: time.Second},
+		PushStarted{Number: "47"}, PushStarted{"48", "Pixel", time.Minute}, PushRefused{}, PushRefused{factor.PushTooMany}, PushAnswered{}, PushExpired{},
+		PushChecked{approved}, PushChecked{}, PushChecked{right}, PushChecked{denied}, PushChecked{forged}, PushChecked{factor.Outcome{Reason: factor.PushApproved}},
 		Begun{Decision: policy.Decision{Effect: policy.Skip}, Resolved: true, Enrolled: true}, asked, mayEnrol,
 		Cancelled{}, TimedOut{}, Failed{}, Failed{"vault_unavailable"}, nil,
 	} {
@@ -164,9 +199,10 @@ func (w *walker) take(m Machine, in Input) {
 	from := m.state
 	out := m.Step(in)
 	on := *w
-	on.trail = append(w.trail[:len(w.trail):len(w.trail)], fmt.Sprintf("%s %T", from, in))
+	on.trail = append(w.trail[:len(w.trail):len(w.trail)], trail{{from, in}}...)
 	c, isChecked := in.(Checked)
-	on.codeOK = isChecked && c.Outcome.OK && from == CheckingCode
+	p, isPush := in.(PushChecked)
+	on.checkOK = isChecked && c.Outcome.OK && from == CheckingCode || isPush && p.Outcome.OK && from == CheckingPush
 	if _, ok := in.(Enrolled); ok && from == CheckingConfirm {
 		on.enrolled = true
 	}
@@ -188,7 +224,7 @@ func (w *walker) check(m *Machine, out []Output) {
 			}
 			switch o.Decision {
 			case Allow:
-				if !w.codeOK && !w.enrolled {
+				if !w.checkOK && !w.enrolled {
 					bad("allowed without the vault's word")
 				}
 				if !w.facts.Resolved || w.facts.AccountOnly {
@@ -212,6 +248,17 @@ func (w *walker) check(m *Machine, out []Output) {
 			if w.facts.AccountOnly {
 				bad("the account stage prompts")
 			}
+		case StartPush, VerifyPush, EndPush, Waiting:
+			if f := w.facts; !f.Push || !f.Enrolled || !f.Resolved || f.AccountOnly || f.Decision.Effect == policy.Skip {
+				bad("asks a phone that is not to be asked")
+			}
+			if _, waiting := o.(Waiting); waiting && !w.facts.Live {
+				bad("Waiting for a hook that does not show it")
+			}
+		case ClosePrompt:
+			if _, verdict := out[len(out)-1].(Verdict); !w.facts.Live || o.ID != m.promptID || !verdict {
+				bad("closes a prompt")
+			}
 		case Prepare, Confirm, CheckEnrolCode:
 			if !w.facts.MayEnrol || !w.facts.Resolved || w.facts.Enrolled {
 				bad("enrols who may not")
@@ -220,23 +267,24 @@ func (w *walker) check(m *Machine, out []Output) {
 	}
 }
 
-// TestEveryWalk tries every sequence of inputs from every beginning. Whatever
+// TestEveryWalk tries every sequence of inputs from every beginning; of those that
+// lead to the same machine, one. Whatever
 // comes: a name that does not resolve never gets in nor past, nobody is allowed
 // without the vault's word, and every login ends.
 func TestEveryWalk(t *testing.T) {
 	seen, logins := map[State]bool{}, 0
 	bits := func(n, bit int) bool { return n>>bit&1 == 1 }
 	for effect := policy.Ask; effect <= policy.IfEnrolled+1; effect++ {
-		for n := range 1 << 6 {
+		for n := range 1 << 8 {
 			facts := Begun{Decision: policy.Decision{Effect: effect}, Resolved: bits(n, 0), Enrolled: bits(n, 1), AccountOnly: bits(n, 2),
-				MayEnrol: bits(n, 3), NeedsEnrolCode: bits(n, 4), QR: bits(n, 5)}
-			w := walker{t: t, facts: facts, seen: seen}
+				MayEnrol: bits(n, 3), NeedsEnrolCode: bits(n, 4), QR: bits(n, 5), Push: bits(n, 6), Live: bits(n, 7)}
+			w := walker{t: t, facts: facts, seen: seen, been: map[place]bool{}}
 			w.take(Machine{}, facts)
 			logins += w.logins
 		}
 	}
 	// Nothing but a beginning begins.
-	w := walker{t: t, seen: seen}
+	w := walker{t: t, seen: seen, been: map[place]bool{}}
 	for kind, in := range oneOfEach {
 		if kind != begun {
 			w.take(Machine{}, in)

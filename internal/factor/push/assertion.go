@@ -15,6 +15,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"unicode/utf8"
 )
 
 // Bounds of what a phone sends.
@@ -56,7 +58,10 @@ const (
 	flagUserPresent    = 1 << 0
 	flagUserVerified   = 1 << 2
 	flagBackupEligible = 1 << 3
+	flagBackedUp       = 1 << 4
 	flagAttested       = 1 << 6
+
+	flagsSynced = flagBackupEligible | flagBackedUp
 )
 
 // The ways an assertion can fail, for logs and tests.
@@ -90,33 +95,69 @@ func verifySigned(a Assertion, key Approver, rp RelyingParty) (challenge []byte,
 	if err != nil {
 		return nil, 0, err
 	}
-	if flags&flagBackupEligible != 0 && !key.Synced {
+	if flags&flagsSynced != 0 && !key.Synced {
 		return nil, 0, errors.New("the passkey says it is synced, and did not when it was enrolled")
 	}
 	clientHash := sha256.Sum256(a.ClientData)
 	if err := checkSignature(key.PublicKey, append(bytes.Clone(a.AuthenticatorData), clientHash[:]...), a.Signature); err != nil {
 		return nil, 0, err
 	}
-	var c struct {
-		Type        string          `json:"type"`
-		Challenge   string          `json:"challenge"`
-		Origin      string          `json:"origin"`
-		CrossOrigin bool            `json:"crossOrigin"`
-		TopOrigin   json.RawMessage `json:"topOrigin"`
-	}
-	if err := json.Unmarshal(a.ClientData, &c); err != nil {
-		return nil, 0, fmt.Errorf("the client data: %w", err)
-	}
-	switch {
-	case c.Type != "webauthn.get":
-		return nil, 0, fmt.Errorf("its type is %q", c.Type)
-	case c.Origin != rp.Origin || rp.Origin == "":
-		return nil, 0, fmt.Errorf("it was made on the page of %q, not of %q", c.Origin, rp.Origin)
-	case c.CrossOrigin || c.TopOrigin != nil:
-		return nil, 0, errors.New("it was made in a frame of another page")
-	}
-	challenge, err = base64.RawURLEncoding.DecodeString(c.Challenge)
+	challenge, err = parseClientData(a.ClientData, rp)
 	return challenge, counter, err
+}
+
+// parseClientData reads what the browser says of where an assertion was made
+// (WebAuthn Level 3, 5.8.1), and returns the challenge. It takes one spelling
+// only: encoding/json by itself would match names in any case, let the last of
+// two win, and mend what is no UTF-8, so that a page and this endpoint could read
+// the same bytes differently. Members that are not known here are passed over, as
+// the standard demands.
+func parseClientData(data []byte, rp RelyingParty) (challenge []byte, err error) {
+	bad := errors.New("the client data is malformed")
+	d := json.NewDecoder(bytes.NewReader(data))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') || !utf8.Valid(data) {
+		return nil, bad
+	}
+	members := map[string]json.RawMessage{}
+	for d.More() {
+		name, err := d.Token()
+		var value json.RawMessage
+		if err != nil || d.Decode(&value) != nil {
+			return nil, bad
+		}
+		if _, twice := members[name.(string)]; twice {
+			return nil, errors.New("a member of the client data is there twice")
+		}
+		members[name.(string)] = value
+	}
+	if _, err := d.Token(); err != nil { // the closing brace
+		return nil, bad
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, bad
+	}
+	text := func(name string) (s string) {
+		if json.Unmarshal(members[name], &s) != nil {
+			return ""
+		}
+		return s
+	}
+	_, top := members["topOrigin"]
+	cross, there := members["crossOrigin"]
+	switch {
+	case text("type") != "webauthn.get":
+		return nil, fmt.Errorf("its type is %.40q", text("type"))
+	case text("origin") != rp.Origin || rp.Origin == "":
+		return nil, fmt.Errorf("it was made on the page of %.100q, not of %q", text("origin"), rp.Origin)
+	case there && string(cross) != "false", top:
+		return nil, errors.New("it was made in a frame of another page")
+	}
+	challenge, err = base64.RawURLEncoding.DecodeString(text("challenge"))
+	// The decoder passes over line breaks and spare bits.
+	if err != nil || len(challenge) != sha256.Size || base64.RawURLEncoding.EncodeToString(challenge) != text("challenge") {
+		return nil, errors.New("its challenge is malformed")
+	}
+	return challenge, nil
 }
 
 // checkAuthData checks the authenticator data: whose passkey, and that the
@@ -210,7 +251,7 @@ func (r Registration) Approver(rp RelyingParty) (Approver, error) {
 	if _, err := parseKey(r.PublicKey); err != nil {
 		return Approver{}, err
 	}
-	return Approver{CredentialID: r.CredentialID, PublicKey: r.PublicKey, Phone: cleanPhone(r.Phone), Synced: flags&flagBackupEligible != 0}, nil
+	return Approver{CredentialID: r.CredentialID, PublicKey: r.PublicKey, Phone: cleanPhone(r.Phone), Synced: flags&flagsSynced != 0}, nil
 }
 
 // cleanPhone keeps what can be shown on any screen.

@@ -8,10 +8,12 @@
 package push
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -48,7 +50,7 @@ type Challenge struct {
 	User    string `json:"user"`    //
 	Service string `json:"service"` // "sshd"
 	From    string `json:"from"`    // remote address as the hook gave it; "" = at the computer
-	Issued  int64  `json:"issued"`  // seconds since 1970
+	Issued  int64  `json:"issued"`  // seconds since 1970, by the endpoint's clock
 	Expires int64  `json:"expires"`
 }
 
@@ -60,10 +62,11 @@ type Live struct {
 	Until     clock.Deadline
 }
 
-// maxNumber is how many digits a number may have.
+// How many digits a number may have, and how many bytes a challenge.
 const (
-	MinDigits = 2
-	MaxDigits = 6
+	MinDigits    = 2
+	MaxDigits    = 6
+	MaxChallenge = 2048
 )
 
 // NewChallenge fills in what makes a challenge one: id, nonce, time and number.
@@ -73,7 +76,7 @@ func NewChallenge(c Challenge, now clock.Instant, life time.Duration, digits int
 	}
 	c.Type, c.ID, c.Nonce = loginType, NewID(), random(32)
 	c.Issued, c.Expires = now.Wall.Unix(), now.Wall.Add(life).Unix()
-	b, err := json.Marshal(c)
+	b, err := encode(c)
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +89,42 @@ func NewChallenge(c Challenge, now clock.Instant, life time.Duration, digits int
 	return &Live{Challenge: c, Bytes: b, Number: n.Add(n, low).String(), Until: now.In(life)}, nil
 }
 
-// ParseChallenge reads a challenge to be shown or limited, never to be trusted:
-// only the endpoint that made it can tell whether it is its own.
-func ParseChallenge(b []byte) (c Challenge, err error) {
-	if err = json.Unmarshal(b, &c); err == nil && (c.Type != loginType || c.ID == "") {
-		err = fmt.Errorf("push: not a login challenge")
+// encode is the one spelling of a challenge.
+func encode(c Challenge) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it is no HTML, and would grow sixfold
+	if err := e.Encode(c); err != nil {
+		return nil, err
 	}
-	return c, err
+	b.Truncate(b.Len() - 1) // the line's end
+	if b.Len() > MaxChallenge {
+		return nil, fmt.Errorf("push: a challenge of %d bytes, over %d", b.Len(), MaxChallenge)
+	}
+	return b.Bytes(), nil
+}
+
+// ParseChallenge reads a challenge to be shown or limited, never to be trusted:
+// only the endpoint that made it can tell whether it is its own. It takes only
+// what NewChallenge writes, byte for byte, so that whoever reads it reads the same.
+func ParseChallenge(b []byte) (c Challenge, err error) {
+	if len(b) > MaxChallenge {
+		return Challenge{}, fmt.Errorf("push: a challenge of %d bytes, over %d", len(b), MaxChallenge)
+	}
+	if err := json.Unmarshal(b, &c); err != nil {
+		return Challenge{}, fmt.Errorf("push: not a login challenge: %w", err)
+	}
+	again, err := encode(c)
+	if err != nil || c.Type != loginType || !isRandom(c.ID, 16) || !isRandom(c.Nonce, 32) || c.Expires < c.Issued || !bytes.Equal(again, b) {
+		return Challenge{}, errors.New("push: not a login challenge")
+	}
+	return c, nil
+}
+
+// isRandom says whether s is what random(n) returns.
+func isRandom(s string, n int) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == n && len(s) == base64.RawURLEncoding.EncodedLen(n)
 }
 
 // NewID returns 128 random bits in base64url.
@@ -104,10 +136,10 @@ func random(n int) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Digest is the WebAuthn challenge of an answer: SHA-256(domain || SHA-256(bytes)
+// Digest is the WebAuthn challenge of an answer: SHA-256(domain || SHA-256(challenge)
 // || decision || 0 || number). The number is "" unless the decision is Approve.
-func Digest(bytes []byte, d Decision, number string) [32]byte {
-	inner := sha256.Sum256(bytes)
+func Digest(challenge []byte, d Decision, number string) [32]byte {
+	inner := sha256.Sum256(challenge)
 	return sha256.Sum256([]byte(loginDomain + string(inner[:]) + string(d) + "\x00" + number))
 }
 

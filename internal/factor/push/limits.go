@@ -55,15 +55,16 @@ type Request struct {
 	Ended   bool           `json:"ended,omitempty"`
 }
 
-func (r *Request) isPending(now clock.Instant) bool { return !r.Ended && !r.Pending.Passed(now) }
+// maxBegun bounds what is kept of one person, also where no limit is set.
+const maxBegun = 1000
 
-// Begin counts a request, or says why there can be none now: TooMany, Paused or
-// Reported.
+// Begin counts a request, or says why there can be none now: Reported, Paused or
+// TooMany.
 func (s *State) Begin(id, resource string, now clock.Instant, l Limits) Reason {
 	s.settle(now, l)
 	pending, here, five := 0, 0, 0
 	for _, r := range s.Begun {
-		if r.isPending(now) {
+		if !r.Ended {
 			pending++
 			if r.Resource == resource {
 				here++
@@ -77,27 +78,38 @@ func (s *State) Begin(id, resource string, now clock.Instant, l Limits) Reason {
 	switch {
 	case s.Reported:
 		return Reported
-	case !s.Paused.IsZero() && !s.Paused.Passed(now):
+	case s.IsPaused(now):
 		return Paused
-	case over(pending, l.Concurrent), over(here, l.PerResource), over(five, l.InFiveMinutes), over(len(s.Begun), l.InAnHour):
+	case over(pending, l.Concurrent), over(here, l.PerResource), over(five, l.InFiveMinutes), over(len(s.Begun), l.InAnHour),
+		len(s.Begun) >= maxBegun:
 		return TooMany
 	}
 	s.Begun = append(s.Begun, Request{ID: id, Resource: resource, Hour: now.In(time.Hour), Pending: now.In(l.Gap)})
 	return ""
 }
 
+// IsPaused says whether push is off because too many in a row came to nothing.
+func (s *State) IsPaused(now clock.Instant) bool { return !s.Paused.Passed(now) }
+
 // Open says whether a request is there and has not ended: its answer may count.
-func (s *State) Open(id string) bool {
-	return s != nil && slices.ContainsFunc(s.Begun, func(r Request) bool { return r.ID == id && !r.Ended })
+func (s *State) Open(id string) bool { return s != nil && s.find(id) >= 0 }
+
+// find returns the index of a request that has not ended, or -1.
+func (s *State) find(id string) int {
+	return slices.IndexFunc(s.Begun, func(r Request) bool { return r.ID == id && !r.Ended })
 }
 
-// End records how a request ended, once; false when it had, or never was. An
-// answer frees the person's next request; a time-out does too, as its time is over.
-// The empty reason ends one whose login was decided by a code: it frees, and is no miss.
+// End records how a request was answered, once; false when it had ended, or never
+// was. An answer frees the person's next request. Time-outs are not ended so: they
+// stay pending until the gap is over, and are then a miss. The empty reason ends
+// one whose login was decided by a code: it frees, and is no miss.
 func (s *State) End(id string, why Reason, now clock.Instant, l Limits) bool {
-	i := slices.IndexFunc(s.Begun, func(r Request) bool { return r.ID == id && !r.Ended })
+	i := s.find(id)
 	if i < 0 {
 		return false
+	}
+	if why == TimedOut {
+		return true
 	}
 	s.Begun[i].Ended = true
 	switch why {
@@ -105,11 +117,19 @@ func (s *State) End(id string, why Reason, now clock.Instant, l Limits) bool {
 		s.Misses = 0
 	case Reported:
 		s.Reported = true
+		for i := range s.Begun { // no other that rings now lets anybody in either
+			s.Begun[i].Ended = true
+		}
 	case "":
 	default:
 		s.miss(now, l)
 	}
 	return true
+}
+
+// Withdraw takes back a request that reached no phone: it counts for nothing.
+func (s *State) Withdraw(id string) {
+	s.Begun = slices.DeleteFunc(s.Begun, func(r Request) bool { return r.ID == id && !r.Ended })
 }
 
 // Clear is the helpdesk's: push works again.
