@@ -1,6 +1,7 @@
 package store
 
 import (
+	"strings"
 	"time"
 
 	"sallyport/internal/factor/push"
@@ -37,6 +38,10 @@ type Item struct {
 	Approvers []push.Approver        `json:"approvers,omitempty"`
 	Settings  *organisation.Settings `json:"settings,omitempty"`
 	Policy    []byte                 `json:"policy,omitempty"` // policy.Rules as JSON
+	// Digest is SHA-256 of the envelope, so that one that comes twice is known.
+	Digest []byte `json:"digest,omitempty"`
+	// Mark, of a TOTP secret, tells whether the record still has this one.
+	Mark []byte `json:"mark,omitempty"`
 }
 
 // JoinedTo returns the authority of this device; nil when it has joined none.
@@ -65,4 +70,41 @@ func Signed(tx *vault.Tx, kind organisation.Kind, user string) (i Item, err erro
 // version is above that of Signed.
 func PutSigned(tx *vault.Tx, kind organisation.Kind, user string, i Item) error {
 	return tx.Put(vault.Settings, itemSetting+string(kind)+"/"+user, i)
+}
+
+// EachSigned calls fn with each item in force.
+func EachSigned(tx *vault.Tx, fn func(organisation.Kind, string, Item) error) error {
+	return tx.Each(vault.Settings, func(key string, decode func(any) error) error {
+		name, ok := strings.CutPrefix(key, itemSetting)
+		kind, user, ok2 := strings.Cut(name, "/")
+		if !ok || !ok2 {
+			return nil
+		}
+		var i Item
+		if err := decode(&i); err != nil {
+			return err
+		}
+		return fn(organisation.Kind(kind), user, i)
+	})
+}
+
+// ForgetAuthority removes the authority and what the organisation signed. What
+// was put into people's records stays: without their secrets they would be asked
+// for none.
+func ForgetAuthority(tx *vault.Tx) error {
+	var keys []string
+	if err := tx.Each(vault.Settings, func(key string, _ func(any) error) error {
+		if key == authoritySetting || strings.HasPrefix(key, itemSetting) {
+			keys = append(keys, key)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := tx.Delete(vault.Settings, key); err != nil {
+			return err
+		}
+	}
+	return nil
 }

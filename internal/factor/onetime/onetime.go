@@ -10,6 +10,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
+	"fmt"
 	"math/big"
 	"strings"
 
@@ -70,6 +72,30 @@ func NewSpoken(key []byte, account string, expires clock.Deadline) (string, *Spo
 		return "", nil, err
 	}
 	return code[:4] + "-" + code[4:8] + "-" + code[8:], &Spoken{hash(key, account, code), expires}, nil
+}
+
+// KeepRecovery returns the hashes to keep of recovery codes that were made
+// elsewhere.
+func KeepRecovery(key []byte, account string, codes []string) ([]Hash, error) {
+	if len(codes) == 0 || len(codes) > 2*RecoveryCodes {
+		return nil, fmt.Errorf("%d recovery codes; 1 to %d are taken", len(codes), 2*RecoveryCodes)
+	}
+	var hashes []Hash
+	for _, code := range codes {
+		if code = Normalize(code); !IsRecovery(code) {
+			return nil, errors.New("a recovery code has not 10 letters and digits")
+		}
+		hashes = append(hashes, hash(key, account, code))
+	}
+	return hashes, nil
+}
+
+// KeepSpoken returns what to keep of a spoken code that was made elsewhere.
+func KeepSpoken(key []byte, account, code string, expires clock.Deadline) (*Spoken, error) {
+	if code = Normalize(code); !IsSpoken(code) {
+		return nil, errors.New("the code has not 12 digits")
+	}
+	return &Spoken{hash(key, account, code), expires}, nil
 }
 
 // Take looks for a normalized code among the hashes and returns the ones left;
