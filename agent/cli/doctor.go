@@ -30,7 +30,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "look for the usual mistakes in how the logins are set up",
 		Long: `Looks for the usual mistakes: in the PAM stacks (it computes what libpam would do
-with them), in sshd_config, the sockets, the clock, SELinux; and lists the ways in
+with them), in sshd_config, the sockets, the authority, the clock, SELinux; and lists the ways in
 that no stack covers. It changes nothing, and works without the agent. Run it as
 root: some files are not for others to read.
 
@@ -83,6 +83,21 @@ func (a *app) doctorEnv(ctx context.Context) *doctor.Env {
 		for _, p := range newStatusView(s).Problems {
 			e.Problems = append(e.Problems, doctor.Problem{Text: p.Text, Remedy: p.Remedy})
 		}
+		if e.Authority = doctorAuthority(newAuthorityView(s.GetAuthority())); e.Authority != nil {
+			list, err := c.ListUsers(ctx, &adminv1.ListUsersRequest{})
+			if err != nil {
+				return err
+			}
+			for _, u := range list.GetUsers() {
+				switch {
+				case len(u.GetPhones()) == 0:
+				case u.GetPushState() == "no_code":
+					e.Authority.NoCode = append(e.Authority.NoCode, u.GetName())
+				case u.GetPushState() == "not_allowed":
+					e.Authority.NotAllowed = append(e.Authority.NotAllowed, u.GetName())
+				}
+			}
+		}
 		config, err := c.ShowConfig(ctx, &adminv1.ShowConfigRequest{})
 		for _, v := range config.GetValues() {
 			values = append(values, ConfigValue{v.GetKey(), v.GetValue(), v.GetSource()})
@@ -110,4 +125,15 @@ func (a *app) doctorEnv(ctx context.Context) *doctor.Env {
 		}
 	}
 	return e
+}
+
+func doctorAuthority(v *authorityView) *doctor.Authority {
+	if v == nil {
+		return nil
+	}
+	a := &doctor.Authority{URL: v.URL, Connected: v.Connected, Why: v.LastError, Until: when(*orZero(v.CertificateExpires))}
+	if v.Connected {
+		a.Trust = v.trust()
+	}
+	return a
 }

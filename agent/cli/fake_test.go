@@ -53,6 +53,7 @@ type fakeAgent struct {
 	deny     error       // every call is refused with it
 	imported func(*adminv1.ImportRequest) []*adminv1.ImportResult
 	phone    chan error    // EnrolPush waits for it: nil is a phone that enrolled
+	noCode   bool          // alice's code is gone
 	gone     chan struct{} // closed when a caller of EnrolPush went away
 }
 
@@ -125,6 +126,9 @@ func (f *fakeAgent) Status(_ context.Context, r *adminv1.StatusRequest) (*adminv
 func (f *fakeAgent) ListUsers(_ context.Context, r *adminv1.ListUsersRequest) (*adminv1.ListUsersResponse, error) {
 	alice, _ := f.user("alice")
 	bob, _ := f.user("bob")
+	if f.noCode {
+		alice.PushState, alice.PushReady = "no_code", false
+	}
 	return &adminv1.ListUsersResponse{Users: []*adminv1.User{bob, alice},
 		Pending: []*adminv1.PendingUser{{Name: "carol", Source: "oath", Imported: timestamppb.New(day)}}}, f.got(r)
 }

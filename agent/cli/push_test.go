@@ -233,3 +233,14 @@ func TestCompletionOffersPhonesOfThisComputer(t *testing.T) {
 	s.run("__complete", "--runtime-dir", dir, "phones", "remove", "alice", "").wantOut("AAAAbbbb\tPixel 8").wantNot("CCCCdddd", "\x1b")
 	s.run("__complete", "--runtime-dir", dir, "phones", "remove", "").wantOut("alice", "bob")
 }
+
+func TestDoctorLooksAtTheAuthority(t *testing.T) {
+	f := newFake()
+	f.status.Authority = f.authority()
+	runCLI(t, f, "doctor").wantOut("ok    authority        https://authority.example.com:7443 is connected", "info  authority        the approver page comes from the authority")
+	f.status.Authority.Connected = false
+	f.noCode = true
+	runCLI(t, f, "doctor").wantOut("warn  authority        https://authority.example.com:7443 is not connected", "warn  authority        a phone, and no code, have: alice")
+	f.status.Authority = nil
+	runCLI(t, f, "doctor").wantNot("authority")
+}

@@ -57,6 +57,7 @@ type Env struct {
 	AgentNote   string        // set when it cannot be asked how it is
 	Problems    []Problem     // what the agent complains of, or why it cannot start
 	PromptTime  time.Duration // how long a person may take to type the code
+	Authority   *Authority    // nil: none was joined, or the agent cannot say
 }
 
 // Problem is one of the agent's own.
@@ -66,7 +67,7 @@ type Problem struct{ Text, Remedy string }
 func Check(ctx context.Context, e *Env) []Result {
 	var out []Result
 	for _, check := range []func(context.Context, *Env) []Result{
-		checkAgent, checkSockets, checkModule, checkStacks, checkAccount, checkProfiles, checkSSHD, checkClock, checkSELinux,
+		checkAgent, checkSockets, checkModule, checkStacks, checkAccount, checkProfiles, checkSSHD, checkAuthority, checkClock, checkSELinux,
 		checkBreakGlass, checkUncovered,
 	} {
 		out = append(out, check(ctx, e)...)

@@ -229,6 +229,53 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+func TestAuthority(t *testing.T) {
+	const unit = "etc/systemd/system/sallyport.service"
+	joined := func() *Authority {
+		return &Authority{URL: "https://a:7443", Connected: true, Until: "tomorrow", Trust: []string{"the page comes from the authority"}}
+	}
+	for name, c := range map[string]struct {
+		changes map[string]string
+		change  func(*Authority)
+		status  Status
+		want    string // "" is nothing to say
+	}{
+		"connected":                       {nil, nil, OK, "https://a:7443 is connected; this computer's certificate is good until tomorrow"},
+		"whom it trusts":                  {nil, nil, Info, "the page comes from the authority"},
+		"nothing is wrong":                {map[string]string{unit: "[Service]\nRestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"}, nil, Fail, ""},
+		"no unit of ours":                 {nil, nil, Fail, ""},
+		"not connected":                   {nil, func(a *Authority) { a.Connected, a.Why = false, "connection refused" }, Warn, "not connected: connection refused. No phone rings; logins go on with codes"},
+		"phones without codes":            {nil, func(a *Authority) { a.NoCode = []string{"maya", "bob"} }, Warn, "maya, bob. Nobody is push-only"},
+		"phones of people not allowed":    {nil, func(a *Authority) { a.NotAllowed = make([]string, 30) }, Warn, ", ..."},
+		"the unit of the version before":  {map[string]string{unit: "[Service]\nRestrictAddressFamilies=AF_UNIX\n"}, nil, Fail, "/" + unit + " lets the agent have no network"},
+		"the same from a package":         {map[string]string{"usr/lib/systemd/system/sallyport.service": "RestrictAddressFamilies=AF_UNIX\n"}, nil, Fail, "no network"},
+		"one of ours hides the package's": {map[string]string{"usr/lib/systemd/system/sallyport.service": "RestrictAddressFamilies=AF_UNIX\n", unit: "[Service]\n"}, nil, Fail, ""},
+		"a drop-in gives it back":         {map[string]string{unit: "RestrictAddressFamilies=AF_UNIX\n", unit + ".d/net.conf": "[Service]\nRestrictAddressFamilies=AF_INET\n"}, nil, Fail, ""},
+		"a drop-in takes it away":         {map[string]string{unit: "RestrictAddressFamilies=AF_UNIX AF_INET\n", unit + ".d/net.conf": "RestrictAddressFamilies=\nRestrictAddressFamilies=AF_UNIX\n"}, nil, Fail, "net.conf"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := computer(c.changes)
+			e.Authority = joined()
+			if c.change != nil {
+				c.change(e.Authority)
+			}
+			var about []Result
+			for _, r := range Check(context.Background(), e) {
+				if r.Check == "authority" {
+					about = append(about, r)
+				}
+			}
+			if got := said(about, c.status); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+				t.Errorf("%s, want %q", got, c.want)
+			}
+		})
+	}
+	// Where none was joined nothing is asked of the unit.
+	if got := said(Check(context.Background(), computer(map[string]string{unit: "RestrictAddressFamilies=AF_UNIX\n"})), Fail, Warn); got != "" {
+		t.Errorf("no authority: %s", got)
+	}
+}
+
 // mode is a healthy Lstat with one answer changed.
 func mode(suffix string, m fs.FileMode, uid int) func(string) (Stat, error) {
 	healthy := computer(nil).Lstat
@@ -260,6 +307,7 @@ func TestEveryFindingHasARemedy(t *testing.T) {
 	e := computer(map[string]string{"etc/pam.d/sshd": "auth sufficient pam_sallyport.so\n@include common-auth\n", "etc/ssh/sshd_config": "Port 22\n",
 		"lib/x86_64-linux-gnu/security/pam_sallyport.so": "", "etc/pam.d/common-account": "account optional pam_sallyport.so\n"})
 	e.Synchronised = func() (bool, error) { return false, nil }
+	e.Authority = &Authority{NoCode: []string{"a"}, NotAllowed: []string{"b"}}
 	for _, r := range Check(context.Background(), e) {
 		if (r.Status == Fail || r.Status == Warn) && r.Remedy == "" {
 			t.Errorf("%s: %s", r.Check, r.Text)
