@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 
 	"sallyport/agent/adminsvc"
 	"sallyport/agent/authz"
+	"sallyport/agent/link"
 	"sallyport/agent/loginsvc"
 	"sallyport/agent/store"
 	"sallyport/internal/clock"
@@ -142,7 +144,13 @@ func run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	stopping := make(chan struct{})
-	loginServer, adminServer := d.servers(stopping)
+	// The link's last word is written before the vault is closed.
+	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
+	authority := d.newLink()
+	linked := make(chan struct{})
+	go func() { defer close(linked); authority.Run(linkCtx) }()
+	defer func() { stopLink(); <-linked }()
+	loginServer, adminServer := d.servers(stopping, authority)
 	failed := make(chan error, 2)
 	go func() { failed <- loginServer.Serve(logins) }()
 	go func() { failed <- adminServer.Serve(admins) }()
@@ -215,7 +223,7 @@ func (d *daemon) listen(c *config.Config) (logins, admins net.Listener, err erro
 }
 
 // servers wires the two services.
-func (d *daemon) servers(stopping chan struct{}) (logins, admins *grpc.Server) {
+func (d *daemon) servers(stopping chan struct{}, authority *link.Link) (logins, admins *grpc.Server) {
 	gate := &authz.Gate{
 		InAdminGroup: d.inAdminGroup,
 		Refused: func(p localsock.Peer, method string) {
@@ -229,14 +237,29 @@ func (d *daemon) servers(stopping chan struct{}) (logins, admins *grpc.Server) {
 		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute}),
 	)
-	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping}
+	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority}
 	logins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(4), grpc.MaxRecvMsgSize(maxMessage))...)
 	loginv1.RegisterLoginServiceServer(logins, login)
 	admins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(adminCalls), grpc.MaxRecvMsgSize(maxAdminMessage))...)
 	adminv1.RegisterAdminServiceServer(admins, &adminsvc.Service{
-		Store: d.store, Names: &d.names, State: d.state, OpenLogins: login.Open, Stopping: stopping,
+		Store: d.store, Names: &d.names, State: d.state, OpenLogins: login.Open, Stopping: stopping, Link: authority,
 	})
 	return logins, admins
+}
+
+// newLink is the way to the authority, where this computer has joined one.
+func (d *daemon) newLink() *link.Link {
+	return link.New(link.Options{
+		Store: d.store, Clock: d.options.Clock, Log: d.log, Names: &d.names, Version: d.options.Version,
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, Serial: link.Serial(),
+		Settings: func() config.Config {
+			s := d.settings()
+			if s.Broken { // what root allows is in the file that cannot be read
+				s.Config.Authority, s.Config.Push.AllowSynced = config.Authority{}, false
+			}
+			return s.Config
+		},
+	})
 }
 
 // startPolicy settles which policy is in force at the start.

@@ -20,6 +20,8 @@ import (
 const (
 	// probeTime is how long a login waits to know whether phones ring.
 	probeTime = 1500 * time.Millisecond
+	// deadAfter is how long an authority that lives may be silent after a probe.
+	deadAfter = time.Second
 	// maxAnswers bounds the different answers of one challenge. The login takes
 	// one; a hostile authority may send others before it.
 	maxAnswers = 4
@@ -67,7 +69,7 @@ func (l *Link) Send(ctx context.Context, user string, c *push.Live, approvers []
 	if full {
 		return loginsvc.Sent{}, offline("too many challenges wait for an answer")
 	}
-	heard := s.heard.Load()
+	heard, sent := s.heard.Load(), time.Now()
 	var once sync.Once
 	end := func(outcome string) {
 		once.Do(func() {
@@ -93,7 +95,7 @@ func (l *Link) Send(ctx context.Context, user string, c *push.Live, approvers []
 		end("cancelled")
 		return loginsvc.Sent{}, offline("the connection broke")
 	case <-ctx.Done():
-		if errors.Is(context.Cause(ctx), errTooLate) && s.heard.Load() == heard {
+		if ctx.Err() == context.DeadlineExceeded && s.heard.Load() == heard && time.Since(sent) >= deadAfter {
 			s.end(errFrozen) // and Run dials anew
 		}
 		end("cancelled")
