@@ -19,16 +19,19 @@ import (
 // readyTime is far more than the agent needs to start on a busy machine.
 const readyTime = 20 * time.Second
 
-// Agent is a running "sallyport run".
-type Agent struct {
+// Daemon is a running service: "sallyport run" or "sallyport-authority run".
+type Daemon struct {
 	cmd    *exec.Cmd
 	output *output
 	exited chan struct{}
 }
 
+// Agent is a running "sallyport run".
+type Agent = Daemon
+
 // StartAgent starts the agent and waits until it says that it is ready, as
 // systemd would (sd_notify(3)).
-func StartAgent() (*Agent, error) { return startAgent(exec.Command(Program, "run")) }
+func StartAgent() (*Agent, error) { return start(exec.Command(Program, "run")) }
 
 // StartAgentAs starts an agent of a user's own, for its own uid, with everything
 // it needs below dir.
@@ -45,10 +48,11 @@ func StartAgentAs(uid, gid uint32, dir string) (*Agent, error) {
 	}
 	cmd := exec.Command(Program, "run", "--config", config)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
-	return startAgent(cmd)
+	return start(cmd)
 }
 
-func startAgent(cmd *exec.Cmd) (*Agent, error) {
+// start starts a service and waits until it says that it is ready.
+func start(cmd *exec.Cmd) (*Daemon, error) {
 	dir, err := os.MkdirTemp("", "sallyport-ready-")
 	if err != nil {
 		return nil, err
@@ -63,7 +67,7 @@ func startAgent(cmd *exec.Cmd) (*Agent, error) {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(path, 0o666)); err != nil {
 		return nil, err
 	}
-	a := &Agent{cmd: cmd, output: &output{}, exited: make(chan struct{})}
+	a := &Daemon{cmd: cmd, output: &output{}, exited: make(chan struct{})}
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path)
 	cmd.Stdout, cmd.Stderr = a.output, a.output
 	if err := cmd.Start(); err != nil {
@@ -81,7 +85,7 @@ func startAgent(cmd *exec.Cmd) (*Agent, error) {
 	for {
 		n, err := notify.Read(buf)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("machine: the agent did not get ready: %w; it said:\n%s", err, a.Output()), a.Kill())
+			return nil, errors.Join(fmt.Errorf("machine: %s did not get ready: %w; it said:\n%s", cmd.Path, err, a.Output()), a.Kill())
 		}
 		if strings.Contains(string(buf[:n]), "READY=1") {
 			return a, nil
@@ -89,16 +93,16 @@ func startAgent(cmd *exec.Cmd) (*Agent, error) {
 	}
 }
 
-// Output is all the agent has written so far.
-func (a *Agent) Output() string { return a.output.String() }
+// Output is all it has written so far.
+func (a *Daemon) Output() string { return a.output.String() }
 
-// Stop ends the agent as systemd does; Kill does not ask.
-func (a *Agent) Stop() error { return a.end(syscall.SIGTERM) }
+// Stop ends it as systemd does; Kill does not ask.
+func (a *Daemon) Stop() error { return a.end(syscall.SIGTERM) }
 
-// Kill ends the agent without asking.
-func (a *Agent) Kill() error { return a.end(syscall.SIGKILL) }
+// Kill ends it without asking.
+func (a *Daemon) Kill() error { return a.end(syscall.SIGKILL) }
 
-func (a *Agent) end(signal syscall.Signal) error {
+func (a *Daemon) end(signal syscall.Signal) error {
 	if err := a.Signal(signal); err != nil {
 		return err
 	}
@@ -106,12 +110,12 @@ func (a *Agent) end(signal syscall.Signal) error {
 	case <-a.exited:
 		return nil
 	case <-time.After(readyTime):
-		return fmt.Errorf("machine: the agent still runs %v after %v", readyTime, signal)
+		return fmt.Errorf("machine: %s still runs %v after %v", a.cmd.Path, readyTime, signal)
 	}
 }
 
-// Signal sends the agent a signal: SIGSTOP, say. One that has ended takes any.
-func (a *Agent) Signal(signal syscall.Signal) error {
+// Signal sends it a signal: SIGSTOP, say. One that has ended takes any.
+func (a *Daemon) Signal(signal syscall.Signal) error {
 	err := a.cmd.Process.Signal(signal)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
