@@ -14,7 +14,7 @@ const (
 // listens or gets its first stream; a command that only changes something never
 // does.
 func (c *core) live(s Store) {
-	if c.beating.Load() || !c.begin() {
+	if c.beating.Load() || !c.mayBegin() {
 		return
 	}
 	defer c.stopping.Unlock()
@@ -44,8 +44,8 @@ func (c *core) live(s Store) {
 	})
 }
 
-// begin locks stopping for a task to be added; false when the store is closed.
-func (c *core) begin() bool {
+// mayBegin locks stopping for a task to be added; false when the store is closed.
+func (c *core) mayBegin() bool {
 	c.stopping.Lock()
 	select {
 	case <-c.stop:
@@ -58,7 +58,7 @@ func (c *core) begin() bool {
 
 // end ends the tasks, once; false when that was done already.
 func (c *core) end() bool {
-	if !c.begin() {
+	if !c.mayBegin() {
 		return false
 	}
 	close(c.stop)
