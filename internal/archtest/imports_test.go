@@ -95,10 +95,10 @@ var rules = []rule{
 		why: "what is shipped holds nothing of the tests: a fake that is linked in can be reached",
 		about: func(s source) bool {
 			return !s.isTest() && below(s.dir(), "agent", "authority", "installer", "internal", "pam/try", "proto") &&
-				!below(s.dir(), "internal/testkit", "internal/keychain/keychaintest")
+				!below(s.dir(), "internal/testkit", "internal/keychain/keychaintest", "authority/store/storetest")
 		},
 		allows: func(_ source, i imported) bool {
-			return i.path != "testing" && !strings.HasPrefix(i.path, "testing/") && !(i.ours && below(i.path, "internal/testkit", "internal/keychain/keychaintest"))
+			return i.path != "testing" && !strings.HasPrefix(i.path, "testing/") && !(i.ours && below(i.path, "internal/testkit", "internal/keychain/keychaintest", "authority/store/storetest"))
 		},
 	},
 	{
@@ -180,6 +180,7 @@ func TestTheRulesBite(t *testing.T) {
 		{"internal/vault/x.go", "sallyport/installer/linux/pam.d", false},
 		{"agent/daemon/x.go", "sallyport/internal/testkit/sandbox", false},
 		{"agent/daemon/x.go", "testing", false},
+		{"authority/daemon/x.go", "sallyport/authority/store/storetest", false},
 		{"internal/keychain/x.go", "sallyport/internal/keychain/keychaintest", false},
 		{"internal/factor/onetime/x.go", "math/rand/v2", false},
 		{"internal/factor/onetime/x.go", "crypto/rand", true},
