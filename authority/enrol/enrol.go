@@ -33,7 +33,6 @@ const (
 	TokenRefused     event.Name = "token_refused" // unknown, used, expired, or another computer's
 	DeviceJoined     event.Name = "device_joined"
 	DeviceRevoked    event.Name = "device_revoked"
-	DeviceRefused    event.Name = "device_refused" // it is revoked, or its key is not the present one
 	UserAdded        event.Name = "user_added"
 	UserRemoved      event.Name = "user_removed"
 	UserAllowed      event.Name = "user_allowed"
@@ -62,6 +61,8 @@ var (
 	ErrRevoked = errors.New("this device is revoked")
 	// ErrKey: the device has another key by now, or there is no such device.
 	ErrKey = errors.New("this device is not known by this key")
+	// ErrNotAllowed: the user is not allowed on the device.
+	ErrNotAllowed = errors.New("the user is not allowed on this computer")
 	// ErrNotSigned: the organisation key has not signed yet what is needed.
 	ErrNotSigned = errors.New("the organisation's key has not signed the settings yet: sallyport-authority manifest pending, sign, import")
 )

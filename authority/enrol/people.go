@@ -262,3 +262,104 @@ func (s *Service) RevokeApprover(ctx context.Context, by, id string) (waits bool
 	})
 	return waits, err
 }
+
+// maxPhones bounds how many phones one user may have on all devices.
+const maxPhones = 64
+
+// maxEnrolment bounds how long a device's enrolment may wait for a phone.
+const maxEnrolment = time.Hour
+
+// BeginDeviceEnrolment lets one phone enrol for a device, which has the secret and
+// judges the key. Asking for the same again is harmless.
+func (s *Service) BeginDeviceEnrolment(ctx context.Context, device, id, user string, expires time.Time) error {
+	if err := CheckUser(user); err != nil {
+		return err
+	}
+	return s.update(ctx, func(tx store.Tx, now time.Time) (event.Event, error) {
+		var none event.Event
+		d, err := tx.Device(device)
+		if err != nil {
+			return none, err
+		}
+		if !d.Revoked.IsZero() {
+			return none, ErrRevoked
+		}
+		if !expires.After(now) {
+			return none, invalid("the enrolment has expired; or the computer's clock is wrong")
+		}
+		if latest := now.Add(maxEnrolment); expires.After(latest) {
+			expires = latest
+		}
+		_, err = tx.User(user)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return none, err
+		}
+		if err != nil || !Allowed(d, user) {
+			return none, ErrNotAllowed
+		}
+		old, err := tx.Enrolment(id)
+		switch {
+		case err == nil && old.Device == device && old.User == user && !old.Done:
+			return none, nil
+		case err == nil:
+			return none, store.ErrExists
+		case !errors.Is(err, store.ErrNotFound):
+			return none, err
+		}
+		return event.Event{Name: EnrolmentOpened, User: user, By: "device:" + device, Text: "on " + d.Name},
+			tx.CreateEnrolment(store.Enrolment{ID: id, User: user, Device: device, Created: now, Expires: expires})
+	})
+}
+
+// EndDeviceEnrolment records what a device made of the key that a phone posted.
+// When it took it, the phone can be rung for that device from now on.
+func (s *Service) EndDeviceEnrolment(ctx context.Context, device, id string, accepted bool, reason string, credentialID []byte) error {
+	if len(reason) > 256 || !printable(reason) {
+		return invalid("a reason has at most 256 printable bytes")
+	}
+	return s.update(ctx, func(tx store.Tx, now time.Time) (event.Event, error) {
+		var none event.Event
+		e, err := tx.Enrolment(id)
+		switch {
+		case err != nil:
+			return none, err
+		case e.Device != device || device == "":
+			return none, store.ErrNotFound
+		case e.Done:
+			return none, nil
+		case !accepted:
+			return event.Event{Name: EnrolmentRefused, User: e.User, By: "device:" + device, Text: reason}, tx.EndEnrolment(id, false, reason)
+		case e.Registration == nil || string(e.Registration.CredentialID) != string(credentialID):
+			return none, invalid("the enrolment has another key, or none")
+		}
+		approver, err := e.Registration.Approver(s.RelyingParty())
+		if err != nil {
+			return none, invalid("%v", err)
+		}
+		list, err := tx.Approvers(e.User)
+		if err != nil {
+			return none, err
+		}
+		kept := store.Approver{ID: push.NewID(), Approver: approver, User: e.User, Device: device, Created: now}
+		why := ""
+		old, err := tx.ApproverByCredential(credentialID)
+		switch {
+		case err == nil:
+			if old.User != e.User || old.Device != device {
+				why = "this phone is enrolled already"
+			}
+			kept.ID, kept.Counter, kept.Created = old.ID, old.Counter, old.Created
+		case !errors.Is(err, store.ErrNotFound):
+			return none, err
+		case len(list) >= maxPhones:
+			why = fmt.Sprintf("%d phones are enrolled already; one has to be removed first", len(list))
+		}
+		if why != "" {
+			return event.Event{Name: EnrolmentRefused, User: e.User, By: "device:" + device, Text: why}, tx.EndEnrolment(id, false, why)
+		}
+		if err := tx.PutApprover(kept); err != nil {
+			return none, err
+		}
+		return event.Event{Name: PhoneEnrolled, User: e.User, By: "device:" + device, Text: approver.Phone}, Admit(tx, e, kept.ID, now)
+	})
+}

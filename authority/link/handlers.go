@@ -1,0 +1,319 @@
+package link
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"sallyport/authority/enrol"
+	"sallyport/authority/push"
+	"sallyport/authority/store"
+	"sallyport/internal/event"
+	factor "sallyport/internal/factor/push"
+	"sallyport/internal/organisation"
+	authorityv1 "sallyport/proto/sallyport/authority/v1"
+)
+
+// Reasons why no phone may enrol, beside those of authority/push.
+const tooManyEnrolments = "too_many_enrolments"
+
+// Register joins a device.
+func (s *Service) Register(ctx context.Context, r *authorityv1.RegisterRequest) (*authorityv1.RegisterResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	j, err := s.enrol.Register(ctx, enrol.JoinRequest{Token: r.GetToken(), CSR: r.GetCsr(), Name: r.GetName(), Serial: r.GetSerial(),
+		SealingKey: r.GetSealingKey(), Version: r.GetVersion(), Platform: r.GetPlatform(), Remote: who.address})
+	if err != nil {
+		if errors.Is(err, enrol.ErrToken) || errors.Is(err, enrol.ErrInvalid) {
+			s.failures.take(who.address, s.now())
+		}
+		return nil, err
+	}
+	return &authorityv1.RegisterResponse{DeviceId: j.Device, Chain: j.Chain, OrganisationKey: s.keys.Organisation, Settings: j.Settings}, nil
+}
+
+// Renew renews a device's certificate.
+func (s *Service) Renew(ctx context.Context, r *authorityv1.RenewRequest) (*authorityv1.RenewResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := s.enrol.Renew(ctx, who.Device, r.GetCsr())
+	if err != nil {
+		return nil, err
+	}
+	return &authorityv1.RenewResponse{Chain: chain}, nil
+}
+
+// receive takes one message of the device's. It does not wait for the database.
+func (st *stream) receive(m *authorityv1.DeviceMessage) {
+	now := st.s.now()
+	st.mu.Lock()
+	ending := st.ending
+	st.mu.Unlock()
+	switch {
+	case ending:
+		return
+	case !st.messages.take(now, messageBurst, messageGap):
+		st.who.cancel(errFlood)
+		return
+	case st.who.Expired(now):
+		st.who.cancel(errExpired)
+		return
+	}
+	durable := now.Add(retryFor)
+	switch m := m.GetMessage().(type) {
+	case *authorityv1.DeviceMessage_Probe:
+		st.send(&authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_ProbeReply{ProbeReply: &authorityv1.ProbeReply{Nonce: m.Probe.GetNonce()}}})
+	case *authorityv1.DeviceMessage_PushBegin:
+		id := m.PushBegin.GetId()
+		if !push.IsID(id) {
+			st.who.cancel(errMalformed)
+			return
+		}
+		if !st.begins.take(now, beginBurst, beginGap) || !st.add(job{do: func(ctx context.Context) error { return st.begin(ctx, m.PushBegin) }}) {
+			st.started(id, factor.TooMany, "")
+		}
+	case *authorityv1.DeviceMessage_PushEnd:
+		st.mustAdd(job{until: durable, do: func(ctx context.Context) error {
+			err := st.s.push.End(ctx, st.device, m.PushEnd.GetId(), m.PushEnd.GetOutcome())
+			if !unavailable(err) {
+				delete(st.answered, m.PushEnd.GetId())
+			}
+			return st.mine(err)
+		}})
+	case *authorityv1.DeviceMessage_EnrolmentBegin:
+		id := m.EnrolmentBegin.GetId()
+		if !push.IsID(id) {
+			st.who.cancel(errMalformed)
+			return
+		}
+		if !st.enrolments.take(now, enrolBurst, enrolGap) || !st.add(job{do: func(ctx context.Context) error { return st.beginEnrolment(ctx, m.EnrolmentBegin) }}) {
+			st.enrolmentStarted(id, tooManyEnrolments)
+		}
+	case *authorityv1.DeviceMessage_EnrolmentEnd:
+		e := m.EnrolmentEnd
+		st.mustAdd(job{until: durable, do: func(ctx context.Context) error {
+			err := st.s.enrol.EndDeviceEnrolment(ctx, st.device, e.GetId(), e.GetAccepted(), e.GetReason(), e.GetCredentialId())
+			if !unavailable(err) {
+				delete(st.keyed, e.GetId())
+			}
+			return st.mine(err)
+		}})
+	case *authorityv1.DeviceMessage_SyncApplied:
+		if a := m.SyncApplied; a.GetRefused() != "" {
+			st.mustAdd(job{until: durable, do: func(ctx context.Context) error { return st.itemRefused(ctx, a) }})
+		}
+	default: // a second Hello, or nothing
+		st.who.cancel(errMalformed)
+	}
+}
+
+// mustAdd is for what is not answered: whoever sends more than is taken is cut off.
+func (st *stream) mustAdd(j job) {
+	if !st.add(j) {
+		st.who.cancel(errFlood)
+	}
+}
+
+// mine drops the errors that are the device's own doing: it named what is not
+// there, or is another's.
+func (st *stream) mine(err error) error {
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, enrol.ErrInvalid) || errors.Is(err, store.ErrUsed) {
+		st.s.log.Info("a device named what is not its own, or malformed", "device", st.device, "err", err)
+		return nil
+	}
+	return err
+}
+
+func (st *stream) started(id string, refused factor.Reason, phones string) {
+	st.send(&authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_PushStarted{
+		PushStarted: &authorityv1.PushStarted{Id: id, Refused: string(refused), Phone: phones}}})
+}
+
+func (st *stream) begin(ctx context.Context, r *authorityv1.PushBegin) error {
+	ctx, cancel := context.WithTimeout(ctx, beginTimeout)
+	defer cancel()
+	phones, err := st.s.push.Begin(ctx, st.device, push.Request{ID: r.GetId(), User: r.GetUser(), Challenge: r.GetChallenge(),
+		CredentialIDs: r.GetCredentialIds(), Resource: r.GetResource()})
+	var no *push.Refused
+	switch {
+	case err == nil:
+		st.started(r.GetId(), "", phones)
+	case errors.As(err, &no):
+		st.started(r.GetId(), no.Reason, "")
+	case errors.Is(err, enrol.ErrRevoked):
+		st.end("revoked", "this device is revoked")
+	default:
+		st.started(r.GetId(), push.Unavailable, "")
+		return err
+	}
+	return nil
+}
+
+func (st *stream) enrolmentStarted(id, refused string) {
+	m := &authorityv1.EnrolmentStarted{Id: id, Refused: refused}
+	if refused == "" {
+		m.Url = st.s.enrol.Page()
+	}
+	st.send(&authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_EnrolmentStarted{EnrolmentStarted: m}})
+}
+
+func (st *stream) beginEnrolment(ctx context.Context, r *authorityv1.EnrolmentBegin) error {
+	refused := ""
+	var err error
+	if !r.GetExpires().IsValid() {
+		refused = string(push.Malformed)
+	} else {
+		err = st.s.enrol.BeginDeviceEnrolment(ctx, st.device, r.GetId(), r.GetUser(), r.GetExpires().AsTime())
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, enrol.ErrInvalid), errors.Is(err, store.ErrExists):
+		refused, err = string(push.Malformed), nil
+	case errors.Is(err, enrol.ErrNotAllowed):
+		refused, err = string(push.NotAllowed), nil
+	case errors.Is(err, enrol.ErrRevoked):
+		st.end("revoked", "this device is revoked")
+		return nil
+	default:
+		refused = string(push.Unavailable)
+	}
+	st.enrolmentStarted(r.GetId(), refused)
+	return err
+}
+
+// itemRefused keeps why a device did not take something.
+func (st *stream) itemRefused(ctx context.Context, r *authorityv1.SyncApplied) error {
+	text := cleaned(r.GetRefused(), 256)
+	kind, user := organisation.Kind(r.GetKind()), r.GetUser()
+	if len(kind) > 32 || len(user) > 320 || r.GetVersion() > maxNumber || strings.ContainsRune(string(kind)+user, 0) {
+		return nil
+	}
+	return st.s.store.Update(ctx, func(tx store.Tx) error {
+		for _, device := range []string{st.device, ""} {
+			i, err := tx.Item(kind, device, user)
+			if errors.Is(err, store.ErrNotFound) || err == nil && i.Version != r.GetVersion() {
+				continue
+			} else if err != nil {
+				return err
+			}
+			return tx.ItemRefused(kind, device, user, i.Version, st.device+": "+text)
+		}
+		return nil
+	})
+}
+
+// cleaned bounds a text of a device's.
+func cleaned(s string, n int) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)
+	return strings.ToValidUTF8(s[:min(n, len(s))], "")
+}
+
+func (st *stream) welcome(users []string) *authorityv1.AuthorityMessage {
+	return &authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_Welcome{Welcome: &authorityv1.Welcome{
+		Version: st.s.version, Users: users, HoldsOrganisationKey: st.s.keys.HoldsOrganisationKey()}}}
+}
+
+func answerMessage(c store.Challenge) *authorityv1.AuthorityMessage {
+	return &authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_PushAnswer{PushAnswer: &authorityv1.PushAnswer{
+		Id: c.ID, Decision: string(c.Answer.Decision), CredentialId: c.Answer.CredentialID, AuthenticatorData: c.Answer.AuthenticatorData,
+		ClientData: c.Answer.ClientData, Signature: c.Answer.Signature}}}
+}
+
+func keyMessage(e store.Enrolment) *authorityv1.AuthorityMessage {
+	r := e.Registration
+	return &authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_EnrolmentKey{EnrolmentKey: &authorityv1.EnrolmentKey{
+		Id: e.ID, CredentialId: r.CredentialID, PublicKey: r.PublicKey, AuthenticatorData: r.AuthenticatorData, Phone: r.Phone, Mac: e.MAC}}}
+}
+
+// Bounds of a batch of events.
+const (
+	maxEvents = 500
+	maxEvent  = 8 << 10
+)
+
+// UploadEvents keeps a device's events, each once.
+func (s *Service) UploadEvents(ctx context.Context, r *authorityv1.UploadEventsRequest) (*authorityv1.UploadEventsResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := s.now()
+	list, err := parseEvents(who.Device, r, now)
+	if err != nil {
+		return nil, err
+	}
+	var last uint64
+	err = use(ctx, s.database, func() error {
+		return s.store.Update(ctx, func(tx store.Tx) error {
+			if last, err = tx.AddEvents(list); err != nil || r.GetDropped() == 0 {
+				return err
+			}
+			return reportDropped(tx, who.Device, r.GetVaultId(), list[0].Seq, r.GetDropped(), now)
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &authorityv1.UploadEventsResponse{LastSeq: last}, nil
+}
+
+// reportDropped says once that a gap is there: a batch may come again.
+func reportDropped(tx store.Tx, device, vault string, first, dropped uint64, now time.Time) error {
+	key, mark := "events_dropped/"+device, vault+"/"+strconv.FormatUint(first, 10)
+	old, err := tx.Setting(key)
+	if err != nil && !errors.Is(err, store.ErrNotFound) || string(old) == mark {
+		return err
+	}
+	if err := tx.PutSetting(key, []byte(mark)); err != nil {
+		return err
+	}
+	return enrol.Record(tx, now, event.Event{Name: enrol.EventsDropped, By: "device:" + device,
+		Text: strconv.FormatUint(dropped, 10) + " events were dropped on the device before they could be sent"})
+}
+
+func parseEvents(device string, r *authorityv1.UploadEventsRequest, now time.Time) ([]store.Event, error) {
+	bad := func(text string) ([]store.Event, error) { return nil, status.Error(codes.InvalidArgument, text) }
+	if id := r.GetVaultId(); id == "" || len(id) > 64 || !plain(id) {
+		return bad("the vault's id is malformed")
+	}
+	if n := len(r.GetEvents()); n == 0 || n > maxEvents {
+		return bad("a batch has 1 to 500 events")
+	}
+	list := make([]store.Event, 0, len(r.GetEvents()))
+	last := uint64(0)
+	for _, b := range r.GetEvents() {
+		var e event.Event
+		if len(b) > maxEvent || !utf8.Valid(b) || json.Unmarshal(b, &e) != nil {
+			return bad("an event is malformed, or longer than 8192 bytes")
+		}
+		if e.Seq <= last || e.Seq > maxNumber {
+			return bad("the events' numbers do not rise")
+		}
+		if name := string(e.Name); name == "" || len(name) > 64 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			return bad("an event's name is malformed")
+		}
+		if y := e.Time.Year(); y < 1970 || y > 2200 {
+			e.Time = now
+		}
+		last = e.Seq
+		list = append(list, store.Event{Device: device, VaultID: r.GetVaultId(), Seq: e.Seq, Time: e.Time, Kept: now,
+			Name: string(e.Name), User: cleaned(e.User, 320), JSON: b})
+	}
+	return list, nil
+}
