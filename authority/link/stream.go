@@ -455,7 +455,7 @@ func (st *stream) work() (ok bool) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(st.ctx), requestTimeout)
 		var err error
 		if j.do != nil {
-			if err = use(ctx, s.database, func() error { return j.do(ctx) }); unavailable(err) && st.s.now().Before(j.until) {
+			if err = use(ctx, st.s.database, func() error { return j.do(ctx) }); unavailable(err) && st.s.now().Before(j.until) {
 				st.mu.Lock()
 				if len(st.retries) < maxRetries {
 					st.retries = append(st.retries, j)
