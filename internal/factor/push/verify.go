@@ -84,7 +84,7 @@ func (l *Live) Verify(a Answer, approvers []Approver, counters map[string]uint32
 		v.Reason = Denied
 	case is(Report, ""):
 		v.Reason = Reported
-	case l.anyNumber(signed):
+	case a.Decision == Approve && l.anyNumber(signed):
 		v.Reason = WrongNumber
 	default:
 		return forged(errChallenge)
