@@ -68,12 +68,11 @@ func CreateKeys(dir string) error {
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage:    x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		// It may name devices and nothing else by a URI, and no mailbox. Host names
+		// It may name devices and nothing else by a URI. Host names
 		// are not constrained: they change with the configuration, and only devices
 		// that joined trust this CA, for this authority.
 		PermittedDNSDomainsCritical: true,
 		PermittedURIDomains:         []string{deviceHost},
-		ExcludedEmailAddresses:      []string{"."},
 	}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, caKey.Public(), caKey)
 	if err != nil {
