@@ -47,8 +47,12 @@ type Browser struct {
 	cancel context.CancelFunc
 }
 
+// TrustAll makes the browser take any certificate: an authority on localhost has
+// one that it made itself.
+var TrustAll = chromedp.Flag("ignore-certificate-errors", true)
+
 // Start starts a browser that ends with ctx or Close.
-func Start(ctx context.Context) (*Browser, error) {
+func Start(ctx context.Context, more ...chromedp.ExecAllocatorOption) (*Browser, error) {
 	if err := Installed(); err != nil {
 		return nil, err
 	}
@@ -61,6 +65,7 @@ func Start(ctx context.Context) (*Browser, error) {
 		chromedp.Flag("disable-sync", true),
 		chromedp.Flag("hide-scrollbars", true),
 	)
+	options = append(options, more...)
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
