@@ -315,8 +315,18 @@ func (l *login) decide() engine.Input {
 	} else {
 		subject.RemoteUnknown = host != "" || l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE
 	}
-	rules := &l.settings.Config.Policy
-	decision := rules.Decide(subject, l.Names.Resolver(l.ctx, l.Store.LastSeen))
+	names := l.Names.Resolver(l.ctx, l.Store.LastSeen)
+	decision := l.settings.Config.Policy.Decide(subject, names)
+	// Whom root exempts nobody requires, and no vault is needed to know it.
+	if decision.Effect != policy.Skip {
+		raised, err := l.Store.Raised(&l.settings.Config)
+		if raised != nil {
+			decision = raised.Decide(subject, names)
+		}
+		if err != nil {
+			decision.Rule += " (the organisation's policy cannot be read)"
+		}
+	}
 	if l.settings.Broken && !l.settings.RulesKnown {
 		decision = policy.Decision{Effect: policy.Ask, Rule: "configuration broken"}
 	}

@@ -299,6 +299,12 @@ func TestNothingUncertainWeakens(t *testing.T) {
 		if who.Remote.IsValid() {
 			fails("the address is not known", rules.Decide(from(who, "unknown"), company), certain)
 		}
+		central := policy.Rules{Ask: []string{policy.AskEnrolled, policy.AskRequired, "", "later"}[r.IntN(4)], Required: match(), Exempt: match()}
+		raised := policy.Raise(rules, central, false)
+		fails("the organisation's policy on top", raised.Decide(who, company), certain)
+		if d := raised.Decide(who, company); certain.Effect == policy.Skip && d.Effect != policy.Skip {
+			t.Fatalf("seed %d, round %d: whom root exempts is required: %+v\nrules %+v\ncentral %+v", seed, round, d, rules, central)
+		}
 		if !who.Resolved && certain.Effect == policy.Skip {
 			t.Fatalf("seed %d, round %d: an unknown user is exempt: %+v\nrules %+v", seed, round, certain, rules)
 		}

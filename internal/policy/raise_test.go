@@ -1,0 +1,80 @@
+package policy_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+
+	"sallyport/internal/policy"
+)
+
+func TestAuthorityPlantsAWeakerPolicyTheFloorHolds(t *testing.T) {
+	local := policy.Rules{Ask: policy.AskRequired, Required: policy.Match{Users: []string{"alice"}}, Exempt: policy.Match{Users: []string{"root"}}}
+	weaker := policy.Rules{Ask: policy.AskEnrolled, Exempt: policy.Match{Users: []string{"alice", "bob"}, UIDs: []uint32{1000},
+		Groups: []string{"staff"}, Services: []string{"sshd"}, Remote: []string{"0.0.0.0/0", "::/0"}}}
+	raised := policy.Raise(local, weaker, false)
+	if !reflect.DeepEqual(raised.Exempt, local.Exempt) || raised.Ask != policy.AskRequired {
+		t.Errorf("%+v", raised)
+	}
+	for _, who := range []policy.Subject{alice, bob, from(alice, "192.0.2.7"), ghost} {
+		if d := raised.Decide(who, company); d.Effect != policy.Ask {
+			t.Errorf("%s: %+v", who.Name, d)
+		}
+	}
+	if d := raised.Decide(root, company); d.Effect != policy.Skip {
+		t.Errorf("root's own exemption: %+v", d)
+	}
+	// Where root lets it, an exemption counts.
+	raised = policy.Raise(local, weaker, true)
+	if d := raised.Decide(bob, company); d.Effect != policy.Skip {
+		t.Errorf("%+v", d)
+	}
+	// The lists of neither are shared: another login does not find them longer.
+	if len(local.Exempt.Users) != 1 || len(weaker.Exempt.Users) != 2 {
+		t.Error("the rules were changed")
+	}
+}
+
+func TestTheOrganisationRequiresMore(t *testing.T) {
+	local := policy.Rules{Ask: policy.AskEnrolled, Exempt: policy.Match{Users: []string{"bob"}}}
+	for name, central := range map[string]policy.Rules{
+		"everyone":           {Ask: policy.AskRequired},
+		"alice":              {Ask: policy.AskEnrolled, Required: policy.Match{Users: []string{"alice", "bob"}}},
+		"staff":              {Ask: policy.AskEnrolled, Required: policy.Match{Groups: []string{"staff"}}},
+		"uid":                {Ask: policy.AskEnrolled, Required: policy.Match{UIDs: []uint32{1000, 1001}}},
+		"sshd":               {Ask: policy.AskEnrolled, Required: policy.Match{Services: []string{"sshd"}}},
+		"something new":      {Ask: "hardware-key"},
+		"nothing at all":     {},
+		"what is unreadable": policy.Unreadable(),
+	} {
+		raised := policy.Raise(local, central, false)
+		if d := raised.Decide(alice, company); d.Effect != policy.Ask {
+			t.Errorf("%s: alice: %+v", name, d)
+		}
+		if d := raised.Decide(bob, company); d.Effect != policy.Skip {
+			t.Errorf("%s: bob, whom root exempts: %+v", name, d)
+		}
+	}
+	raised := policy.Raise(local, policy.Rules{Ask: policy.AskEnrolled}, false)
+	if d := raised.Decide(alice, company); d.Effect != policy.IfEnrolled {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestAPolicyThatCannotBeReadRequires(t *testing.T) {
+	good := policy.Rules{Ask: policy.AskEnrolled, Required: policy.Match{Users: []string{"alice"}, UIDs: []uint32{7}, Remote: []string{"192.0.2.0/24"}}}
+	b, err := json.Marshal(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := policy.Parse(b); err != nil || !reflect.DeepEqual(r, good) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, text := range []string{"", "null", "{}", "[]", "x", `{"Ask":"enrolled"`, `{"Ask":"never"}`, `{"Ask":"enrolled","Deny":["alice"]}`,
+		`{"Ask":"enrolled","Required":{"Hours":"9-17"}}`, `{"Ask":"enrolled","Exempt":{"Users":["*"]}}`, `{"Ask":"enrolled"}{"Ask":"enrolled"}`, `{"Ask":7}`} {
+		r, err := policy.Parse([]byte(text))
+		if err == nil || !reflect.DeepEqual(r, policy.Unreadable()) {
+			t.Errorf("%s: %+v, %v", text, r, err)
+		}
+	}
+}
