@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
@@ -56,10 +57,13 @@ type wire struct {
 	*grpc.ClientConn
 	place place
 
-	mu  sync.Mutex
-	raw net.Conn
-	err error // why the last attempt failed
+	mu   sync.Mutex
+	used bool
+	raw  net.Conn
+	err  error // why there is no connection
 }
+
+var errUsed = errors.New("the channel was used")
 
 // dial makes a channel. No proxy of the environment is asked: whoever sets one
 // for a service must not come between it and its authority.
@@ -71,7 +75,7 @@ func (l *Link) dial(p place, config *tls.Config) (*wire, error) {
 		grpc.WithContextDialer(w.connect),
 		grpc.WithTransportCredentials(noting{credentials.NewTLS(config), w}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTime, PermitWithoutStream: true}),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: dialTime}),
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: dialTime, Backoff: backoff.DefaultConfig}),
 		grpc.WithIdleTimeout(0),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithDisableHealthCheck(),
 		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
@@ -86,9 +90,17 @@ func (l *Link) dial(p place, config *tls.Config) (*wire, error) {
 	return w, nil
 }
 
-// connect dials. The kernel's keepalive would be a second one.
+// connect dials, once: when to try again is Run's to say. The kernel's keepalive
+// would be a second one.
 func (w *wire) connect(ctx context.Context, addr string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTime, KeepAliveConfig: net.KeepAliveConfig{Enable: false}, KeepAlive: -1}
+	w.mu.Lock()
+	used := w.used
+	w.used = true
+	w.mu.Unlock()
+	if used {
+		return nil, errUsed
+	}
+	d := net.Dialer{Timeout: dialTime, KeepAlive: -1}
 	c, err := d.DialContext(ctx, "tcp", addr)
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -141,6 +141,7 @@ type ending struct {
 func (l *Link) Run(ctx context.Context) {
 	failed := 0
 	for ctx.Err() == nil {
+		drain(l.changed) // what it tells of is read now
 		a, vaultChanged, err := l.joined()
 		if err == nil && a == nil {
 			l.forget()
@@ -161,7 +162,7 @@ func (l *Link) Run(ctx context.Context) {
 		}
 		l.savePosition()
 		if ctx.Err() != nil {
-			break
+			end = ending{}
 		}
 		l.note(end)
 		if end.stable {
