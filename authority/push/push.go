@@ -209,8 +209,15 @@ func (s *Service) Begin(ctx context.Context, device string, r Request) (phones s
 		if err != nil {
 			return err
 		}
+		paused := state.Paused
 		why := state.Begin(r.ID, r.Resource, instant, s.Limits)
-		// A pause may have begun by this: it is kept either way.
+		// The one before may have been missed, and a pause begun by that: it is kept
+		// either way.
+		if state.Paused != paused {
+			if err := recordPause(tx, now, r.User, device); err != nil {
+				return err
+			}
+		}
 		if err := tx.PutPushState(r.User, device, state); err != nil {
 			return err
 		}
@@ -379,9 +386,13 @@ func (s *Service) Answer(ctx context.Context, by store.Approver, challenge strin
 	})
 }
 
-// outcomes are how a login may have ended, and what that is to the limits. A
-// cancelled one stays pending until its gap is over and is then a miss: else
-// whoever has the password would ring, cancel, and ring again.
+func recordPause(tx store.Tx, now time.Time, user, device string) error {
+	return enrol.Record(tx, now, event.Event{Name: event.PushPaused, User: user, Factor: "push", By: "device:" + device, Text: text(push.Paused)})
+}
+
+// outcomes are how a login may have ended, and what that is to the limits. One
+// that was cancelled is as one that nobody answered: it stays pending until its gap
+// is over, else whoever has the password would ring, cancel, and ring again.
 var outcomes = map[string]push.Reason{
 	"approved": push.Approved, "code": "", "denied": push.Denied, "reported": push.Reported,
 	"wrong_number": push.WrongNumber, "timed_out": push.TimedOut, "cancelled": push.TimedOut,
@@ -409,9 +420,6 @@ func (s *Service) End(ctx context.Context, device, id, outcome string) error {
 		if err := tx.EndChallenge(id, outcome, now); err != nil {
 			return err
 		}
-		if outcome == "cancelled" && c.Answer == nil {
-			return nil
-		}
 		// A device that lies about an approval frees nothing by it.
 		why := ended
 		if why == push.Approved && (c.Answer == nil || c.Answer.Decision != push.Approve) {
@@ -421,23 +429,23 @@ func (s *Service) End(ctx context.Context, device, id, outcome string) error {
 		if err != nil {
 			return err
 		}
-		wasPaused := state.Paused
+		paused := state.Paused
 		if !state.End(id, why, instant, s.Limits) {
 			return nil
 		}
 		if err := tx.PutPushState(c.User, device, state); err != nil {
 			return err
 		}
-		e := event.Event{User: c.User, Service: c.Resource, Factor: "push", By: "device:" + device}
-		switch {
-		case why == push.Reported:
-			e.Name, e.Reason, e.Text = event.PushReported, string(why), "this was not me, the user says"
-		case state.Paused != wasPaused:
-			e.Name, e.Text = event.PushPaused, text(push.Paused)
-		default:
+		if state.Paused != paused {
+			if err := recordPause(tx, now, c.User, device); err != nil {
+				return err
+			}
+		}
+		if why != push.Reported {
 			return nil
 		}
-		return enrol.Record(tx, now, e)
+		return enrol.Record(tx, now, event.Event{Name: event.PushReported, User: c.User, Service: c.Resource, Reason: string(why),
+			Factor: "push", By: "device:" + device, Text: "this was not me, the user says"})
 	})
 }
 
