@@ -27,31 +27,35 @@ var dialects = map[string]*strings.Replacer{
 // ErrNewer: a newer program has written the database.
 var ErrNewer = errors.New("the database was written by a newer version of sallyport-authority: install that version, or restore a backup made before it")
 
+// schemaTable holds the number of each migration that was made.
+const schemaTable = `CREATE TABLE IF NOT EXISTS sallyport_schema (version BIGINT NOT NULL)`
+
+// pending are the migrations that a database lacks.
+func pending(q querier, files fs.FS) (list []string, have int, err error) {
+	if err := q.query(func(r scanner) error { return r.Scan(&have) }, `SELECT COALESCE(MAX(version), 0) FROM sallyport_schema`); err != nil {
+		return nil, 0, err
+	}
+	if list, err = fs.Glob(files, "migrations/*.sql"); err != nil { // sorted
+		return nil, 0, err
+	}
+	if have > len(list) {
+		return nil, 0, fmt.Errorf("%w (its schema is version %d, this program's %d)", ErrNewer, have, len(list))
+	}
+	return list[have:], have, nil
+}
+
 // migrate brings the schema up to this program's, in the caller's transaction,
 // which nobody else writes in beside.
 func migrate(q querier, kind string, files fs.FS) error {
-	if _, err := q.exec(`CREATE TABLE IF NOT EXISTS sallyport_schema (version BIGINT NOT NULL)`); err != nil {
-		return err
-	}
-	have := 0
-	err := q.query(func(r scanner) error { return r.Scan(&have) }, `SELECT COALESCE(MAX(version), 0) FROM sallyport_schema`)
+	list, have, err := pending(q, files)
 	if err != nil {
 		return err
-	}
-	list, err := fs.Glob(files, "migrations/*.sql") // sorted
-	if err != nil {
-		return err
-	}
-	if have > len(list) {
-		return fmt.Errorf("%w (its schema is version %d, this program's %d)", ErrNewer, have, len(list))
 	}
 	for i, name := range list {
+		i += have
 		number, what, _ := strings.Cut(path.Base(name), "_")
 		if n, err := strconv.Atoi(number); err != nil || n != i+1 {
 			return fmt.Errorf("the migration %s is not number %d", name, i+1)
-		}
-		if i < have {
-			continue
 		}
 		only := strings.TrimPrefix(path.Ext(strings.TrimSuffix(what, ".sql")), ".")
 		if only == "" || only == kind {

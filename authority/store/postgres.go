@@ -117,6 +117,9 @@ func (s *pgStore) migrate(ctx context.Context) error {
 		if _, err := g.exec(`SELECT pg_advisory_xact_lock($1)`, int64(migrationLock)); err != nil {
 			return g, err
 		}
+		if _, err := g.exec(schemaTable); err != nil {
+			return g, err
+		}
 		return g, migrate(g, kindPostgreSQL, migrations)
 	})
 }

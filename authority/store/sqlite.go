@@ -25,6 +25,7 @@ const (
 	queueLength  = 1024
 	lookEvery    = 100 * time.Millisecond // for what other processes wrote
 	busyTimeout  = 10 * time.Second       // that another process may keep the file
+	busyPause    = 200 * time.Microsecond // see begin
 	journalLimit = 64 << 20
 )
 
@@ -96,8 +97,12 @@ func openSQLite(ctx context.Context, path string, c *core) (Store, error) {
 	if s.writer, err = newSQLiteConn(ctx, s.db); err != nil {
 		return fail(err)
 	}
-	if err := migrateSQLite(ctx, s.writer); err != nil {
-		return fail(err)
+	if list, _, err := pending(s.writer, migrations); err != nil {
+		return fail(fmt.Errorf("store: %s is no database of sallyport-authority: %w", path, err))
+	} else if len(list) > 0 {
+		if err := migrateSQLite(ctx, s.writer); err != nil {
+			return fail(err)
+		}
 	}
 	for range readers {
 		r, err := newSQLiteConn(ctx, s.db)
@@ -235,10 +240,13 @@ func openFile(path string) (*sql.DB, error) {
 }
 
 func migrateSQLite(ctx context.Context, c *sqliteConn) error {
-	if _, err := c.exec(`BEGIN IMMEDIATE`); err != nil {
+	if err := c.begin(); err != nil {
 		return err
 	}
-	err := migrate(&guarded{ctx: ctx, q: c}, kindSQLite, migrations)
+	_, err := c.exec(schemaTable)
+	if err == nil {
+		err = migrate(&guarded{ctx: ctx, q: c}, kindSQLite, migrations)
+	}
 	if err == nil {
 		_, err = c.exec(`COMMIT`)
 	}
@@ -327,10 +335,7 @@ func (s *sqliteStore) write() {
 // commit runs the first job and those that wait by the time it has run, in one
 // transaction. Those whose function succeeded share the fate of the commit.
 func (s *sqliteStore) commit(batch []*job) {
-	_, err := s.writer.exec(`BEGIN IMMEDIATE`)
-	if err != nil {
-		err = s.explain(err)
-	}
+	err := s.explain(s.writer.begin())
 	var waiting []*job
 	for i := 0; ; i++ {
 		if i == len(batch) {
@@ -361,9 +366,8 @@ func (s *sqliteStore) commit(batch []*job) {
 		waiting = append(waiting, j)
 	}
 	if err == nil {
-		if _, err = s.writer.exec(`COMMIT`); err != nil {
-			err = s.explain(err)
-		}
+		_, err = s.writer.exec(`COMMIT`)
+		err = s.explain(err)
 	}
 	if err != nil {
 		_, _ = s.writer.exec(`ROLLBACK`) // unless SQLite has
@@ -590,6 +594,22 @@ func (c *sqliteConn) close() error {
 		_ = s.Close()
 	}
 	return c.conn.Close()
+}
+
+// begin begins to write. While another process does, it asks often: SQLite's own
+// waiting asks ever less often, and would seldom meet the gaps of a busy server.
+func (c *sqliteConn) begin() error {
+	if _, err := c.exec(`PRAGMA busy_timeout = 0`); err != nil {
+		return err
+	}
+	for left := busyTimeout; ; left -= busyPause {
+		_, err := c.exec(`BEGIN IMMEDIATE`)
+		var e *sqlite.Error
+		if left <= 0 || !errors.As(err, &e) || e.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		time.Sleep(busyPause)
+	}
 }
 
 // Statements run to their end: a context that can end costs a goroutine each.

@@ -602,11 +602,13 @@ func (t *tx) Sweep(before time.Time) error {
 		`DELETE FROM challenges WHERE id IN (SELECT id FROM challenges WHERE expires < $1 ORDER BY expires LIMIT $2)`,
 		`DELETE FROM enrolments WHERE id IN (SELECT id FROM enrolments WHERE expires < $1 ORDER BY expires LIMIT $2)`,
 		`DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE expires < $1 ORDER BY expires LIMIT $2)`,
-		`DELETE FROM nodes WHERE node IN (SELECT node FROM nodes WHERE seen < $1 ORDER BY seen LIMIT $2)`,
 	} {
 		if err := t.exec(sql, b, limit); err != nil {
 			return err
 		}
+	}
+	if err := t.exec(`DELETE FROM nodes WHERE seen < $1 AND run <> $2`, b, t.run); err != nil {
+		return err
 	}
 	if err := t.exec(`DELETE FROM streams WHERE run IN
 		(SELECT s.run FROM streams s WHERE NOT EXISTS (SELECT 1 FROM nodes n WHERE n.node = s.node AND n.run = s.run) LIMIT $1)`, limit); err != nil {
