@@ -1,0 +1,466 @@
+// Package cli holds the commands of the sallyport-authority program. All but
+// init, run and those that only read files work on the database itself, beside a
+// running server, which the database tells of what changed.
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"sallyport/authority/config"
+	"sallyport/authority/enrol"
+	"sallyport/authority/server"
+	"sallyport/authority/store"
+	"sallyport/internal/textout"
+)
+
+// Deps is what the commands need of the process; what is nil or zero is the
+// process's own.
+type Deps struct {
+	Version string
+	Stdin   io.Reader
+	Stdout  io.Writer
+	Stderr  io.Writer
+	IsTTY   func(stream any) bool
+	Width   func(stream any) int // columns of a terminal, 0 when unknown
+	Getenv  func(string) string
+	Now     func() time.Time
+	// Listening is told where 'run' listens; nil: nobody is.
+	Listening func(server.Addresses)
+}
+
+func (d *Deps) fill() {
+	if d.Version == "" {
+		d.Version = "unknown"
+	}
+	if d.Stdin == nil {
+		d.Stdin = os.Stdin
+	}
+	if d.Stdout == nil {
+		d.Stdout = os.Stdout
+	}
+	if d.Stderr == nil {
+		d.Stderr = os.Stderr
+	}
+	if d.IsTTY == nil {
+		d.IsTTY = func(stream any) bool { fd, ok := descriptor(stream); return ok && term.IsTerminal(fd) }
+	}
+	if d.Width == nil {
+		d.Width = func(stream any) int {
+			if fd, ok := descriptor(stream); ok {
+				if w, _, err := term.GetSize(fd); err == nil {
+					return w
+				}
+			}
+			return 0
+		}
+	}
+	if d.Getenv == nil {
+		d.Getenv = os.Getenv
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+}
+
+func descriptor(stream any) (fd int, ok bool) {
+	f, ok := stream.(interface{ Fd() uintptr })
+	if !ok {
+		return 0, false
+	}
+	return int(f.Fd()), true
+}
+
+// The exit codes, the same as of the agent's commands. They are stable: scripts
+// and monitoring match on them.
+const (
+	ExitOK         = 0
+	ExitFailed     = 1
+	ExitNotRunning = 2
+	ExitDenied     = 3
+	ExitNotFound   = 4
+	ExitUsage      = 5
+	ExitConflict   = 6
+)
+
+var exits = []struct {
+	code int
+	name string // "code" of a JSON error
+	text string
+}{
+	{ExitOK, "ok", "done; status: healthy"},
+	{ExitFailed, "failed", "failed, or something needs attention"},
+	{ExitNotRunning, "not_running", "the database cannot be reached; status: the server is not running"},
+	{ExitDenied, "not_permitted", "not permitted for this caller"},
+	{ExitNotFound, "not_found", "no such user, device, phone or file"},
+	{ExitUsage, "bad_usage", "bad usage or bad input"},
+	{ExitConflict, "conflict", "it is there already"},
+}
+
+func exitTable() string {
+	var b strings.Builder
+	b.WriteString("Exit status:\n")
+	for _, e := range exits {
+		fmt.Fprintf(&b, "  %d  %s\n", e.code, e.text)
+	}
+	return b.String()
+}
+
+// Error is what a command ends with when it fails: an exit code, what went wrong,
+// and what to do about it.
+type Error struct {
+	Exit   int
+	Text   string
+	Remedy string
+}
+
+func (e *Error) Error() string { return e.Text }
+
+func badUsage(format string, args ...any) *Error {
+	return &Error{Exit: ExitUsage, Text: fmt.Sprintf(format, args...)}
+}
+
+// errQuiet ends a command with an exit code when the output has said it all.
+type errQuiet struct{ exit int }
+
+func (e errQuiet) Error() string { return fmt.Sprint("exit ", e.exit) }
+
+// classify gives an error of the parts below its exit code.
+func classify(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	e = &Error{Exit: ExitFailed, Text: err.Error()}
+	switch {
+	case errors.Is(err, enrol.ErrInvalid):
+		e.Exit = ExitUsage
+		e.Text = strings.TrimPrefix(e.Text, enrol.ErrInvalid.Error()+": ")
+	case errors.Is(err, fs.ErrPermission):
+		e.Exit, e.Remedy = ExitDenied, "run it as root: sudo sallyport-authority ..."
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		e.Exit = ExitNotFound
+		e.Text = strings.TrimSuffix(e.Text, ": "+store.ErrNotFound.Error())
+	case errors.Is(err, store.ErrExists), errors.Is(err, fs.ErrExist):
+		e.Exit = ExitConflict
+	case errors.Is(err, store.ErrUnavailable):
+		e.Exit, e.Remedy = ExitNotRunning, "look at the database, then at: journalctl -u sallyport-authority"
+	}
+	return e
+}
+
+// app is one run of the program: what it was given and the global flags.
+type app struct {
+	deps   Deps
+	config string
+	json   bool
+	in     *bufio.Reader
+}
+
+// Main runs one command line (without the program's name) and returns the exit
+// code.
+func Main(ctx context.Context, args []string, deps Deps) int {
+	deps.fill()
+	a := &app{deps: deps, in: bufio.NewReaderSize(deps.Stdin, 4096)}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := a.rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var quiet errQuiet
+	var run errRun
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.As(err, &quiet):
+		return quiet.exit
+	case errors.As(err, &run):
+		err = run.error
+	default:
+		// Only cobra's own errors are left: an unknown command or flag.
+		err = &Error{Exit: ExitUsage, Text: err.Error(), Remedy: "see: sallyport-authority help"}
+	}
+	// When the flags themselves did not parse, --json may not have been reached.
+	for _, s := range args {
+		a.json = a.json || s == "--json" || s == "--json=true"
+	}
+	e := classify(err)
+	a.printError(e)
+	return e.Exit
+}
+
+// errRun is an error of a command that did run.
+type errRun struct{ error }
+
+// do adapts a command's function.
+func do(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := f(cmd, args)
+		var quiet errQuiet
+		if err == nil || errors.As(err, &quiet) {
+			return err
+		}
+		return errRun{err}
+	}
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sallyport-authority",
+		Short: "the authority: users, computers and phones of an organisation",
+		Long: `sallyport-authority is the other end of Sallyport's push and of central enrolment.
+Computers connect to it, phones approve by its page, and it decides nothing: what
+opens a login is verified on the computer itself.
+
+"sallyport-authority run" is the server; every other command works on the database
+beside it.
+
+` + exitTable() + `
+Files:
+  ` + config.DefaultPath + `  the configuration
+  ` + config.Default().StateDir + `            keys and database`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args:              cobra.NoArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.deps.Stdin)
+	root.SetOut(a.deps.Stdout)
+	root.SetErr(a.deps.Stderr)
+	root.PersistentFlags().StringVar(&a.config, "config", config.DefaultPath, "the configuration `FILE`")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object (events: one per line)")
+	_ = root.MarkPersistentFlagFilename("config", "toml")
+	root.AddGroup(&cobra.Group{ID: "people", Title: "People and computers:"}, &cobra.Group{ID: "helpdesk", Title: "Helpdesk:"},
+		&cobra.Group{ID: "admin", Title: "Administration:"}, &cobra.Group{ID: "other", Title: "Other:"})
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("people", a.userCommand(), a.deviceCommand(), a.phoneCommand(), a.tokenCommand())
+	add("helpdesk", a.statusCommand(), a.eventsCommand())
+	add("admin", a.initCommand(), a.runCommand(), a.configCommand(), a.manifestCommand(), a.policyCommand(), a.approverCommand(), a.backupCommand())
+	add("other", a.completionCommand(), a.versionCommand())
+	root.SetHelpCommandGroupID("other")
+	return root
+}
+
+// group is a command that only holds others.
+func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
+	c.AddCommand(children...)
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = do(func(cmd *cobra.Command, args []string) error {
+		names := make([]string, len(children))
+		for i, child := range children {
+			names[i] = child.Name()
+		}
+		want := strings.Join(names, ", ")
+		if len(args) > 0 {
+			return badUsage("%s: there is no %q, only: %s", cmd.CommandPath(), args[0], want)
+		}
+		return badUsage("%s: say which: %s", cmd.CommandPath(), want)
+	})
+	return c
+}
+
+// exactly wants so many arguments, named in the usage line.
+func exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return errRun{badUsage("%s: %s", cmd.CommandPath(), "usage: "+cmd.UseLine())}
+		}
+		return nil
+	}
+}
+
+// load reads the configuration.
+func (a *app) load() (*config.Loaded, error) { return config.Load(a.config) }
+
+// with opens the authority for one command.
+func (a *app) with(ctx context.Context, f func(au *server.Authority) error) (err error) {
+	l, err := a.load()
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.DiscardHandler) // what happened, the command says; it is an event as well
+	au, err := server.Open(ctx, l.Config, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, au.Close()) }()
+	return f(au)
+}
+
+// by is who gives the command, for the events.
+func (a *app) by() string {
+	by := fmt.Sprintf("uid:%d", os.Getuid())
+	if s := a.deps.Getenv("SUDO_USER"); s != "" && os.Getuid() == 0 && len(s) <= 64 {
+		by += " sudo:" + textout.Clean(s)
+	}
+	return by
+}
+
+func (a *app) printError(e *Error) {
+	if a.json {
+		type body struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+			Remedy  string `json:"remedy,omitempty"`
+		}
+		name := "failed"
+		for _, x := range exits {
+			if x.code == e.Exit {
+				name = x.name
+			}
+		}
+		writeJSON(a.deps.Stderr, map[string]body{"error": {name, e.Text, e.Remedy}})
+		return
+	}
+	_, _ = fmt.Fprintf(a.deps.Stderr, "%s %s\n", a.paint(a.deps.Stderr).red("sallyport-authority:"), textout.CleanLines(e.Text))
+	if e.Remedy != "" {
+		_, _ = fmt.Fprintf(a.deps.Stderr, "  %s\n", textout.CleanLines(e.Remedy))
+	}
+}
+
+// writeJSON writes v as one line. What the commands print always marshals.
+func writeJSON(w io.Writer, v any) {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v)
+}
+
+// result prints what a command found out: one object with --json, else text.
+func (a *app) result(v any, text func(w io.Writer)) {
+	if a.json {
+		writeJSON(a.deps.Stdout, v)
+		return
+	}
+	text(a.deps.Stdout)
+}
+
+// printf writes a line for people, its arguments cleaned.
+func printf(w io.Writer, format string, args ...any) {
+	for i, v := range args {
+		switch v := v.(type) {
+		case string:
+			args[i] = textout.Clean(v)
+		case error:
+			args[i] = textout.Clean(v.Error())
+		}
+	}
+	_, _ = fmt.Fprintf(w, format, args...)
+}
+
+// painter colours words, or not.
+type painter struct{ on bool }
+
+// paint says whether a stream gets colours: only a terminal does, and only when
+// NO_COLOR is unset or empty (no-color.org) and the terminal is no dumb one.
+func (a *app) paint(stream any) painter {
+	return painter{a.deps.IsTTY(stream) && a.deps.Getenv("NO_COLOR") == "" && a.deps.Getenv("TERM") != "dumb"}
+}
+
+func (p painter) sgr(code, s string) string {
+	if !p.on {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+func (p painter) red(s string) string    { return p.sgr("31", s) }
+func (p painter) green(s string) string  { return p.sgr("32", s) }
+func (p painter) yellow(s string) string { return p.sgr("33", s) }
+
+// stampJSON is nil, and so left out, when the time is not set.
+func stampJSON(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// confirm asks a yes-or-no question. Where nobody can be asked, --yes has to be
+// said.
+func (a *app) confirm(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !a.deps.IsTTY(a.deps.Stdin) {
+		return &Error{Exit: ExitUsage, Text: question, Remedy: "there is no terminal to ask on: say --yes if you are sure"}
+	}
+	_, _ = fmt.Fprintf(a.deps.Stderr, "%s [y/N] ", textout.Clean(question))
+	answer, err := a.in.ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return &Error{Exit: ExitFailed, Text: "nothing was changed"}
+}
+
+// waits says that something is in force only once it was signed elsewhere.
+func (a *app) waits(w io.Writer, waits bool) {
+	if waits {
+		printf(w, "%s the organisation's key lies elsewhere; take this to it and back:\n", a.paint(w).yellow("Not in force yet:"))
+		printf(w, "  sallyport-authority manifest pending > pending.json\n  sallyport-authority manifest sign --key organisation.key pending.json > signed.json   (where the key is)\n  sallyport-authority manifest import signed.json\n")
+	}
+}
+
+// readInput reads a small file, or standard input for "-".
+func (a *app) readInput(path string) ([]byte, error) {
+	const most = 8 << 20
+	var r io.Reader = a.in
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	b, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err == nil && len(b) > most {
+		err = badUsage("%s is over %d bytes", path, most)
+	}
+	return b, err
+}
+
+// get asks the running server's monitoring port.
+func get(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := (&http.Client{Transport: &http.Transport{Proxy: nil}}).Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(answer.Body, 512))
+	if answer.StatusCode != http.StatusOK {
+		return &Error{Exit: ExitFailed, Text: strings.TrimSpace(string(text))}
+	}
+	return nil
+}

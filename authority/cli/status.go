@@ -1,0 +1,333 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/authority/server"
+	"sallyport/authority/store"
+	"sallyport/internal/textout"
+)
+
+// statusView is `status --json`. Names are stable: add, never rename.
+type statusView struct {
+	Healthy              bool          `json:"healthy"`
+	Running              bool          `json:"running"`
+	Version              string        `json:"version"`
+	Organisation         string        `json:"organisation"`
+	Database             string        `json:"database"`
+	Node                 string        `json:"node"`
+	Devices              int           `json:"devices"`
+	Online               int           `json:"online"`
+	Users                int           `json:"users"`
+	Phones               int           `json:"phones"`
+	PhonesWaiting        int           `json:"phones_waiting"`
+	TokensOpen           int           `json:"tokens_open"`
+	Pending              int           `json:"pending"`
+	HoldsOrganisationKey bool          `json:"holds_organisation_key"`
+	PageSeparate         bool          `json:"page_separate"`
+	Origin               string        `json:"origin"`
+	API                  string        `json:"api"`
+	RPID                 string        `json:"rp_id"`
+	DevicesURL           string        `json:"devices_url"`
+	CAExpires            time.Time     `json:"ca_expires"`
+	Problems             []problemView `json:"problems"`
+}
+
+type problemView struct {
+	Code   string `json:"code"`
+	Text   string `json:"text"`
+	Remedy string `json:"remedy"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "say whether the authority works, and whom it has to be trusted by",
+		Long: `Says whether the server runs and its database can be written, how many computers are
+connected, what waits, and what whoever owns this authority could do.
+
+Exit status: 0 healthy, 1 something needs attention, 2 the server is not running.`,
+		Args: cobra.NoArgs,
+		RunE: do(func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), func(au *server.Authority) error { return a.status(cmd.Context(), au) })
+		}),
+	}
+}
+
+func (a *app) status(ctx context.Context, au *server.Authority) error {
+	c := &au.Config
+	v := statusView{Version: a.deps.Version, Organisation: c.Organisation, Database: au.Store.Kind(), Node: c.Name,
+		HoldsOrganisationKey: au.Keys.HoldsOrganisationKey(), PageSeparate: !c.LocalPage(), Origin: c.Web.Origin, API: c.Web.API, RPID: c.Web.RPID,
+		DevicesURL: devicesURL(c), CAExpires: au.Keys.CA.NotAfter.UTC(), Problems: []problemView{}}
+	problem := func(code, remedy, text string, args ...any) {
+		v.Problems = append(v.Problems, problemView{code, fmt.Sprintf(text, args...), remedy})
+	}
+	now := a.deps.Now()
+	if err := au.Store.View(ctx, func(tx store.Tx) error {
+		devices, err := tx.Devices("")
+		if err != nil {
+			return err
+		}
+		v.Devices, v.Online, v.Phones, v.PhonesWaiting, v.TokensOpen = 0, 0, 0, 0, 0
+		for _, d := range devices {
+			if d.Revoked.IsZero() {
+				v.Devices++
+			}
+		}
+		online, err := tx.Online(now)
+		if err != nil {
+			return err
+		}
+		v.Online = len(online)
+		users, err := tx.Users()
+		if err != nil {
+			return err
+		}
+		v.Users = len(users)
+		list, err := tx.Approvers("")
+		if err != nil {
+			return err
+		}
+		for _, p := range list {
+			v.Phones++
+			if p.Pending {
+				v.PhonesWaiting++
+			}
+		}
+		tokens, err := tx.Tokens()
+		for _, t := range tokens {
+			if t.Device == "" && now.Before(t.Expires) {
+				v.TokensOpen++
+			}
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	_, n, err := au.Enrol.Pending(ctx)
+	if err != nil {
+		return err
+	}
+	v.Pending = n
+	if n > 0 {
+		problem("unsigned", "sallyport-authority manifest pending, sign, import", "%s for the organisation's key", textout.Plural(n, "item waits", "items wait"))
+	}
+	if err := au.Store.Ping(ctx); err != nil {
+		problem("database_unavailable", "look at the disk or the database server", "the database cannot be written: %v", err)
+	}
+	if c.ListenMetrics == "" {
+		v.Running = true // nobody can be asked
+	} else if err := get(ctx, "http://"+c.ListenMetrics+"/readyz"); err == nil {
+		v.Running = true
+	} else if e := (*Error)(nil); errors.As(err, &e) {
+		v.Running = true
+		problem("not_ready", "see: journalctl -u sallyport-authority", "the server is not ready: %s", e.Text)
+	} else {
+		problem("not_running", "systemctl start sallyport-authority; then: journalctl -u sallyport-authority", "the server does not answer at %s", c.ListenMetrics)
+	}
+	if len(c.PushServices.UnsafeLocal) > 0 {
+		problem("unsafe_push_services", "take push_services.unsafe_local out of "+a.config, "messages to phones may go to %s, for tests only", strings.Join(c.PushServices.UnsafeLocal, ", "))
+	}
+	if left := v.CAExpires.Sub(now); left < 180*24*time.Hour {
+		problem("ca_expires", "plan a new authority: every computer has to join anew", "the certificate authority of the computers ends on %s", textout.When(v.CAExpires))
+	}
+	v.Healthy = v.Running && len(v.Problems) == 0
+	a.result(v, func(w io.Writer) { a.printStatus(w, v) })
+	switch {
+	case !v.Running:
+		return errQuiet{ExitNotRunning}
+	case !v.Healthy:
+		return errQuiet{ExitFailed}
+	}
+	return nil
+}
+
+func (a *app) printStatus(w io.Writer, v statusView) {
+	p := a.paint(w)
+	line := func(name, format string, args ...any) { printf(w, "  %-10s %s\n", name, fmt.Sprintf(format, args...)) }
+	state := p.green("healthy")
+	switch {
+	case !v.Running:
+		state = p.red("not running")
+	case !v.Healthy:
+		state = p.yellow("needs attention")
+	}
+	_, _ = fmt.Fprintf(w, "sallyport-authority %s of %s: %s\n", textout.Clean(v.Version), textout.Clean(v.Organisation), state)
+	line("computers", "%d joined, %d connected, at %s", v.Devices, v.Online, v.DevicesURL)
+	line("people", "%s, %s (%d waiting)", textout.Plural(v.Users, "user", "users"), textout.Plural(v.Phones, "phone", "phones"), v.PhonesWaiting)
+	line("tokens", "%d open", v.TokensOpen)
+	line("database", "%s, node %s", v.Database, v.Node)
+	line("page", "%s, passkeys of %s", v.Origin, v.RPID)
+	key, page := keyElsewhere, pageElsewhere
+	if v.HoldsOrganisationKey {
+		key = keyHere
+	}
+	if !v.PageSeparate {
+		page = pageHere
+	}
+	line("trust", "the organisation key: %s", key)
+	line("trust", "the page: %s", page)
+	if len(v.Problems) > 0 {
+		printf(w, "\nneeds attention:\n")
+		for _, problem := range v.Problems {
+			_, _ = fmt.Fprintf(w, "  %s: %s\n    %s\n", p.red(textout.Clean(problem.Code)), textout.Clean(problem.Text), textout.Clean(problem.Remedy))
+		}
+	}
+}
+
+// eventView is a line of `events --json`.
+type eventView struct {
+	Device  string          `json:"device,omitempty"` // "" = the authority's own
+	Name    string          `json:"device_name,omitempty"`
+	VaultID string          `json:"vault_id,omitempty"`
+	Kept    time.Time       `json:"kept"`
+	Event   json.RawMessage `json:"event"`
+}
+
+// followEvery is how often the database is looked at.
+const followEvery = time.Second
+
+func (a *app) eventsCommand() *cobra.Command {
+	var follow bool
+	var n int
+	var user, device string
+	c := &cobra.Command{
+		Use:   "events",
+		Short: "show what happened, on the computers and here",
+		Args:  cobra.NoArgs,
+		RunE: do(func(cmd *cobra.Command, _ []string) error {
+			if n < 1 || n > 10000 {
+				return badUsage("-n %d: 1 to 10000", n)
+			}
+			return a.with(cmd.Context(), func(au *server.Authority) error { return a.events(cmd.Context(), au, follow, n, user, device) })
+		}),
+	}
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on as more happens")
+	c.Flags().IntVarP(&n, "lines", "n", 50, "how many of the last")
+	c.Flags().StringVar(&user, "user", "", "only of this `USER`")
+	c.Flags().StringVar(&device, "device", "", "only of this `DEVICE`")
+	return c
+}
+
+func (a *app) events(ctx context.Context, au *server.Authority, follow bool, n int, user, device string) error {
+	if device != "" {
+		d, err := findDevice(ctx, au.Store, device)
+		if err != nil {
+			return err
+		}
+		device = d.ID
+	}
+	names := map[string]string{}
+	cursor := uint64(0)
+	read := func(keep int) (list []store.Event, err error) {
+		for {
+			var some []store.Event
+			var next uint64
+			err := au.Store.View(ctx, func(tx store.Tx) error {
+				if some, next, err = tx.Events(cursor, device, user, 1000); err != nil {
+					return err
+				}
+				for _, e := range some {
+					if _, ok := names[e.Device]; ok || e.Device == "" {
+						continue
+					}
+					d, err := tx.Device(e.Device)
+					if err != nil && !errors.Is(err, store.ErrNotFound) {
+						return err
+					}
+					names[e.Device] = d.Name
+				}
+				return nil
+			})
+			if err != nil || len(some) == 0 {
+				return list, err
+			}
+			cursor = next
+			list = append(list, some...)
+			if keep > 0 && len(list) > keep {
+				list = list[len(list)-keep:]
+			}
+		}
+	}
+	show := func(list []store.Event) {
+		for _, e := range list {
+			if a.json {
+				writeJSON(a.deps.Stdout, eventView{e.Device, names[e.Device], e.VaultID, e.Kept.UTC(), eventJSON(e.JSON)})
+				continue
+			}
+			a.printEvent(a.deps.Stdout, e, names[e.Device])
+		}
+	}
+	list, err := read(n)
+	if err != nil {
+		return err
+	}
+	show(list)
+	if !follow {
+		return nil
+	}
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		list, err := read(0)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		show(list)
+	}
+}
+
+// eventJSON is a device's own text, which may be anything.
+func eventJSON(b []byte) json.RawMessage {
+	if !json.Valid(b) {
+		b, _ = json.Marshal(string(b))
+	}
+	return b
+}
+
+func (a *app) printEvent(w io.Writer, e store.Event, name string) {
+	var j struct {
+		User, Verdict, Reason, Factor, Service, Remote, By, Text string
+	}
+	_ = json.Unmarshal(e.JSON, &j) // what is not there is not shown
+	var parts []string
+	p := a.paint(w)
+	switch j.Verdict {
+	case "":
+	case "allow":
+		parts = append(parts, p.green("allow"))
+	case "deny":
+		parts = append(parts, p.red("deny"))
+	default:
+		parts = append(parts, textout.Clean(j.Verdict))
+	}
+	for _, f := range []struct{ label, value string }{{"", j.Reason}, {"with ", j.Factor}, {"", j.Service}, {"from ", j.Remote}, {"by ", j.By}} {
+		if f.value != "" {
+			parts = append(parts, textout.Clean(f.label+f.value))
+		}
+	}
+	if j.Text != "" {
+		parts = append(parts, textout.Clean("("+j.Text+")"))
+	}
+	where := "authority"
+	if e.Device != "" {
+		where = textout.Clean(name)
+	}
+	_, _ = fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s  %-16s  %-20s  %-12s  %s", textout.When(e.Time), where, textout.Clean(e.Name), orDash(e.User), strings.Join(parts, " ")), " "))
+}
