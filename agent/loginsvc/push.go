@@ -229,6 +229,8 @@ func (l *login) verifyPush() engine.Input {
 		switch o.Reason {
 		case factor.PushForged:
 			events = append(events, l.pushFailed(o.Reason, "an answer did not verify: "+o.Detail))
+		case factor.PushLate, factor.PushRepeated:
+			events = append(events, l.pushFailed(o.Reason, ""))
 		case factor.PushReported:
 			e := l.event
 			e.Name, e.Reason, e.Text = event.PushReported, string(o.Reason), "\"Not me\" on "+o.Phone+"; 'sallyport push clear' switches push on again"

@@ -63,6 +63,13 @@ var rules = []rule{
 		},
 	},
 	{
+		why:   "what the organisation signs is checked in the same way on every device: by the bytes and the key, and nothing else",
+		about: code("internal/organisation"),
+		allows: func(_ source, i imported) bool {
+			return isPure(i)
+		},
+	},
+	{
 		why:    "the policy is pure: names are looked up by the caller, who says when a look-up failed",
 		about:  code("internal/policy"),
 		allows: func(_ source, i imported) bool { return isPure(i, "net/netip") },
@@ -95,7 +102,7 @@ var rules = []rule{
 		why: "what is shipped holds nothing of the tests: a fake that is linked in can be reached",
 		about: func(s source) bool {
 			return !s.isTest() && below(s.dir(), "agent", "authority", "installer", "internal", "pam/try", "proto") &&
-				!below(s.dir(), "internal/testkit", "internal/keychain/keychaintest", "authority/store/storetest")
+				!below(s.dir(), "internal/testkit", "internal/keychain/keychaintest", "authority/store/storetest", "authority/bench")
 		},
 		allows: func(_ source, i imported) bool {
 			return i.path != "testing" && !strings.HasPrefix(i.path, "testing/") && !(i.ours && below(i.path, "internal/testkit", "internal/keychain/keychaintest", "authority/store/storetest"))
@@ -154,6 +161,18 @@ func TestTheRulesBite(t *testing.T) {
 		{"internal/factor/push/x.go", "sallyport/proto/sallyport/authority/v1", false},
 		{"internal/factor/x.go", "sallyport/internal/vault", false},
 		{"internal/factory/x.go", "sallyport/internal/vault", true},
+		{"internal/organisation/x.go", "crypto/hpke", true},
+		{"internal/organisation/x.go", "sallyport/internal/vault", false},
+		{"internal/organisation/x.go", "sallyport/proto/sallyport/authority/v1", false},
+		{"internal/organisation/x.go", "os", false},
+		{"internal/engine/x.go", "sallyport/internal/factor/push", false},
+		{"internal/factor/push/x.go", "sallyport/internal/testkit/passkey", false},
+		{"internal/factor/push/x_test.go", "sallyport/internal/testkit/passkey", true},
+		{"agent/loginsvc/x.go", "sallyport/internal/testkit/passkey", false},
+		{"authority/console/x.go", "sallyport/internal/testkit/passkey", false},
+		{"authority/bench/x.go", "sallyport/internal/testkit/passkey", true},
+		{"agent/link/x.go", "sallyport/authority/store", false},
+		{"internal/testkit/x.go", "sallyport/authority/store", false},
 		{"internal/policy/x.go", "net/netip", true},
 		{"internal/policy/x.go", "net", false},
 		{"internal/policy/x.go", "os/user", false},
@@ -203,7 +222,7 @@ func TestThePurePackagesReachNothingByWayOfOthers(t *testing.T) {
 	if err != nil {
 		t.Skip("the go command is not installed")
 	}
-	cmd := exec.Command(command, "list", "-deps", "-json=ImportPath,Imports", "./internal/engine", "./internal/factor/...", "./internal/policy")
+	cmd := exec.Command(command, "list", "-deps", "-json=ImportPath,Imports", "./internal/engine", "./internal/factor/...", "./internal/policy", "./internal/organisation")
 	cmd.Dir = root(t)
 	out, err := cmd.Output()
 	if err != nil {

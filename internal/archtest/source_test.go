@@ -11,7 +11,7 @@ import (
 // timeless are the packages that get the time passed in: what they decide has
 // to be the same for the same inputs, and their tests have to be able to say
 // that it is next year.
-var timeless = []string{"internal/engine", "internal/factor", "internal/policy", "internal/vault"}
+var timeless = []string{"internal/engine", "internal/factor", "internal/policy", "internal/organisation", "internal/vault"}
 
 // waiting are functions that read the clock only to know how long they have
 // waited for somebody else; nothing that is decided depends on it.

@@ -74,7 +74,10 @@ func TestAFileOfCommentsIsTheDefaults(t *testing.T) {
 			t.Errorf("%s comes from %s", v.Key, v.Source)
 		}
 	}
-	if len(l.Values) != 24 {
+	if len(c.Authority.Accept) != 5 || c.Authority.AllowExemptions || c.Push.Concurrent != 1 || c.Push.InFiveMinutes != 3 || c.Push.Misses != 3 {
+		t.Errorf("the authority may more than it should, or phones ring more often: %+v", c)
+	}
+	if len(l.Values) != 37 {
 		t.Errorf("%d settings are listed", len(l.Values))
 	}
 }
@@ -107,6 +110,21 @@ remote = true
 logins_per_uid = 3
 logins_total = 30
 prompt_time = "2m"
+[push]
+enabled = false
+digits = 6
+life = "30s"
+allow_synced = false
+concurrent = 2
+per_service = 0
+gap = "45s"
+in_five_minutes = 4
+in_an_hour = 20
+misses = 5
+pause = "1h"
+[authority]
+accept = ["policy", "approvers"]
+allow_exemptions = true
 `)
 	l, err := Load(path)
 	if err != nil {
@@ -117,12 +135,16 @@ prompt_time = "2m"
 		Policy: policy.Rules{Ask: "required", Required: policy.Match{Users: []string{"alice", "bob"}, UIDs: []uint32{1000}},
 			Exempt: policy.Match{Groups: []string{"breakglass"}, Services: []string{"cron"}, Remote: []string{"192.0.2.0/24"}}},
 		Enrolment: Enrolment{AtLogin: true, Remote: true},
-		Limits:    Limits{LoginsPerUID: 3, LoginsTotal: 30, PromptTime: Duration(2 * time.Minute)}}
+		Limits:    Limits{LoginsPerUID: 3, LoginsTotal: 30, PromptTime: Duration(2 * time.Minute)},
+		Push: Push{Digits: 6, Life: Duration(30 * time.Second), Concurrent: 2, Gap: Duration(45 * time.Second), InFiveMinutes: 4, InAnHour: 20,
+			Misses: 5, Pause: Duration(time.Hour)},
+		Authority: Authority{Accept: []string{"policy", "approvers"}, AllowExemptions: true}}
 	if !reflect.DeepEqual(l.Config, want) {
 		t.Errorf("%+v", l.Config)
 	}
 	for key, line := range map[string]int{"state_dir": 2, "runtime_dir": 3, "events": 9, "policy.ask": 12, "policy.required.users": 13,
-		"policy.required.uids": 15, "policy.exempt.groups": 17, "policy.exempt.remote": 19, "enrolment.at_login": 22, "limits.prompt_time": 27} {
+		"policy.required.uids": 15, "policy.exempt.groups": 17, "policy.exempt.remote": 19, "enrolment.at_login": 22, "limits.prompt_time": 27,
+		"push.enabled": 29, "push.pause": 39, "authority.accept": 41} {
 		if _, from := source(t, l, key); from != fmt.Sprintf("%s:%d", path, line) {
 			t.Errorf("%s comes from %s, want line %d", key, from, line)
 		}
@@ -193,6 +215,20 @@ func TestWhatIsRefusedIsNamedWithItsLine(t *testing.T) {
 		"[limits]\nprompt_time = \"-60s\"\n":                           ":2: limits.prompt_time is -1m0s",
 		"[limits]\nprompt_time = \"11m\"\n":                            ":2: limits.prompt_time is 11m0s; it must be 10s to 10m, written as \"90s\"",
 		"[limits]\nprompt_time = \"soon\"\n":                           ": line 2",
+		"[push]\ndigits = 1\n":                                         ":2: push.digits is 1; it must be 2 to 6",
+		"[push]\ndigits = 7\n":                                         ":2: push.digits is 7",
+		"[push]\nconcurrent = -1\n":                                    ":2: push.concurrent is -1; it must be 0 to 100",
+		"[push]\nper_service = 101\n":                                  ":2: push.per_service is 101",
+		"[push]\nin_five_minutes = -1\n":                               ":2: push.in_five_minutes is -1",
+		"[push]\nin_an_hour = 1001\n":                                  ":2: push.in_an_hour is 1001",
+		"[push]\nmisses = -3\n":                                        ":2: push.misses is -3",
+		"[push]\nlife = \"61s\"\n":                                     ":2: push.life is 1m1s; it must be 5s to push.gap, which is 1m0s",
+		"[push]\nlife = \"4s\"\n":                                      ":2: push.life is 4s",
+		"[push]\ngap = \"11m\"\n":                                      ":2: push.gap is 11m0s; it must be 5s to 10m",
+		"[push]\ngap = \"0s\"\n":                                       ":2: push.gap is 0s",
+		"[push]\npause = \"59s\"\n":                                    ":2: push.pause is 59s; it must be 1m to 24h",
+		"[push]\nnumbers = 2\n":                                        ": line 2: unknown key \"push.numbers\"",
+		"[authority]\naccept = [\"approvers\", \"settings\"]\n":        ":2: authority.accept names \"settings\"; it may name approvers, policy, totp, recovery, bypass",
 		"[limits]\nprompt_time = 60\n":                                 ":2: limits.prompt_time is 60ns",
 		"[policy]\nask = \"everyone\"\n":                               ":2: policy.ask is \"everyone\"",
 		"[policy]\nask = \"\"\n":                                       ":2: policy.ask is \"\"",
@@ -258,6 +294,11 @@ func TestADropInCanEmptyAList(t *testing.T) {
 	put(t, dir, "config.d/a.toml", "[policy.exempt]\nusers = []\n")
 	l, err := Load(path)
 	if err != nil || len(l.Config.Policy.Exempt.Users) != 0 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	// Also one that is full by default: root takes nothing of the authority's.
+	put(t, dir, "config.d/a.toml", "[authority]\naccept = []\n")
+	if l, err = Load(path); err != nil || len(l.Config.Authority.Accept) != 0 || len(Default().Authority.Accept) != 5 {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
