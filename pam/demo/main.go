@@ -5,6 +5,7 @@
 //
 //	./build.sh demo          every step, then everything is gone
 //	./build.sh demo --keep   and then it stays, to log in by hand
+//	./build.sh demo push     logins that are approved on a phone (push.go)
 //
 // It exits 0 only if every login came out as it should.
 package main
@@ -38,13 +39,17 @@ const (
 )
 
 func main() {
-	keep := false
+	keep, push := false, false
 	for _, a := range os.Args[1:] {
-		if a != "--keep" {
-			fmt.Fprintf(os.Stderr, "demo: unknown argument %s; usage: ./build.sh demo [--keep]\n", a)
+		switch a {
+		case "--keep":
+			keep = true
+		case "push":
+			push = true
+		default:
+			fmt.Fprintf(os.Stderr, "demo: unknown argument %s; usage: ./build.sh demo [push] [--keep]\n", a)
 			os.Exit(2)
 		}
-		keep = true
 	}
 	if !sandbox.Inside() {
 		fmt.Fprintln(os.Stderr, "demo: it would change this machine; run it as: ./build.sh demo")
@@ -52,7 +57,11 @@ func main() {
 	}
 	pid := outerPID()
 	d := &demo{out: os.Stdout, colour: term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""}
-	err := d.run()
+	run := d.run
+	if push {
+		run = d.runPush
+	}
+	err := run()
 	if err == nil && keep {
 		d.keep(pid)
 	}
@@ -95,13 +104,18 @@ func (d *demo) run() error {
 }
 
 // prepare sets the machine up.
-func (d *demo) prepare() (err error) {
-	program, err := os.Executable()
+func (d *demo) prepare(settings ...string) (err error) {
+	dist, err := dist()
 	if err != nil {
 		return err
 	}
-	if d.machine, err = machine.Install(filepath.Dir(program)); err != nil {
+	if d.machine, err = machine.Install(dist); err != nil {
 		return err
+	}
+	if len(settings) > 0 {
+		if err := os.WriteFile(machine.Config, []byte(strings.Join(settings, "\n")+"\n"), 0o644); err != nil {
+			return err
+		}
 	}
 	for _, user := range []string{guarded, plain} {
 		if _, err := sandbox.AddUser(user, password); err != nil {
@@ -133,6 +147,12 @@ func (d *demo) prepare() (err error) {
 	d.fact("stack", "/etc/pam.d/sshd: the password (common-auth), then auth required pam_sallyport.so")
 	d.fact("users", "%s, who gets a second factor, and %s, who has none; password of both: %s", guarded, plain, password)
 	return nil
+}
+
+// dist is where the binaries are: beside this one.
+func dist() (string, error) {
+	program, err := os.Executable()
+	return filepath.Dir(program), err
 }
 
 func version(name string, args ...string) string {
@@ -244,12 +264,16 @@ func (d *demo) logins(recovery []string) error {
 		return err
 	}
 
+	d.sum()
+	return nil
+}
+
+func (d *demo) sum() {
 	if d.wrong > 0 {
 		d.title(fmt.Sprintf("%d of %d logins did not come out as they should", d.wrong, d.steps))
-		return nil
+		return
 	}
 	d.title(fmt.Sprintf("All %d logins came out as they should", d.steps))
-	return nil
 }
 
 // step is one login: who, what is typed behind the password ("" when no code
@@ -258,7 +282,9 @@ type step struct {
 	name string
 	user string
 	code string
+	then []sandbox.Answer // what is done after that
 	in   bool
+	why  string // the reason that it must have; "": any
 }
 
 // login logs in by ssh and says what was expected and what happened.
@@ -271,7 +297,7 @@ func (d *demo) login(s step) error {
 		answers = append(answers, sandbox.Code(s.code))
 	}
 	mark := d.machine.Log.Mark()
-	got, err := d.sshd.SSH(s.user).Run(answers...)
+	got, err := d.sshd.SSH(s.user).Run(append(answers, s.then...)...)
 	if err != nil {
 		return fmt.Errorf("step %d, %s: %w", d.steps+1, s.name, err)
 	}
@@ -279,9 +305,15 @@ func (d *demo) login(s step) error {
 	if err != nil {
 		return err
 	}
+	d.judge(s, got, why)
+	return nil
+}
+
+// judge says whether a login came out as it should.
+func (d *demo) judge(s step, got sandbox.Result, why string) {
 	d.steps++
 	expected, happened := verdict(s.in), verdict(got.In)
-	good := got.In == s.in && got.Unused == 0 && (!got.In || got.As == s.user)
+	good := got.In == s.in && got.Unused == 0 && (!got.In || got.As == s.user) && (s.why == "" || s.why == why)
 	if got.In && got.As != s.user {
 		happened = "in, as " + got.As
 	}
@@ -302,7 +334,6 @@ func (d *demo) login(s step) error {
 	}
 	fmt.Fprintf(d.out, "%s %2d. %-38s expected: %-3s  happened: %s %s\n", result, d.steps, s.name, expected,
 		d.paint("1", fmt.Sprintf("%-3s", happened)), d.paint("2", "("+why+")"))
-	return nil
 }
 
 // why is the reason of the last login: from the agent's event, or, where there is

@@ -31,6 +31,16 @@ var (
 	CodePrompt = regexp.MustCompile(`(?i)(?:code|one-time password)[^\n]*[:?>] ?$`)
 )
 
+// PushPrompt is the question that shows a number for the phone; its group is the
+// number.
+var PushPrompt = regexp.MustCompile(`(?is)type (\d{2,6}) on your phone.*code[^\n]*: ?$`)
+
+// Push is what a person does who has a phone to approve with: act, on the number
+// shown, and then press Enter.
+func Push(act func(number string) error) Answer {
+	return Answer{Prompt: PushPrompt, Act: func(shown []string) (string, error) { return "", act(shown[1]) }}
+}
+
 // Password answers a password prompt.
 func Password(text string) Answer { return Answer{Prompt: PasswordPrompt, Text: text} }
 
@@ -118,6 +128,9 @@ func as(u User, name string, args ...string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID}}
 	return cmd
 }
+
+// Start begins the login on a terminal of its own, for whoever gives no script.
+func (s *Session) Start() (*Terminal, error) { return Start(s.cmd) }
 
 // Run logs in: it gives the answers in their order, each when its prompt shows,
 // and says how it ended. A prompt that no answer is left for ends the login and

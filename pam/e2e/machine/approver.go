@@ -51,12 +51,40 @@ func (a *Approver) Enrol(url string) error {
 		func() error { return a.tab.WaitText("body", "This phone is enrolled") },
 		func() error { return a.tab.Click("#enrolled-done") },
 		func() error { return a.tab.WaitText("body", "Nothing to approve") },
+		func() error { return a.tab.Eval(remember, nil) },
 	} {
 		if err := do(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// remember has the page keep the answer it sends, as a script in it could.
+const remember = `(() => {
+	const send = window.fetch;
+	window.fetch = (url, options) => {
+		if (String(url).endsWith('/answer')) window.lastAnswer = {url: String(url), options};
+		return send(url, options);
+	};
+})()`
+
+// replay sends the last answer again, to the login that waits now.
+const replay = `(async () => {
+	const {url, options} = window.lastAnswer;
+	const list = url.replace(/\/[^/]*\/answer$/, '');
+	const waiting = await (await fetch(list, {headers: {Authorization: options.headers.Authorization}})).json();
+	const sent = await fetch(list + '/' + waiting.challenges[0].id + '/answer', {...options, signal: undefined});
+	return sent.status;
+})()`
+
+// Replay sends the answer to the last login again, to the one that waits, as a
+// hostile page or relay could. It returns the authority's HTTP status.
+func (a *Approver) Replay() (status int, err error) {
+	if err := a.wake(); err != nil {
+		return 0, err
+	}
+	return status, a.tab.Eval(replay, &status)
 }
 
 // Question is what the page shows of the login that waits.
