@@ -117,7 +117,8 @@ func (p *person) credential() []byte {
 // asked has a login of alice wait, and the page show it.
 func (p *person) asked(c push.Challenge, device string) *push.Live {
 	p.t.Helper()
-	live := p.w.login(c, device, p.credential())
+	live := p.w.loginOf("alice", c, device, p.credential())
+	p.ok(p.Eval("dispatchEvent(new Event('online'))", nil)) // asks at once
 	p.ok(p.WaitText(".card h2", "Are you logging in?"))
 	return live
 }

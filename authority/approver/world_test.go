@@ -242,6 +242,12 @@ func (w *world) came(id string) push.Verified {
 // login has a computer ask the phones of a user.
 func (w *world) login(c push.Challenge, device string, credentials ...[]byte) *push.Live {
 	w.t.Helper()
+	return w.loginOf(c.User, c, device, credentials...)
+}
+
+// loginOf is a login of a user whom the computer calls something else.
+func (w *world) loginOf(user string, c push.Challenge, device string, credentials ...[]byte) *push.Live {
+	w.t.Helper()
 	c.Device = device
 	now := w.now()
 	live, err := push.NewChallenge(c, clock.Instant{Wall: now}, time.Minute, 2)
@@ -252,7 +258,7 @@ func (w *world) login(c push.Challenge, device string, credentials ...[]byte) *p
 	w.lives[live.Challenge.ID] = live
 	w.mu.Unlock()
 	w.update(func(tx store.Tx) error {
-		return tx.CreateChallenge(store.Challenge{ID: live.Challenge.ID, Device: device, User: c.User, Resource: c.Service, Bytes: live.Bytes,
+		return tx.CreateChallenge(store.Challenge{ID: live.Challenge.ID, Device: device, User: user, Resource: c.Service, Bytes: live.Bytes,
 			CredentialIDs: credentials, Created: now, Expires: now.Add(time.Minute)})
 	})
 	return live

@@ -278,6 +278,7 @@ async function signOut(account) {
 // The list.
 
 let refreshing = null;
+let reached = false; // the server told, last time, what waits
 
 // One at a time; whoever asks meanwhile gets the next.
 function refresh() {
@@ -313,6 +314,7 @@ async function refreshOnce() {
     show('signin');
     return;
   }
+  reached = !trouble;
   settle();
   const named = cards.get(wanted);
   if (named) {
@@ -325,6 +327,8 @@ async function refreshOnce() {
 function settle() {
   const open = [...cards.values()].filter((c) => !c.over).length;
   $('empty').hidden = cards.size > 0;
+  $('empty-title').textContent = reached ? 'Nothing to approve' : 'No connection';
+  $('empty-text').textContent = reached ? 'When you log in to your computer, the request shows up here.' : 'Logins that wait for you show up here once the server can be reached.';
   document.title = open ? `(${open}) Are you logging in?` : 'Sallyport';
 }
 
@@ -396,7 +400,7 @@ function addCard(account, c, last) {
 }
 
 function lastText(last) {
-  if (!last) return 'Never on this phone';
+  if (!last) return 'never';
   try {
     const c = passkey.parse(bytes(last.challenge));
     return `${words.when(last.ended)}, ${words.shown(c.name || c.device)}`;
@@ -414,7 +418,7 @@ function tick(card) {
   for (const mark of [30, 10]) {
     if (seconds <= mark && seconds > 0 && card.told !== mark && (card.told === 0 || card.told > mark)) {
       card.told = mark;
-      say(words.left(seconds) + ' to answer.');
+      say(`${mark} seconds left to answer.`);
     }
   }
   if (seconds === 0 && !card.busy) finish(card, words.outcome('timed_out'));
@@ -531,6 +535,7 @@ function removeCard(id) {
 
 async function showHistory() {
   const all = [];
+  let told = true;
   for (const account of [...accounts]) {
     try {
       const {logins} = await api.call('GET', 'history', {token: account.token});
@@ -542,10 +547,15 @@ async function showHistory() {
         }
       }
     } catch {
-      // refresh tells.
+      told = false;
     }
   }
   all.sort((a, b) => b.ended - a.ended);
+  if (!told && all.length === 0) {
+    $('history-empty').textContent = 'They cannot be shown right now.';
+    return;
+  }
+  $('history-empty').textContent = 'None yet.';
   $('history-empty').hidden = all.length > 0;
   $('history').replaceChildren(...all.slice(0, 10).map((l) => {
     const item = document.createElement('li');

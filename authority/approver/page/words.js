@@ -36,13 +36,12 @@ export function when(seconds) {
 }
 
 export function left(seconds) {
-  if (seconds >= 120) return `${Math.round(seconds / 60)} minutes left`;
-  return seconds === 1 ? '1 second left' : `${seconds} seconds left`;
+  return seconds >= 120 ? `${Math.round(seconds / 60)} min left` : `${seconds} s left`;
 }
 
 // What a login came to: mark, heading, text, and the word for the list.
 const outcomes = {
-  approved: ['good', 'Approved', 'You are in. You can put the phone away.', 'Approved'],
+  approved: ['good', 'Approved', 'The login goes on at the computer. You can put the phone away.', 'Approved'],
   denied: ['stop', 'Denied', 'Nobody was let in with this request.', 'Denied'],
   reported: ['bad', 'Reported', 'Approving on the phone is locked for you until your helpdesk clears it. Change your password, and tell them what happened.', 'Reported'],
   wrong_number: ['bad', 'That was not the number', 'Nobody was let in, and this request is over. If it is you, start the login again and type the new number.', 'Wrong number'],
