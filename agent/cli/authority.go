@@ -26,7 +26,7 @@ type authorityView struct {
 	Refused              string     `json:"refused,omitempty"`
 	CertificateExpires   *time.Time `json:"certificate_expires,omitempty"`
 	Users                []string   `json:"users"`
-	HoldsOrganisationKey bool       `json:"holds_organisation_key"`
+	HoldsOrganisationKey *bool      `json:"holds_organisation_key,omitempty"` // absent: not connected, so that it is not known
 	PageOrigin           string     `json:"page_origin"`
 	PageSeparate         bool       `json:"page_separate"`
 	EventsWaiting        uint64     `json:"events_waiting"`
@@ -37,11 +37,15 @@ func newAuthorityView(a *adminv1.AuthorityStatus) *authorityView {
 	if a == nil {
 		return nil
 	}
-	return &authorityView{URL: a.GetUrl(), Organisation: a.GetOrganisation(), DeviceID: a.GetDeviceId(), DeviceName: a.GetDeviceName(),
+	v := &authorityView{URL: a.GetUrl(), Organisation: a.GetOrganisation(), DeviceID: a.GetDeviceId(), DeviceName: a.GetDeviceName(),
 		Connected: a.GetConnected(), Since: stampJSON(a.GetSince()), LastError: a.GetLastError(), Refused: a.GetRefused(),
 		CertificateExpires: stampJSON(a.GetCertificateExpires()), Users: append([]string{}, a.GetUsers()...),
-		HoldsOrganisationKey: a.GetHoldsOrganisationKey(), PageOrigin: a.GetPageOrigin(), PageSeparate: a.GetPageSeparate(),
+		PageOrigin: a.GetPageOrigin(), PageSeparate: a.GetPageSeparate(),
 		EventsWaiting: a.GetEventsWaiting(), Exceptions: append([]string{}, a.GetExceptions()...)}
+	if holds := a.GetHoldsOrganisationKey(); a.GetConnected() {
+		v.HoldsOrganisationKey = &holds
+	}
+	return v
 }
 
 // Whom this computer trusts, in the same words in status and doctor.
@@ -52,16 +56,17 @@ const (
 	pageElsewhere   = "the approver page comes from %s, not from the authority"
 )
 
-// trust says whom this computer trusts, one line each.
-func (v *authorityView) trust() []string {
-	key, page := keyElsewhere, fmt.Sprintf(pageElsewhere, v.PageOrigin)
-	if v.HoldsOrganisationKey {
-		key = keyOnAuthority
+// trust says whom this computer trusts, one line each. Who holds the key is known
+// from the authority: while it is not connected, nothing is said of that.
+func (v *authorityView) trust() (lines []string) {
+	if holds := v.HoldsOrganisationKey; holds != nil {
+		lines = append(lines, map[bool]string{true: keyOnAuthority, false: keyElsewhere}[*holds])
 	}
-	if !v.PageSeparate {
-		page = pageOfAuthority
+	page := pageOfAuthority
+	if v.PageSeparate {
+		page = fmt.Sprintf(pageElsewhere, v.PageOrigin)
 	}
-	return append([]string{key, page}, v.Exceptions...)
+	return append(append(lines, page), v.Exceptions...)
 }
 
 func printAuthority(v *authorityView, line func(name, format string, args ...any)) {
@@ -80,10 +85,8 @@ func printAuthority(v *authorityView, line func(name, format string, args ...any
 	line("joined", "%s as %s (%s), certificate until %s, %s waiting", v.Organisation, v.DeviceName, v.DeviceID,
 		when(*orZero(v.CertificateExpires)), plural(int(v.EventsWaiting), "event", "events"))
 	line("push for", "%s", orNobody(v.Users))
-	if v.Connected { // who holds the key is known from the authority
-		for _, t := range v.trust() {
-			line("trust", "%s", t)
-		}
+	for _, t := range v.trust() {
+		line("trust", "%s", t)
 	}
 }
 
@@ -141,7 +144,7 @@ argument, where everybody could read it: on a terminal it is asked for, and
 				for _, t := range v.trust() {
 					_, _ = fmt.Fprintf(w, "  %s\n", clean(t))
 				}
-				_, _ = fmt.Fprintf(w, "Next: sallyport status; sallyport enroll USER --push\n")
+				_, _ = fmt.Fprintf(w, "Next: sallyport status (whether it is connected, and whom this computer trusts with what); sallyport enroll USER --push\n")
 			})
 			return nil
 		}),

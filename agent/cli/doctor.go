@@ -131,9 +131,5 @@ func doctorAuthority(v *authorityView) *doctor.Authority {
 	if v == nil {
 		return nil
 	}
-	a := &doctor.Authority{URL: v.URL, Connected: v.Connected, Why: v.LastError, Until: when(*orZero(v.CertificateExpires))}
-	if v.Connected {
-		a.Trust = v.trust()
-	}
-	return a
+	return &doctor.Authority{URL: v.URL, Connected: v.Connected, Why: v.LastError, Until: when(*orZero(v.CertificateExpires)), Trust: v.trust()}
 }

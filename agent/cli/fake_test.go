@@ -53,6 +53,7 @@ type fakeAgent struct {
 	deny     error       // every call is refused with it
 	imported func(*adminv1.ImportRequest) []*adminv1.ImportResult
 	phone    chan error    // EnrolPush waits for it: nil is a phone that enrolled
+	unheard  bool          // the authority has not said anything yet
 	noCode   bool          // alice's code is gone
 	gone     chan struct{} // closed when a caller of EnrolPush went away
 }
@@ -319,7 +320,11 @@ func (f *fakeAgent) ClearPush(_ context.Context, r *adminv1.UserRequest) (*admin
 }
 
 func (f *fakeAgent) Join(_ context.Context, r *adminv1.JoinRequest) (*adminv1.JoinResponse, error) {
-	return &adminv1.JoinResponse{Authority: f.authority()}, f.got(r)
+	a := f.authority()
+	if f.unheard {
+		a.Connected, a.HoldsOrganisationKey = false, false
+	}
+	return &adminv1.JoinResponse{Authority: a}, f.got(r)
 }
 
 func (f *fakeAgent) Leave(_ context.Context, r *adminv1.LeaveRequest) (*adminv1.LeaveResponse, error) {

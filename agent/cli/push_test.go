@@ -158,9 +158,20 @@ func TestStatusOfTheAuthorityIsShown(t *testing.T) {
 	}
 	a := f.status.Authority
 	a.Connected, a.LastError, a.Since, a.Users = false, "no route\x1b to host", timestamppb.New(day), []string{"maya", "alice"}
-	runCLI(t, f, "status").wantOut(`not connected since 2026-11-22 10:20:30 (no route\x1b to host)`, "push for   maya, alice").wantNot("\x1b")
+	runCLI(t, f, "status").wantOut(`not connected since 2026-11-22 10:20:30 (no route\x1b to host)`, "push for   maya, alice").wantNot("\x1b", "organisation key")
+	if v := runCLI(t, f, "status", "--json").object()["authority"].(map[string]any); v["holds_organisation_key"] != nil {
+		t.Errorf("who holds the key is not known: %v", v)
+	}
 	a.Connected, a.HoldsOrganisationKey, a.PageSeparate, a.PageOrigin = true, false, true, "https://approve.example.com"
 	runCLI(t, f, "status").wantOut("the authority cannot enrol phones by itself", "comes from https://approve.example.com, not from the authority")
+}
+
+// TestNothingIsSaidOfTheKeyBeforeTheAuthorityWasHeard: right behind the join there
+// is no connection yet, and "elsewhere" would be a guess, in the wrong direction.
+func TestNothingIsSaidOfTheKeyBeforeTheAuthorityWasHeard(t *testing.T) {
+	f := newFake()
+	f.unheard = true
+	newSession(t, f).stdin(token).run("join", "https://authority.example.com:7443", "--token-stdin").wantExit(0).wantOut("Joined", "sallyport status").wantNot("organisation key")
 }
 
 func TestJoin(t *testing.T) {
