@@ -105,7 +105,10 @@ else ends it, and after too many requests that were denied or not answered, wher
 it would come back by itself.
 
 "This wasn't me" means that somebody knows the password: ask the person, have the
-password changed, and look at the events first.`,
+password changed, and look at the events first.
+
+The authority counts for itself, so that a computer that was broken into cannot ring
+phones without end: sallyport-authority user clear USER.`,
 		Args:              oneUser,
 		ValidArgsFunction: a.completeUser,
 		RunE: do(func(cmd *cobra.Command, args []string) error {
@@ -115,7 +118,9 @@ password changed, and look at the events first.`,
 			if err != nil {
 				return err
 			}
-			a.result(u, func(w io.Writer) { _, _ = fmt.Fprintf(w, "Push of %s: %s\n", clean(u.Name), clean(pushText(u))) })
+			a.result(u, func(w io.Writer) {
+				_, _ = fmt.Fprintf(w, "Push of %s: %s\nThe authority counts as well; there: sallyport-authority user clear %s\n", clean(u.Name), clean(pushText(u)), quoteArg(u.Name))
+			})
 			return nil
 		}),
 	}

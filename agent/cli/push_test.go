@@ -110,7 +110,7 @@ func TestPhonesRemoveAsksOnATerminal(t *testing.T) {
 }
 
 func TestPushClear(t *testing.T) {
-	runCLI(t, newFake(), "push", "clear", "mallory").wantExit(0).wantOut("Push of mallory: ready")
+	runCLI(t, newFake(), "push", "clear", "mallory").wantExit(0).wantOut("Push of mallory: ready", "sallyport-authority user clear mallory")
 	if v := runCLI(t, newFake(), "push", "clear", "mallory", "--json").wantExit(0).object(); v["push_reported"] != false || v["push_state"] != "ready" {
 		t.Errorf("%v", v)
 	}
