@@ -118,7 +118,7 @@ task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,sallyport-autho
 	local flags=(-trimpath -buildmode=pie -ldflags "-s -w -X main.version=$(version)")
 	go build "${flags[@]}" -o "$out/sallyport" ./agent
 	go build "${flags[@]}" -o "$out/sallyport-try" ./pam/try
-	# Static: it needs no NSS, and its SQLite no C.
+	# Without C: it needs no NSS, and its SQLite is Go.
 	CGO_ENABLED=0 go build "${flags[@]}" -o "$out/sallyport-authority" ./authority
 	make -s -C pam OUT="$PWD/$out"
 }

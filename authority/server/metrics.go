@@ -84,6 +84,13 @@ func (m *metrics) streams(count func() int) {
 		func() float64 { return float64(count()) }))
 }
 
+// webCertificate says when the certificate that browsers see ends: one that
+// somebody else renews, and may forget.
+func (m *metrics) webCertificate(ends func() time.Time) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "sallyport", Name: "web_certificate_ends_timestamp_seconds",
+		Help: "When the certificate that browsers see ends."}, func() float64 { return float64(ends().Unix()) }))
+}
+
 // refusals are the reasons that have a label of their own.
 var refusals = []factor.Reason{factor.TooMany, factor.Paused, factor.Reported, push.Malformed, push.NotAllowed, push.NoPhone, push.Unavailable}
 

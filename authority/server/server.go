@@ -92,7 +92,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		Store: s.Store, Settings: func() organisation.Settings { return settings }, VAPIDPublicKey: sender.PublicKey(),
 		CheckSubscription: sender.Check, Complete: s.Enrol.CompleteEnrolment, Answer: pushes.Answer, Now: o.Now, Log: o.Log,
 	})
-	t, err := webTLS(&c, o.Now, o.Log)
+	t, err := webTLS(&c, o.Now, o.Log, s.metrics)
 	if err != nil {
 		return err
 	}

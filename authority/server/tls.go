@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -23,7 +22,7 @@ import (
 )
 
 // webTLS is what browsers get; nil: plain http.
-func webTLS(c *config.Config, now func() time.Time, log *slog.Logger) (*tls.Config, error) {
+func webTLS(c *config.Config, now func() time.Time, log *slog.Logger, m *metrics) (*tls.Config, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	switch c.TLS.Mode {
 	case config.TLSNone:
@@ -34,6 +33,7 @@ func webTLS(c *config.Config, now func() time.Time, log *slog.Logger) (*tls.Conf
 			return nil, err
 		}
 		t.GetCertificate = f.get
+		m.webCertificate(f.ends)
 	case config.TLSSelfSigned:
 		certificate, err := selfSigned(now())
 		if err != nil {
@@ -139,11 +139,9 @@ func selfSigned(now time.Time) (*tls.Certificate, error) {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-// warnOfEnd says when a certificate from files ends soon: nobody else may notice.
-func (f *files) warnOfEnd(ctx context.Context) {
+// ends says when the certificate does.
+func (f *files) ends() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if left := f.current.Leaf.NotAfter.Sub(f.now()); left < 7*24*time.Hour {
-		f.log.WarnContext(ctx, "the web certificate ends soon", "ends", f.current.Leaf.NotAfter)
-	}
+	return f.current.Leaf.NotAfter
 }
