@@ -175,15 +175,12 @@ type authority struct {
 	welcome   *authorityv1.AuthorityMessage
 	refuse    error // of Connect
 	stalled   bool  // answers no probe and no push
-	slow      bool  // answers probes and no push
 	registers int
 	connects  int
 	renewals  int
-	batches   []*authorityv1.UploadEventsRequest
 	uploads   chan *authorityv1.UploadEventsRequest
 	lastSeq   func(*authorityv1.UploadEventsRequest) (uint64, error)
 	streams   chan *devStream
-	certs     []*x509.Certificate // that devices showed at Connect
 }
 
 // devStream is one stream as the authority has it.
@@ -561,6 +558,16 @@ func (c *computer) until(what string, is func() bool) {
 		case <-turn:
 		case <-deadline:
 			c.t.Fatalf("never: %s; the state is %+v", what, c.link.State())
+		}
+	}
+}
+
+// eventually waits for what nobody tells of.
+func (c *computer) eventually(what string, is func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("never: %s", what)
 		}
 	}
 }

@@ -292,6 +292,18 @@ func TestASlowAuthorityIsNoDeadLink(t *testing.T) {
 	}
 }
 
+// TestAnAuthorityThatHangsIsLeft: TCP is alive, and nobody behind it. With several
+// nodes the next connection may find another.
+func TestAnAuthorityThatHangsIsLeft(t *testing.T) {
+	c, a, d := connected(t)
+	a.set(func() { a.stalled = true })
+	s := c.send(c.challenge())
+	d.begin()
+	s.offline(t)
+	receive(t, d.finished, "the end of the stream")
+	a.stream()
+}
+
 func TestALoginThatGoesAwayIsWithdrawn(t *testing.T) {
 	c, _, d := connected(t)
 	ctx, cancel := context.WithCancel(t.Context())

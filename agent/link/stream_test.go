@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"sallyport/agent/loginsvc"
-	"sallyport/agent/store"
 	"sallyport/internal/event"
 	"sallyport/internal/organisation"
 	"sallyport/internal/vault"
@@ -320,21 +319,6 @@ func (l *Link) waitFor(t *testing.T, c *computer) {
 	t.Fatalf("no connection; the state is %+v", l.State())
 }
 
-// chain puts another certificate into the vault.
-func (c *computer) chain(chain [][]byte) {
-	c.t.Helper()
-	if err := c.store.Update(c.t.Context(), func(tx *vault.Tx) error {
-		a, err := store.JoinedTo(tx)
-		if err != nil {
-			return err
-		}
-		a.Chain = chain
-		return store.PutAuthority(tx, a)
-	}); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
 func (c *computer) notAfter() time.Time {
 	c.t.Helper()
 	own, err := certificate(c.authorityKept())
@@ -378,10 +362,7 @@ func TestACertificateIsRenewedAtHalfOfItsLife(t *testing.T) {
 	c.clock.advance(time.Minute)
 	timer <- time.Time{}
 	before := own.NotAfter
-	deadline := time.Now().Add(patience)
-	for !c.notAfter().After(before) && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
+	c.eventually("the new certificate", func() bool { return c.notAfter().After(before) })
 	if !c.notAfter().After(before) || a.count(&a.renewals) != 1 || a.count(&a.connects) != 1 {
 		t.Errorf("ends %v, %d renewals, %d streams", c.notAfter(), a.renewals, a.connects)
 	}
@@ -479,13 +460,11 @@ func TestWhatIsSignedStaysWhenTheCertificateIsRenewed(t *testing.T) {
 	a := newAuthority(t, c.clock)
 	c.join(a)
 	c.clock.advance(week - time.Hour) // late, and still valid
+	before := c.notAfter()
 	c.run()
 	a.stream()
-	deadline := time.Now().Add(patience)
-	for a.count(&a.renewals) == 0 && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
-	if a.count(&a.renewals) == 0 || c.signed(organisation.KindSettings, "").Version != 1 {
+	c.eventually("the new certificate", func() bool { return c.notAfter().After(before) })
+	if c.signed(organisation.KindSettings, "").Version != 1 {
 		t.Errorf("%d renewals", a.renewals)
 	}
 }
