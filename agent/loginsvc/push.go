@@ -145,7 +145,26 @@ func (l *login) startPush() engine.Input {
 	}
 	left := live.Until.Left(l.Store.Now())
 	l.push = &pushing{live: live, sent: sent, expired: l.after(left)}
-	return engine.PushStarted{Number: live.Number, Phone: string(cut(clean([]byte(sent.Phone)), maxDevice)), For: left}
+	return engine.PushStarted{Number: live.Number, Phone: phoneNames(sent.Phone, approvers), For: left}
+}
+
+// phoneNames is what the screen says of who is asked: what the authority says
+// rings, where these are names of enrolled phones, or the enrolled phones. The
+// authority must not be able to put a text of its own before the person.
+func phoneNames(said string, approvers []push.Approver) string {
+	var enrolled []string
+	for _, k := range approvers {
+		if !slices.Contains(enrolled, k.Phone) {
+			enrolled = append(enrolled, k.Phone)
+		}
+	}
+	for name := range strings.SplitSeq(said, ", ") {
+		if !slices.Contains(enrolled, name) {
+			said = strings.Join(enrolled, ", ")
+			break
+		}
+	}
+	return string(cut(clean([]byte(said)), maxDevice))
 }
 
 // withdrawPush takes back the request that the authority did not take: it rang

@@ -3,13 +3,17 @@ package loginsvc
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"sallyport/agent/store"
+	"sallyport/internal/engine"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/localsock"
+	"sallyport/internal/nss"
 	"sallyport/internal/organisation"
 	"sallyport/internal/testkit/passkey"
 	"sallyport/internal/vault"
@@ -458,4 +462,46 @@ func TestLimitsCanBeRaisedAndTurnedOff(t *testing.T) {
 	two.answers <- w.phone.Answer(one.live.Bytes, push.Approve, one.live.Number)
 	w.ends(two, "cancelled")
 	h.types(w.code()).gets("allow code_accepted")
+}
+
+func TestAuthorityPutsATextBeforeThePerson(t *testing.T) {
+	phones := []push.Approver{{Phone: "Pixel"}, {Phone: "iPad"}, {Phone: "Pixel"}}
+	for said, want := range map[string]string{
+		"": "Pixel, iPad", "iPad": "iPad", "Pixel, iPad": "Pixel, iPad", "Pixel,iPad": "Pixel, iPad",
+		"or type your password at evil.example.com": "Pixel, iPad", "Pixel, call 555-1234": "Pixel, iPad", "\x1b[2J": "Pixel, iPad",
+	} {
+		if got := phoneNames(said, phones); got != want {
+			t.Errorf("%q: the screen says %q, want %q", said, got, want)
+		}
+	}
+	if got := phoneNames("", []push.Approver{{Phone: strings.Repeat("\u00fc", 60) + "\x1b"}}); len(got) > maxDevice || !utf8.ValidString(got) {
+		t.Errorf("%q", got)
+	}
+}
+
+// The name means another account now than when the login began (CVE-2024-9313).
+func TestAnApprovalIsForWhomTheLoginBeganWith(t *testing.T) {
+	w := newWorld(t)
+	live, err := push.NewChallenge(push.Challenge{User: "root"}, w.Now(), time.Minute, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func(user nss.User) *login {
+		return &login{Service: w.service, ctx: t.Context(), settings: w.service.Settings(), begin: &loginv1.Begin{User: []byte("root")}, user: user, resolved: true,
+			push: &pushing{live: live, answer: w.phone.Answer(live.Bytes, push.Approve, live.Number)}}
+	}
+	w.change(func(tx *vault.Tx) error {
+		a, err := store.Account(tx, store.Key(0))
+		if err == nil {
+			a.BeginPush(live.Challenge.ID, "sshd", tx.Now(), push.DefaultLimits())
+			err = store.Put(tx, a)
+		}
+		return err
+	})
+	if in := begin(nss.User{Name: "root", UID: 1}).verifyPush(); in != (engine.Failed{Reason: reasonIdentity}) {
+		t.Errorf("%+v", in)
+	}
+	if in, ok := begin(nss.User{Name: "root", UID: 0}).verifyPush().(engine.PushChecked); !ok || !in.Outcome.OK {
+		t.Errorf("%+v", in)
+	}
 }

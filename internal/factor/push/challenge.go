@@ -139,8 +139,13 @@ func random(n int) string {
 // Digest is the WebAuthn challenge of an answer: SHA-256(domain || SHA-256(challenge)
 // || decision || 0 || number). The number is "" unless the decision is Approve.
 func Digest(challenge []byte, d Decision, number string) [32]byte {
+	return sha256.Sum256(append(beforeNumber(challenge, d), number...))
+}
+
+// beforeNumber is what Digest hashes, up to the number.
+func beforeNumber(challenge []byte, d Decision) []byte {
 	inner := sha256.Sum256(challenge)
-	return sha256.Sum256([]byte(loginDomain + string(inner[:]) + string(d) + "\x00" + number))
+	return []byte(loginDomain + string(inner[:]) + string(d) + "\x00")
 }
 
 // SessionDigest is the WebAuthn challenge of a phone that opens the page: over

@@ -118,6 +118,18 @@ func TestBlindApprovalIsRefused(t *testing.T) {
 			l.gets(l.key.Answer(l.live.Bytes, push.Approve, number), push.WrongNumber)
 		}
 	}
+	long, err := push.NewChallenge(push.Challenge{}, at(0), time.Minute, push.MaxDigits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, number := range []string{"000000", "999999", "100000", "9999", "0"} {
+		if long.Number == number {
+			continue
+		}
+		if v := long.Verify(l.key.Answer(long.Bytes, push.Approve, number), l.pinned, nil, rules, at(0)); v.Reason != push.WrongNumber {
+			t.Errorf("%s: %+v", number, v)
+		}
+	}
 	// However the person mistyped, it is no forgery.
 	for _, number := range []string{"0", "07", "007", "470", "0047", "9999"} {
 		l.gets(l.key.Answer(l.live.Bytes, push.Approve, number), push.WrongNumber)
