@@ -3,6 +3,7 @@ package approver
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -343,7 +344,32 @@ func (s *server) answer(r *http.Request, who caller) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if !s.signed(push.Assertion(in.assertion), in.Decision, c.Bytes, who.approver.Approver) {
+		return 0, nil, errPasskey
+	}
 	return http.StatusAccepted, nil, s.Answer(r.Context(), who.approver, c.ID, push.Answer{Decision: in.Decision, Assertion: push.Assertion(in.assertion)})
+}
+
+// signed says whether an answer is one that the passkey signed, so that whoever has
+// no more than a session's token cannot use up the one answer that a login takes.
+// What was approved only the device can tell: it has the number.
+func (s *server) signed(a push.Assertion, d push.Decision, challenge []byte, key push.Approver) bool {
+	digest := push.Digest(challenge, d, "")
+	if d == push.Approve {
+		var c struct {
+			Challenge string `json:"challenge"`
+		}
+		if json.Unmarshal(a.ClientData, &c) != nil {
+			return false
+		}
+		b, err := base64.RawURLEncoding.DecodeString(c.Challenge)
+		if err != nil || copy(digest[:], b) != len(digest) {
+			return false
+		}
+	}
+	settings := s.Settings()
+	_, err := push.VerifyAssertion(a, key, push.RelyingParty{ID: settings.RPID, Origin: settings.Origin}, digest)
+	return err == nil
 }
 
 func (s *server) subscribe(r *http.Request, who caller) (int, any, error) {

@@ -329,6 +329,16 @@ func TestBadAnswersLeaveTheLoginOpen(t *testing.T) {
 	other := p.answers(live, push.Approve, live.Number)
 	other["credential_id"] = []byte("another passkey")
 	w.ask("POST", path, p.token, other).says(t, 403, "bad_passkey")
+	// A token that was stolen does not use up the one answer.
+	for name, change := range map[string]func(m map[string]any){
+		"nobody signed":    func(m map[string]any) { m["signature"].([]byte)[9] ^= 1 },
+		"another decision": func(m map[string]any) { m["decision"] = "report" },
+		"no client data":   func(m map[string]any) { m["client_data"] = []byte("x") },
+	} {
+		body := p.answers(live, push.Approve, live.Number)
+		change(body)
+		t.Run(name, func(t *testing.T) { w.ask("POST", path, p.token, body).says(t, 403, "bad_passkey") })
+	}
 	w.ask("POST", path, "", p.answers(live, push.Approve, live.Number)).says(t, 401, "signed_out")
 	w.ask("POST", "challenges/"+push.NewID()+"/answer", p.token, p.answers(live, push.Approve, live.Number)).says(t, 404, "not_found")
 	w.ask("POST", path, p.token, p.answers(live, push.Approve, live.Number)).says(t, 202, "")

@@ -231,6 +231,13 @@ func (t *Tab) UserAgent(s string) error {
 	return err
 }
 
+// Before runs a script in every page that the tab loads from now on, before the
+// page's own.
+func (t *Tab) Before(script string) error {
+	_, err := chromedp.Call(t.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
+	return err
+}
+
 // Go opens a URL.
 func (t *Tab) Go(url string) error { return t.do(chromedp.Navigate(url)) }
 
