@@ -185,9 +185,14 @@ task_demo() { # a real login being guarded: sshd, in a private machine
 	exec internal/testkit/sandbox/enter.sh -- "$PWD/$out/demo" "$@"
 }
 
-task_bench() { # speed and memory beside the peers, and the targets
+task_bench() { # speed and memory beside the peers, and the targets; bench authority: of the authority
 	[ "$(id -u)" = 0 ] || die "the bench makes a private machine and needs root: sudo ./build.sh bench"
 	task_build
+	if [ "${1:-}" = authority ]; then
+		shift
+		go build -o "$out/bench-authority" ./authority/bench
+		exec "$out/bench-authority" -dist "$out" "$@"
+	fi
 	go build -o "$out/bench" ./pam/bench
 	exec "$out/bench" -dist "$out" "$@"
 }

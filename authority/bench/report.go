@@ -1,0 +1,203 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// quantile returns the value below which the share q of the samples lies.
+func quantile[T cmp.Ordered](samples []T, q float64) T {
+	var zero T
+	if len(samples) == 0 {
+		return zero
+	}
+	sorted := slices.Sorted(slices.Values(samples))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+func msOf(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+func ms(d time.Duration) string    { return fmt.Sprintf("%.1f", msOf(d)) }
+func s1(d time.Duration) string    { return fmt.Sprintf("%.1f s", d.Seconds()) }
+
+// target is one line of the design's targets.
+type target struct {
+	name            string
+	measured, limit float64
+	digits          int
+	least           bool // limit is the least that is good, not the most
+}
+
+func (t target) String() string {
+	verdict := "ok"
+	if t.least && t.measured < t.limit || !t.least && t.measured > t.limit {
+		verdict = "MISSED"
+	}
+	return fmt.Sprintf("target %s %.*f %.*f %s", t.name, t.digits, t.measured, t.digits, t.limit, verdict)
+}
+
+func (r pushes) perSecond() float64 { return float64(len(r.logins)) / max(r.took.Seconds(), 1e-9) }
+
+// each login's share of what was used in the time.
+func (r pushes) perLogin(cpu time.Duration) string {
+	return fmt.Sprintf("%.2f", msOf(cpu)/float64(max(1, len(r.logins))))
+}
+
+// perStream is the memory of one connection, in KB.
+func (c crowd) perStream(after, before int) float64 {
+	return float64(after-before) / 1000 / float64(max(1, c.streams))
+}
+
+// targets are what the authority is held to; docs/benchmarks.md says why.
+func (b *bench) targets() []target {
+	open := func(kind string) float64 {
+		var all []time.Duration
+		for _, o := range b.opened[kind] {
+			all = append(all, o.allowed)
+		}
+		return msOf(quantile(all, 0.99))
+	}
+	rate := func(kind string) float64 {
+		i := slices.IndexFunc(b.pushes, func(r pushes) bool { return r.kind == kind && r.atOnce == b.atOnce[1] && !r.whole })
+		if i < 0 {
+			return 0
+		}
+		return b.pushes[i].perSecond()
+	}
+	return []target{
+		{name: "approval_opens_login_p99_ms_sqlite", measured: open("sqlite"), limit: 50, digits: 1},
+		{name: "approval_opens_login_p99_ms_postgresql", measured: open("postgresql"), limit: 50, digits: 1},
+		{name: "push_logins_per_s_sqlite", measured: rate("sqlite"), limit: 1300, least: true},
+		{name: "push_logins_per_s_postgresql", measured: rate("postgresql"), limit: 900, least: true},
+		{name: "idle_stream_rss_kb", measured: b.crowd.perStream(b.crowd.after.rss, b.crowd.before.rss), limit: 66, digits: 1},
+		{name: "item_to_all_streams_s", measured: b.crowd.itemCommand.Seconds(), limit: 1, digits: 2},
+	}
+}
+
+func (b *bench) report(w io.Writer) {
+	fmt.Fprintf(w, "\n%s\n", b.machine())
+	if b.quick {
+		fmt.Fprintln(w, "A quick run: it shows that the bench works, not how fast the authority is.")
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") }
+
+	fmt.Fprintln(w, "\nFrom the phone's sending the signed answer (ms), shipped agents, one login after the other, with an open prompt:")
+	row("database", "logins", "login open p50", "p99", "worst", "phone answered p50", "p99")
+	for _, kind := range []string{"sqlite", "postgresql"} {
+		var allowed, posted []time.Duration
+		for _, o := range b.opened[kind] {
+			allowed, posted = append(allowed, o.allowed), append(posted, o.posted)
+		}
+		row(kind, fmt.Sprint(len(allowed)), ms(quantile(allowed, 0.5)), ms(quantile(allowed, 0.99)), ms(quantile(allowed, 1)),
+			ms(quantile(posted, 0.5)), ms(quantile(posted, 0.99)))
+	}
+	t.Flush()
+
+	fmt.Fprintf(w, "\nPush logins, for %v each: begin, answer, verify, end; %d computers take turns. as in life: the phone is rung through a push service, fetches the\n"+
+		"list, and connects anew for each request; else it only answers, over a connection that is kept. CPU: ms of one processor for each login.\n", b.pushing, b.computers)
+	row("database", "at once", "as in life", "logins/s", "p50 ms", "p99 ms", "CPU authority", "PostgreSQL", "bench", "RSS MB", "rings")
+	for _, r := range b.pushes {
+		life, database := "-", "-"
+		if r.whole {
+			life = "yes"
+		}
+		if r.kind == "postgresql" {
+			database = r.perLogin(r.databaseCPU)
+		}
+		row(r.kind, fmt.Sprint(r.atOnce), life, fmt.Sprintf("%.0f", r.perSecond()), ms(quantile(r.logins, 0.5)), ms(quantile(r.logins, 0.99)),
+			r.perLogin(r.serverCPU), database, r.perLogin(r.ownCPU), fmt.Sprintf("%.0f", float64(r.rss)/1e6), fmt.Sprint(r.rings))
+	}
+	t.Flush()
+
+	fmt.Fprintln(w, "\nWhat PostgreSQL does for each login:")
+	row("at once", "as in life", "transactions", "WAL bytes", "database grows by bytes")
+	for _, r := range b.pushes {
+		if r.kind != "postgresql" {
+			continue
+		}
+		life, n := "-", float64(max(1, r.all))
+		if r.whole {
+			life = "yes"
+		}
+		row(fmt.Sprint(r.atOnce), life, fmt.Sprintf("%.1f", float64(r.done.transactions)/n), fmt.Sprintf("%.0f", float64(r.done.wal)/n), fmt.Sprintf("%.0f", float64(r.done.size)/n))
+	}
+	t.Flush()
+
+	c := b.crowd
+	n := float64(max(1, c.streams))
+	fmt.Fprintf(w, `
+%d connected computers on one node, SQLite, mutual TLS:
+  joined, in the database:      %.2f ms each
+  connected:                    %s, %.0f/s; %.2f ms CPU of the authority each
+  memory, after %v:           RSS %.1f KB each (%.0f MB -> %.0f MB), PSS %.1f KB each; Go: heap in use %.0f MB, stacks %.0f MB
+  goroutines:                   %.1f each
+  doing nothing, for %v:      %.1f %% of a processor (keepalive every %v)
+  an item of %d bytes to all: %.2f s from the start of 'sallyport-authority policy set'; %.2f s from the first that had it to the last
+  restart:                      stopped in %s, ready again in %s
+  all back (within %v, then doubled, as agents do): 99 %% after %s, all after %s; %d attempts failed; %.2f ms CPU of the authority each; RSS then %.0f MB
+The whole bench took %s.
+
+`, c.streams, msOf(c.seeded)/max(1, n-float64(b.computers)),
+		s1(c.connected), n/max(c.connected.Seconds(), 1e-9), msOf(c.connectCPU)/n,
+		c.idle, c.perStream(c.after.rss, c.before.rss), float64(c.before.rss)/1e6, float64(c.after.rss)/1e6, c.perStream(c.after.pss, c.before.pss), c.heap/1e6, c.stacks/1e6,
+		c.goroutines/n,
+		c.idle, 100*c.idleCPU.Seconds()/max(c.idle.Seconds(), 1e-9), pingEvery,
+		c.itemBytes, c.itemCommand.Seconds(), c.itemSpread.Seconds(),
+		s1(c.stopped), s1(c.restarted),
+		c.stormWindow, s1(c.back99), s1(c.backAll), c.stormFailed, msOf(c.stormCPU)/n, float64(c.stormRSS)/1e6,
+		s1(b.took))
+	for _, t := range b.targets() {
+		fmt.Fprintln(w, t)
+	}
+}
+
+// machine says on what this was measured.
+func (b *bench) machine() string {
+	var kernel unix.Utsname
+	_ = unix.Uname(&kernel) // then its fields are empty
+	var fs unix.Statfs_t
+	_ = unix.Statfs(filepath.Dir(b.disk), &fs)
+	types := map[int64]string{unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs",
+		unix.TMPFS_MAGIC: "tmpfs: syncing costs nothing here, the figures flatter", unix.OVERLAYFS_SUPER_MAGIC: "overlay"}
+	kind := types[int64(fs.Type)]
+	if kind == "" {
+		kind = fmt.Sprintf("file system type %#x", fs.Type)
+	}
+	return fmt.Sprintf("%s, %s, Linux %s, %d processors, state on %s; PostgreSQL %s; load before: %s", time.Now().UTC().Format("2006-01-02"),
+		cpuModel(), unix.ByteSliceToString(kernel.Release[:]), runtime.NumCPU(), kind, b.db.version, b.load)
+}
+
+func cpuModel() string {
+	content, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "processor unknown"
+	}
+	for line := range strings.Lines(string(content)) {
+		if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "processor unknown"
+}
+
+// loadNow is how busy the machine was in the last minute, by others.
+func loadNow() string {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(content), " ")
+	return first
+}
