@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/internal/factor"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
 	"sallyport/internal/vault"
@@ -88,10 +89,30 @@ func EachSigned(tx *vault.Tx, fn func(organisation.Kind, string, Item) error) er
 	})
 }
 
-// ForgetAuthority removes the authority and what the organisation signed. What
-// was put into people's records stays: without their secrets they would be asked
-// for none.
+// ForgetAuthority removes the authority, what the organisation signed, and the
+// phones that were enrolled here: they were for the device that this computer was
+// there, which it never is again. The secrets in people's records stay: without
+// them they would be asked for none.
 func ForgetAuthority(tx *vault.Tx) error {
+	var people []*factor.Account
+	if err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
+		a := new(factor.Account)
+		if err := decode(a); err != nil {
+			return err
+		}
+		if len(a.Phones) > 0 {
+			a.Phones = nil
+			people = append(people, a)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, a := range people {
+		if err := Put(tx, a); err != nil {
+			return err
+		}
+	}
 	var keys []string
 	if err := tx.Each(vault.Settings, func(key string, _ func(any) error) error {
 		if key == authoritySetting || strings.HasPrefix(key, itemSetting) {
