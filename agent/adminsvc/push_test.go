@@ -70,6 +70,7 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
+	w.link.store = s
 	w.svc = &Service{Store: s, Names: new(nss.Names), State: func() State { return State{Config: loaded} }, OpenLogins: func() int { return 0 }, Link: w.link}
 	return w
 }
@@ -195,6 +196,7 @@ type fakeLink struct {
 	told   chan error         // what the phone is told
 	joined []string
 	fail   error
+	store  *store.Store
 }
 
 func (f *fakeLink) State() LinkState {
@@ -208,7 +210,9 @@ func (f *fakeLink) Join(_ context.Context, by, url, _, name string) error {
 	return f.fail
 }
 
-func (f *fakeLink) Leave(context.Context, string) error { return f.fail }
+func (f *fakeLink) Leave(ctx context.Context, _ string) error {
+	return f.store.Update(ctx, store.ForgetAuthority)
+}
 
 func (f *fakeLink) EnrolPhone(ctx context.Context, user string, show func(string, time.Time) error, pin func(push.Approver) error) error {
 	if err := show("https://approve.example.com/#e=1&s=SECRET&u="+user, noon.Add(10*time.Minute)); err != nil {
@@ -591,6 +595,39 @@ func TestProblemsWithTheAuthority(t *testing.T) {
 	}
 }
 
+// TestTheOrganisationsPolicyIsShown: whoever looks why somebody is asked sees the
+// rule that the login goes by.
+func TestTheOrganisationsPolicyIsShown(t *testing.T) {
+	w := newWorld(t).joins()
+	signs := func(version uint64, rules string) {
+		w.update(func(tx *vault.Tx) error {
+			return store.PutSigned(tx, organisation.KindPolicy, "", store.Item{Version: version, Policy: []byte(rules)})
+		})
+	}
+	if got := w.show("daemon").GetAsked(); got != "not asked, by default=enrolled" {
+		t.Error(got)
+	}
+	signs(1, `{"Ask":"enrolled","Required":{"Users":["daemon"]}}`)
+	if got := w.show("daemon").GetAsked(); got != "asked, by required.users=daemon" {
+		t.Error(got)
+	}
+	if got := w.status().GetPolicy(); !strings.Contains(got, "required entries: 1") || !strings.Contains(got, "organisation") {
+		t.Error(got)
+	}
+	w.config.Policy.Exempt.Users = []string{"daemon"} // root's word
+	if got := w.show("daemon").GetAsked(); got != "exempt, by exempt.users=daemon" {
+		t.Error(got)
+	}
+	w.config.Policy.Exempt.Users = nil
+	signs(2, "x")
+	if got := w.show("daemon").GetAsked(); !strings.Contains(got, "cannot be read") {
+		t.Error(got)
+	}
+	if p := w.problem("policy_unreadable"); p == nil || p.GetRemedy() == "" {
+		t.Errorf("problems: %v", w.status().GetProblems())
+	}
+}
+
 func TestWhoServesThePage(t *testing.T) {
 	for _, c := range []struct {
 		page, api string
@@ -653,8 +690,13 @@ func TestLeave(t *testing.T) {
 	if _, err := w.svc.Leave(context.Background(), &adminv1.LeaveRequest{}); status.Code(err) != codes.NotFound {
 		t.Errorf("joined none: %v", err)
 	}
-	if _, err := w.joins().svc.Leave(context.Background(), &adminv1.LeaveRequest{}); err != nil {
+	w.joins().has("daemon", true, phone("Pixel"))
+	if _, err := w.svc.Leave(context.Background(), &adminv1.LeaveRequest{}); err != nil {
 		t.Error(err)
+	}
+	// Phones were for the device that this computer was there; codes are its own.
+	if a := w.account("daemon"); len(a.Phones) != 0 || a.TOTP == nil {
+		t.Errorf("phones %v, code %v", a.Phones, a.TOTP)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"sallyport/agent/store"
 	"sallyport/internal/clock"
+	"sallyport/internal/config"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/nss"
@@ -46,7 +47,7 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	out := &adminv1.StatusResponse{
 		Version: state.Version, Started: timestamppb.New(state.Started.Wall),
 		Pid: int32(os.Getpid()), Uid: int32(os.Geteuid()), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Vault: s.vaultStatus(), Policy: describe(&state.Config.Config.Policy),
+		Vault:      s.vaultStatus(),
 		ConfigPath: state.ConfigPath, LoginSocket: state.LoginSocket, AdminSocket: state.AdminSocket,
 		LoginsOpen: int32(s.OpenLogins()), RssBytes: rss(),
 	}
@@ -54,6 +55,8 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	var certificateFrom time.Time
 	var now clock.Instant
 	f := s.pushFacts()
+	var policyError error
+	out.Policy, policyError = s.describePolicy(f.config)
 	marker := ""
 	if v, err := s.Store.Vault(); err == nil {
 		i := v.Info()
@@ -110,6 +113,11 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 		out.LastEvents = out.LastEvents[n-lastEvents:]
 	}
 	out.Problems = problems(state, out, marker, ahead, reported)
+	if policyError != nil && out.GetVault().GetState() == "open" {
+		out.Problems = append(out.Problems, &adminv1.Problem{Code: "policy_unreadable",
+			Text:   "The organisation's policy cannot be read, so that everybody who is not exempt here is asked: " + policyError.Error(),
+			Remedy: "Set it anew at the authority (sallyport-authority policy set), or take \"policy\" out of authority.accept."})
+	}
 	authorityProblems(out.GetAuthority(), certificateFrom, now, func(code, text, remedy string) {
 		out.Problems = append(out.Problems, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
 	})
@@ -158,6 +166,15 @@ func problems(state State, st *adminv1.StatusResponse, marker string, ahead, rep
 			"Let the agent write beside its configuration file.")
 	}
 	return list
+}
+
+// describePolicy says who is asked, with what the organisation signed on top.
+func (s *Service) describePolicy(c *config.Config) (string, error) {
+	raised, err := s.Store.Raised(c)
+	if raised == nil {
+		return describe(&c.Policy), err
+	}
+	return describe(raised) + "; the organisation's policy is in it", err
 }
 
 func describe(r *policy.Rules) string {
@@ -247,8 +264,18 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 	if err != nil {
 		return nil, vaultError(err)
 	}
-	rules := s.State().Config.Config.Policy
-	decision := rules.Decide(policy.Subject{Name: p.name, UID: p.uid, Resolved: p.name != ""}, s.Names.Resolver(ctx, s.Store.LastSeen))
+	// As at a login: whom root exempts nobody requires.
+	subject, names := policy.Subject{Name: p.name, UID: p.uid, Resolved: p.name != ""}, s.Names.Resolver(ctx, s.Store.LastSeen)
+	decision := f.config.Policy.Decide(subject, names)
+	if decision.Effect != policy.Skip {
+		raised, err := s.Store.Raised(f.config)
+		if raised != nil {
+			decision = raised.Decide(subject, names)
+		}
+		if err != nil {
+			decision.Rule += " (the organisation's policy cannot be read)"
+		}
+	}
 	switch {
 	case decision.Effect == policy.Skip:
 		out.Asked = "exempt, by " + decision.Rule

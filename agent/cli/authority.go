@@ -183,13 +183,14 @@ func (a *app) leaveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "leave",
 		Short: "leave the authority: no phone rings any more, codes go on",
-		Long: `Forgets the authority, this computer's certificate and what the organisation signed.
-Logins go on with codes. To come back it needs a new token. The authority is not
+		Long: `Forgets the authority, this computer's certificate, what the organisation signed, and
+the phones that were enrolled here. Logins go on with codes. To come back it needs a
+new token, and those phones enrol again. The authority is not
 told; end the computer there too: sallyport-authority device revoke.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(cmd *cobra.Command, _ []string) error {
 			if a.deps.IsTTY(a.deps.Stdin) {
-				if err := a.confirm(yes, "Leave the authority? No phone can approve a login here any more."); err != nil {
+				if err := a.confirm(yes, "Leave the authority? No phone can approve a login here any more, and those enrolled here are forgotten."); err != nil {
 					return err
 				}
 			}

@@ -128,8 +128,9 @@ phones without end: sallyport-authority user clear USER.`,
 
 func (a *app) phonesCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "phones USER",
-		Short: "list the phones that may approve a user's logins, or remove one",
+		Use:     "phones USER",
+		Aliases: []string{"phone"},
+		Short:   "list the phones that may approve a user's logins, or remove one",
 		Long: `Lists the phones that may approve a user's logins at this computer, and where each
 was enrolled. Only those enrolled here can be removed here.`,
 		Args:              oneUser,
