@@ -42,7 +42,7 @@ type caller struct {
 	enrol.Identity
 	address string // without the port; an IPv6 network of 64 bits
 	// cancel ends the call: whatever waits to receive or to send returns.
-	cancel context.CancelCauseFunc
+	cancel context.CancelFunc
 }
 
 type callerKey struct{}
@@ -96,7 +96,7 @@ func (s *Service) admit(ctx context.Context, info *tap.Info) (context.Context, e
 			return nil, status.Error(codes.ResourceExhausted, "this device calls too often")
 		}
 	}
-	ctx, c.cancel = context.WithCancelCause(ctx)
+	ctx, c.cancel = context.WithCancel(ctx)
 	return context.WithValue(ctx, callerKey{}, c), nil
 }
 
@@ -132,7 +132,7 @@ func (s *Service) check(ctx context.Context, method string) error {
 
 func (s *Service) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if c, err := callerOf(ctx); err == nil {
-		defer c.cancel(nil)
+		defer c.cancel()
 	}
 	if err := s.check(ctx, info.FullMethod); err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (s *Service) unary(ctx context.Context, request any, info *grpc.UnaryServer
 
 func (s *Service) streaming(service any, g grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if c, err := callerOf(g.Context()); err == nil {
-		defer c.cancel(nil)
+		defer c.cancel()
 	}
 	if err := s.check(g.Context(), info.FullMethod); err != nil {
 		return err

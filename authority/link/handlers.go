@@ -64,10 +64,11 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 	case ending:
 		return
 	case !st.messages.take(now, messageBurst, messageGap):
-		st.who.cancel(errFlood)
+		st.end("flooding", "the device sends too much")
 		return
 	case st.who.Expired(now):
-		st.who.cancel(errExpired)
+		// It may well have a newer one, for its next stream.
+		st.end("certificate_expired", "the certificate that this stream was opened with has expired; connect again")
 		return
 	}
 	durable := now.Add(retryFor)
@@ -77,7 +78,7 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 	case *authorityv1.DeviceMessage_PushBegin:
 		id := m.PushBegin.GetId()
 		if !push.IsID(id) {
-			st.who.cancel(errMalformed)
+			st.malformed()
 			return
 		}
 		if !st.begins.take(now, beginBurst, beginGap) || !st.add(job{do: func(ctx context.Context) error { return st.begin(ctx, m.PushBegin) }}) {
@@ -94,7 +95,7 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 	case *authorityv1.DeviceMessage_EnrolmentBegin:
 		id := m.EnrolmentBegin.GetId()
 		if !push.IsID(id) {
-			st.who.cancel(errMalformed)
+			st.malformed()
 			return
 		}
 		if !st.enrolments.take(now, enrolBurst, enrolGap) || !st.add(job{do: func(ctx context.Context) error { return st.beginEnrolment(ctx, m.EnrolmentBegin) }}) {
@@ -114,14 +115,16 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 			st.mustAdd(job{until: durable, do: func(ctx context.Context) error { return st.itemRefused(ctx, a) }})
 		}
 	default: // a second Hello, or nothing
-		st.who.cancel(errMalformed)
+		st.malformed()
 	}
 }
+
+func (st *stream) malformed() { st.end("malformed", "a message is malformed") }
 
 // mustAdd is for what is not answered: whoever sends more than is taken is cut off.
 func (st *stream) mustAdd(j job) {
 	if !st.add(j) {
-		st.who.cancel(errFlood)
+		st.end("flooding", "the device sends too much")
 	}
 }
 

@@ -71,6 +71,7 @@ type Service struct {
 	log     *slog.Logger
 	server  *grpc.Server
 	most    int64
+	hurry   time.Duration // until Hello
 
 	strangers *buckets // Register, by address
 	failures  *buckets // those that failed
@@ -104,7 +105,7 @@ func New(o Options) *Service {
 		o.MaxConnections = 60_000
 	}
 	s := &Service{
-		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: int64(o.MaxConnections),
+		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: int64(o.MaxConnections), hurry: helloTimeout,
 		strangers: newBuckets(100, 200*time.Millisecond), failures: newBuckets(10, 6*time.Second),
 		calls: newBuckets(30, 500*time.Millisecond), rollbacks: newBuckets(1, 10*time.Minute),
 		database: make(chan struct{}, databaseUses), connects: make(chan struct{}, databaseUses),

@@ -32,9 +32,9 @@ const (
 
 // Bounds of one stream.
 const (
-	maxQueue   = 64 // messages that wait to be sent
-	syncQueue  = 8  // and to how many of them an item is added
-	maxJobs    = 16 // requests that wait for the database
+	maxQueue   = 2 * messageBurst // messages that wait to be sent
+	syncQueue  = 8                // and to how many of them an item is added
+	maxJobs    = 16               // requests that wait for the database
 	maxRetries = 32
 	maxHave    = 5000
 	maxNumber  = math.MaxInt64 // of what a device counts: the databases have no more
@@ -89,15 +89,7 @@ type stream struct {
 	keyed    map[string]struct{}
 }
 
-// errSlow and the like end a stream; the device reads why.
-var (
-	errSlow      = status.Error(codes.ResourceExhausted, "the device does not read what it is sent")
-	errFlood     = status.Error(codes.ResourceExhausted, "the device sends too much")
-	errNoHello   = status.Error(codes.DeadlineExceeded, "the device did not say hello")
-	errMalformed = status.Error(codes.InvalidArgument, "a message is malformed")
-	errExpired   = status.Error(codes.Unauthenticated, "the device's certificate has expired: it has to be renewed")
-	errGoodbye   = errors.New("goodbye")
-)
+var errMalformed = status.Error(codes.InvalidArgument, "a message is malformed")
 
 // Connect is the device's stream.
 func (s *Service) Connect(wire grpc.BidiStreamingServer[authorityv1.DeviceMessage, authorityv1.AuthorityMessage]) error {
@@ -105,57 +97,47 @@ func (s *Service) Connect(wire grpc.BidiStreamingServer[authorityv1.DeviceMessag
 	if err != nil {
 		return err
 	}
-	hurry := time.AfterFunc(helloTimeout, func() { who.cancel(errNoHello) })
+	hurry := time.AfterFunc(s.hurry, who.cancel)
 	first, err := wire.Recv()
 	hurry.Stop()
 	if err != nil {
-		return why(wire.Context(), err)
+		return err
 	}
 	hello := first.GetHello()
 	if hello == nil {
 		return errMalformed
 	}
 	st := &stream{s: s, device: who.Device, who: who, ctx: wire.Context(), wire: wire}
-	if err := st.open(hello); err != nil {
+	if opened, err := st.open(hello); err != nil || !opened {
 		return err
 	}
 	defer st.close()
 	for {
 		m, err := wire.Recv()
-		if err != nil {
-			return why(wire.Context(), err)
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err // who.cancel's too: gRPC has sent the status by now, so Goodbye says why
 		}
 		st.receive(m)
 	}
 }
 
-// why is how a stream ended.
-func why(ctx context.Context, err error) error {
-	cause := context.Cause(ctx)
-	switch {
-	case errors.Is(cause, errGoodbye), errors.Is(err, io.EOF):
-		return nil
-	case cause != nil && cause != ctx.Err():
-		return cause
-	}
-	return err
-}
-
-// open judges Hello, and makes this the device's one stream.
-func (st *stream) open(h *authorityv1.Hello) error {
+// open judges Hello, and makes this the device's one stream; false: it is over.
+func (st *stream) open(h *authorityv1.Hello) (bool, error) {
 	s := st.s
 	switch {
 	case h.GetProtocolVersion() != 1:
-		return status.Errorf(codes.InvalidArgument, "protocol version %d is not known here; 1 is", h.GetProtocolVersion())
+		return false, status.Errorf(codes.InvalidArgument, "protocol version %d is not known here; 1 is", h.GetProtocolVersion())
 	case len(h.GetVaultId()) == 0 || len(h.GetVaultId()) > 64 || !plain(h.GetVaultId()), h.GetVaultGeneration() > maxNumber, len(h.GetHave()) > maxHave:
-		return errMalformed
+		return false, errMalformed
 	}
 	if err := enrol.CheckAgent(h.GetVersion(), h.GetPlatform()); err != nil {
-		return err
+		return false, err
 	}
 	for _, x := range h.GetHave() {
 		if len(x.GetKind()) > 32 || len(x.GetUser()) > 320 || x.GetVersion() > maxNumber {
-			return errMalformed
+			return false, errMalformed
 		}
 		if st.have == nil {
 			st.have = make(map[item]uint64, len(h.GetHave()))
@@ -212,17 +194,17 @@ func (st *stream) open(h *authorityv1.Hello) error {
 	})
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case rolledBack:
 		s.log.Warn("a device's vault was rolled back or copied", "device", st.device)
-		return st.wire.Send(goodbye("vault_rolled_back", "this computer's vault is older than one it had before, or a copy"))
+		return false, st.wire.Send(goodbye("vault_rolled_back", "this computer's vault is older than one it had before, or a copy"))
 	}
 	if s.stopping.Load() {
 		st.end("stopping", "the authority stops")
 	}
 	st.send(st.welcome(st.users))
 	st.need(needAnswers | needEnrolments | needSync)
-	return nil
+	return true, nil
 }
 
 // plain says whether s is printable ASCII.
@@ -236,7 +218,7 @@ func (st *stream) close() {
 	st.mu.Lock()
 	st.ending = true
 	st.mu.Unlock()
-	st.who.cancel(errGoodbye)
+	st.who.cancel()
 	st.tasks.Wait()
 	s.mu.Lock()
 	delete(s.stale, st)
@@ -286,10 +268,16 @@ func (st *stream) send(m *authorityv1.AuthorityMessage) {
 		return
 	}
 	if len(st.queue) >= maxQueue {
-		st.who.cancel(errSlow)
+		st.cutOff()
 		return
 	}
 	st.push(m)
+}
+
+// cutOff ends the stream of a device that reads nothing.
+func (st *stream) cutOff() {
+	st.s.log.Warn("a device does not read what it is sent; its stream is ended", "device", st.device)
+	st.who.cancel()
 }
 
 // push has st.mu.
@@ -339,12 +327,12 @@ func (st *stream) end(reason, text string) {
 	st.queue = nil // what is queued is not for a device that goes
 	st.push(goodbye(reason, text))
 	// A device that does not read is not waited for.
-	time.AfterFunc(goodbyeTime, func() { st.who.cancel(errGoodbye) })
+	time.AfterFunc(goodbyeTime, st.who.cancel)
 }
 
 // drain sends what is queued, and is over when there is nothing.
 func (st *stream) drain() {
-	stuck := time.AfterFunc(sendTimeout, func() { st.who.cancel(errSlow) })
+	stuck := time.AfterFunc(sendTimeout, st.cutOff)
 	defer stuck.Stop()
 	for {
 		st.mu.Lock()
@@ -353,7 +341,7 @@ func (st *stream) drain() {
 			ending := st.ending
 			st.mu.Unlock()
 			if ending {
-				st.who.cancel(errGoodbye)
+				st.who.cancel()
 			}
 			return
 		}
@@ -366,7 +354,7 @@ func (st *stream) drain() {
 		st.mu.Unlock()
 		stuck.Reset(sendTimeout)
 		if err := st.wire.Send(m); err != nil {
-			st.who.cancel(errGoodbye)
+			st.who.cancel()
 			st.mu.Lock()
 			st.sending, st.queue = false, nil
 			st.mu.Unlock()
