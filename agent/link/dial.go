@@ -36,6 +36,9 @@ const (
 	pingTime  = 15 * time.Second
 	// maxReceive is above the largest message of the authority.
 	maxReceive = 512 << 10
+	// window64K is what may be on its way: of many items that were signed, no more
+	// are before the word that phones ring.
+	window64K = 64 << 10
 )
 
 // place is where the authority is.
@@ -79,7 +82,7 @@ func (l *Link) dial(p place, config *tls.Config) (*wire, error) {
 		grpc.WithIdleTimeout(0),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithDisableHealthCheck(),
 		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
-		grpc.WithStaticStreamWindowSize(maxReceive), grpc.WithStaticConnWindowSize(maxReceive),
+		grpc.WithStaticStreamWindowSize(window64K), grpc.WithStaticConnWindowSize(window64K),
 		grpc.WithMaxHeaderListSize(16<<10),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceive)),
 		grpc.WithUserAgent("sallyport/"+l.o.Version),

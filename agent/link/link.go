@@ -336,8 +336,9 @@ type ended struct {
 	until   clock.Deadline
 }
 
-// maxEnds bounds what is kept for an authority that cannot be reached.
-const maxEnds = 256
+// maxEnds bounds what is kept for an authority that cannot be reached. All of it is
+// said at once when it can be, and the authority takes no flood.
+const maxEnds = 64
 
 // deliver sends a last word, and again after each reconnection until then.
 func (l *Link) deliver(id string, m *authorityv1.DeviceMessage, until clock.Deadline) {

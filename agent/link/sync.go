@@ -36,6 +36,10 @@ const (
 	maxApprovers = 16
 	maxReason    = 200
 	maxBypass    = 7 * 24 * time.Hour
+	// ackBurst answers go at once, the others with a gap; maxAcks wait.
+	ackBurst = 40
+	ackGap   = 100 * time.Millisecond
+	maxAcks  = 5000
 	// maxRefusals bounds the events of refused items, so that nobody fills the file
 	// with them; by time since boot.
 	maxRefusals    = 20
@@ -70,15 +74,31 @@ var kinds = map[organisation.Kind]struct {
 }
 
 // applySyncs puts in force what comes, one after the other. A directory that
-// hangs keeps no answer of a phone waiting.
+// hangs keeps no answer of a phone waiting. When much comes at once, the answers
+// take their time: an authority cuts off who sends too much.
 func (s *session) applySyncs() {
-	for {
+	var answers []*authorityv1.DeviceMessage
+	var next <-chan time.Time
+	for burst := ackBurst; ; {
+		if len(answers) > 0 && burst > 0 {
+			burst--
+			s.send(answers[0])
+			answers = answers[1:]
+			continue
+		}
+		if len(answers) > 0 && next == nil {
+			next = s.l.after(ackGap)
+		}
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-next:
+			next, burst = nil, 1
 		case b := <-s.syncs:
 			r := s.l.take(s.ctx, s.a, b)
-			s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_SyncApplied{SyncApplied: r}})
+			if len(answers) < maxAcks {
+				answers = append(answers, &authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_SyncApplied{SyncApplied: r}})
+			}
 		}
 	}
 }

@@ -449,6 +449,41 @@ func TestRefusedItemsDoNotFillTheFile(t *testing.T) {
 	}
 }
 
+// TestManyItemsAtOnceAreNoFlood: a computer of many people joins. All of it is in
+// force before all of it is answered.
+func TestManyItemsAtOnceAreNoFlood(t *testing.T) {
+	c := newComputer(t)
+	a := newAuthority(t, c.clock)
+	c.join(a)
+	gap := make(chan time.Time)
+	c.link.after = func(d time.Duration) <-chan time.Time {
+		if d == ackGap {
+			return gap
+		}
+		return time.After(d)
+	}
+	c.run()
+	d := a.stream()
+	const n = 100
+	for i := range n {
+		d.send(&authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_Sync{Sync: &authorityv1.Sync{
+			Envelope: a.sign(organisation.Envelope{Kind: organisation.KindApprovers, User: fmt.Sprintf("user%d", i), Version: 1}, manifest("x"))}}})
+	}
+	c.event(event.SyncApplied, "") // the file keeps a hundred
+	c.eventually("all in force", func() bool { return c.signed(organisation.KindApprovers, fmt.Sprintf("user%d", n-1)).Version == 1 })
+	for i := range n {
+		if i >= ackBurst {
+			if len(d.in) != 0 {
+				t.Fatal("an answer came before its time")
+			}
+			gap <- time.Time{}
+		}
+		if r := receive(t, d.in, "an answer").GetSyncApplied(); r.GetUser() != fmt.Sprintf("user%d", i) || r.GetRefused() != "" {
+			t.Fatalf("answer %d is %v", i, r)
+		}
+	}
+}
+
 // FuzzTake: no envelope does anything but be refused, whatever is in it.
 func FuzzTake(f *testing.F) {
 	f.Add([]byte(`{"kind":"approvers","user":"maya","version":1,"payload":"e30=","signature":"AAAA"}`))

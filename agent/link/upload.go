@@ -19,6 +19,10 @@ const (
 	// maxBatch and maxBatchBytes bound one call.
 	maxBatch      = 500
 	maxBatchBytes = 256 << 10
+	// maxEvent is the longest that the authority takes, maxEventText what is left of
+	// a text that makes an event longer.
+	maxEvent     = 8 << 10
+	maxEventText = 1 << 10
 	// saveEvery is how often the position is kept at most: a login is to cost no
 	// second write. What is sent again after a crash the authority has already.
 	saveEvery = time.Minute
@@ -92,10 +96,7 @@ func (s *session) uploadBatch(v *vault.Vault) (more bool, err error) {
 	err = v.View(func(tx *vault.Tx) error {
 		newest = tx.LastSeq()
 		return tx.Events(at, func(e event.Event) bool {
-			b, err := json.Marshal(e)
-			if err != nil { // strings and times: cannot be
-				return false
-			}
+			b := encode(e)
 			if more = len(m.GetEvents()) == maxBatch || size+len(b) > maxBatchBytes && size > 0; more {
 				return false
 			}
@@ -140,6 +141,20 @@ func (l *Link) uploaded(a *store.Authority, vaultID string) uint64 {
 	}
 	l.saved = l.sent
 	return l.sent.seq
+}
+
+// encode is an event as it travels: one that is too long must not hold up those
+// behind it.
+func encode(e event.Event) []byte {
+	b, err := json.Marshal(e)
+	if err == nil && len(b) > maxEvent {
+		e.Text = clean(e.Text, maxEventText)
+		b, err = json.Marshal(e)
+	}
+	if err != nil || len(b) > maxEvent { // names of kilobytes: of no hook that we know
+		b, _ = json.Marshal(event.Event{Seq: e.Seq, Time: e.Time, Name: e.Name, Key: clean(e.Key, 64), Verdict: clean(e.Verdict, 64), Text: "too long to be sent"})
+	}
+	return b
 }
 
 func (l *Link) unsaved() bool {

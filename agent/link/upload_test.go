@@ -3,6 +3,7 @@ package link
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,7 +128,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	c := newComputer(t)
 	a := newAuthority(t, c.clock)
 	c.join(a)
-	long := string(make([]byte, 8<<10))
+	long := strings.Repeat("x", 7<<10)
 	for range 60 {
 		c.store.Record(t.Context(), event.Event{Name: event.LoginAttempt, Text: long})
 	}
@@ -147,6 +148,28 @@ func TestBatchesAreBounded(t *testing.T) {
 	}
 	if n != 61 || calls < 2 {
 		t.Errorf("%d events in %d calls", n, calls)
+	}
+}
+
+// TestALongEventHoldsUpNoOther: the authority takes none of more than 8 KiB.
+func TestALongEventHoldsUpNoOther(t *testing.T) {
+	c := newComputer(t)
+	a := newAuthority(t, c.clock)
+	c.join(a)
+	c.store.Record(t.Context(), event.Event{Name: event.ConfigRejected, User: "maya", Text: strings.Repeat("\x00\xff", 50<<10)})
+	c.store.Record(t.Context(), event.Event{Name: event.LoginAttempt, User: strings.Repeat("m", 20<<10), Key: "uid:1000", Verdict: "deny"})
+	c.store.Record(t.Context(), event.Event{Name: event.LoginAttempt, Text: "behind it"})
+	c.run()
+	a.stream()
+	r := receive(t, a.uploads, "the events")
+	for _, b := range r.GetEvents() {
+		if len(b) > maxEvent {
+			t.Errorf("an event of %d bytes", len(b))
+		}
+	}
+	l := eventsOf(t, r)
+	if len(l) != 4 || l[1].User != "maya" || len(l[1].Text) < 1000 || l[2].Verdict != "deny" || l[2].Text != "too long to be sent" || l[3].Text != "behind it" {
+		t.Errorf("sent: %.300v", l)
 	}
 }
 
