@@ -67,9 +67,8 @@ type core struct {
 	hub  *hub
 
 	// What is said differently.
-	pushState string // reads one, and keeps others off it
-	eventID   string // the next id
-	eventPos  string // its position, when it is inserted
+	eventID  string // the next id
+	eventPos string // its position, when it is inserted
 	// notify tells one run of a node when the transaction commits; "" = all nodes.
 	notify       func(t *tx, node, run string, n Notice) error
 	sweepNotices func(t *tx, before time.Time) error

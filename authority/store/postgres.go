@@ -9,6 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,42 +51,10 @@ type pgStore struct {
 
 // openPostgreSQL connects to a server.
 func openPostgreSQL(ctx context.Context, address string, c *core) (Store, error) {
-	config, err := pgxpool.ParseConfig(address) // its errors hide the password
+	config, err := poolConfig(address, c.node)
 	if err != nil {
-		return nil, fmt.Errorf("store: the PostgreSQL address: %w", err)
+		return nil, err
 	}
-	if !strings.Contains(address, "sslmode=") && !isLocal(config.ConnConfig.Host) {
-		separator := " sslmode=verify-full"
-		if strings.Contains(address, "://") {
-			separator = "?sslmode=verify-full"
-			if strings.Contains(address, "?") {
-				separator = "&sslmode=verify-full"
-			}
-		}
-		if config, err = pgxpool.ParseConfig(address + separator); err != nil {
-			return nil, fmt.Errorf("store: the PostgreSQL address: %w", err)
-		}
-	}
-	if !strings.Contains(address, "pool_max_conns=") {
-		config.MaxConns = poolSize
-	}
-	if config.ConnConfig.ConnectTimeout == 0 || config.ConnConfig.ConnectTimeout > connectTimeout {
-		config.ConnConfig.ConnectTimeout = connectTimeout
-	}
-	for k, v := range map[string]string{
-		"application_name":                    "sallyport-authority " + c.node,
-		"default_transaction_isolation":       "serializable",
-		"idle_in_transaction_session_timeout": "15s", // of a node that is gone, with its locks
-		// A scan of a whole table makes a transaction conflict with every other.
-		"enable_seqscan": "off",
-	} {
-		config.ConnConfig.RuntimeParams[k] = v
-	}
-	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`)
-		return err
-	}
-	c.pushState = `SELECT state FROM push_states WHERE user_name = $1 AND device = $2`
 	c.eventID = `nextval('events_id_seq')`
 	c.eventPos = `NULL` // finish gives it
 	c.notify = notifyPostgreSQL
@@ -100,27 +71,87 @@ func openPostgreSQL(ctx context.Context, address string, c *core) (Store, error)
 	return s, nil
 }
 
-// isLocal says whether no network lies between.
-func isLocal(host string) bool {
-	if strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" {
-		return true
+// poolConfig reads an address.
+func poolConfig(address, node string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(address)
+	if err != nil {
+		return nil, errors.New("store: the PostgreSQL address is malformed, or names a file that cannot be read (it is not shown here: it may hold a password)")
 	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
+	if !isLocal(config.ConnConfig) && os.Getenv("PGSSLMODE") == "" && !says(address, "sslmode") {
+		// The library's own default takes a server that speaks no TLS.
+		if config, err = pgxpool.ParseConfig(with(address, "sslmode", "verify-full")); err != nil {
+			return nil, errors.New("store: the PostgreSQL address cannot be used with sslmode=verify-full: give sslmode")
+		}
+	}
+	if !says(address, "pool_max_conns") {
+		config.MaxConns = poolSize
+	}
+	if t := config.ConnConfig.ConnectTimeout; t == 0 || t > connectTimeout {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	for k, v := range map[string]string{
+		"application_name":                    "sallyport-authority " + node,
+		"idle_in_transaction_session_timeout": "15s", // of a node that is gone, with its locks
+		// A scan of a whole table makes a transaction conflict with every other.
+		"enable_seqscan": "off",
+	} {
+		config.ConnConfig.RuntimeParams[k] = v
+	}
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`)
+		return err
+	}
+	return config, nil
+}
+
+// says whether an address gives a parameter itself.
+func says(address, key string) bool {
+	if !isURL(address) {
+		return strings.Contains(address, key+"=") || strings.Contains(address, key+" ")
+	}
+	_, query, _ := strings.Cut(address, "?") // url.Parse knows one host only
+	q, err := url.ParseQuery(query)
+	return err == nil && q.Has(key)
+}
+
+func isURL(address string) bool {
+	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
+}
+
+// with is an address with one parameter more.
+func with(address, key, value string) string {
+	switch {
+	case !isURL(address):
+		return address + " " + key + "=" + value
+	case strings.Contains(address, "?"):
+		return address + "&" + key + "=" + value
+	}
+	return address + "?" + key + "=" + value
+}
+
+// isLocal says whether no network lies between.
+func isLocal(c *pgx.ConnConfig) bool {
+	hosts := []string{c.Host}
+	for _, f := range c.Fallbacks {
+		hosts = append(hosts, f.Host)
+	}
+	return !slices.ContainsFunc(hosts, func(host string) bool {
+		a, err := netip.ParseAddr(host)
+		return !strings.HasPrefix(host, "/") && host != "localhost" && (err != nil || !a.IsLoopback())
+	})
 }
 
 // migrate brings the schema up to date; of several nodes that start at once one
 // does it, and the others wait.
 func (s *pgStore) migrate(ctx context.Context) error {
-	return s.transact(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED", func(ctx context.Context, conn *pgx.Conn) (*guarded, error) {
-		g := &guarded{ctx: ctx, q: &pgQuerier{ctx, conn}}
+	return s.transact(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED", func(g *guarded) error {
 		if _, err := g.exec(`SELECT pg_advisory_xact_lock($1)`, int64(migrationLock)); err != nil {
-			return g, err
+			return err
 		}
 		if _, err := g.exec(schemaTable); err != nil {
-			return g, err
+			return err
 		}
-		return g, migrate(g, kindPostgreSQL, migrations)
+		return migrate(g, kindPostgreSQL, migrations)
 	})
 }
 
@@ -129,14 +160,12 @@ func (s *pgStore) Kind() string { return kindPostgreSQL }
 
 func (s *pgStore) Update(ctx context.Context, fn func(Tx) error) error {
 	var t *tx
-	err := s.transact(ctx, "BEGIN ISOLATION LEVEL SERIALIZABLE", func(ctx context.Context, conn *pgx.Conn) (*guarded, error) {
-		g := &guarded{ctx: ctx, q: &pgQuerier{ctx, conn}}
-		t = &tx{core: s.core, q: g}
-		err := fn(t)
-		if err == nil && g.err == nil {
-			err = t.finish()
+	err := s.transact(ctx, "BEGIN ISOLATION LEVEL SERIALIZABLE", func(g *guarded) error {
+		t = &tx{core: s.core, q: g, lock: " FOR UPDATE"}
+		if err := fn(t); err != nil || g.err != nil {
+			return err
 		}
-		return g, err
+		return t.finish()
 	})
 	if err == nil && t.attached {
 		s.live(s)
@@ -145,9 +174,9 @@ func (s *pgStore) Update(ctx context.Context, fn func(Tx) error) error {
 }
 
 func (s *pgStore) View(ctx context.Context, fn func(Tx) error) error {
-	return s.transact(ctx, "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", func(ctx context.Context, conn *pgx.Conn) (*guarded, error) {
-		g := &guarded{ctx: ctx, q: &pgQuerier{ctx, conn}, readOnly: true}
-		return g, fn(&tx{core: s.core, q: g})
+	return s.transact(ctx, "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", func(g *guarded) error {
+		g.readOnly = true
+		return fn(&tx{core: s.core, q: g})
 	})
 }
 
@@ -158,112 +187,98 @@ func (t *tx) finish() error {
 	if len(t.events) == 0 {
 		return nil
 	}
-	if _, err := t.q.exec(`SELECT pg_advisory_xact_lock($1)`, int64(positionsLock)); err != nil {
+	if err := t.exec(`SELECT pg_advisory_xact_lock($1)`, int64(positionsLock)); err != nil {
 		return err
 	}
-	var rows [][]any
 	for _, id := range t.events {
-		rows = append(rows, []any{id})
+		if err := t.exec(`UPDATE events SET pos = nextval('event_positions') WHERE id = $1`, id); err != nil {
+			return err
+		}
 	}
-	return t.q.many(nil, `UPDATE events SET pos = nextval('event_positions') WHERE id = $1`, rows)
+	return nil
 }
 
 // transact runs a transaction until it gets through without a conflict.
-func (s *pgStore) transact(ctx context.Context, begin string, fn func(context.Context, *pgx.Conn) (*guarded, error)) error {
+func (s *pgStore) transact(ctx context.Context, begin string, fn func(*guarded) error) error {
 	bounded, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	stale := 0
 	for attempt := 0; ; attempt++ {
 		err := s.attempt(bounded, begin, fn)
 		var again conflict
-		if !errors.As(err, &again) {
-			if err != nil && bounded.Err() != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				return fmt.Errorf("%w: %s did not answer within %v", ErrUnavailable, s.name, within)
-			}
+		switch {
+		case ctx.Err() != nil && err != nil:
+			return ctx.Err()
+		case errors.Is(err, errStale) && stale == 0:
+			// It broke while it lay in the pool; so did the others, perhaps.
+			stale++
+			s.pool.Reset()
+			continue
+		case bounded.Err() != nil && err != nil:
+			return fmt.Errorf("%w: %s did not answer within %v (%w)", ErrUnavailable, s.name, within, err)
+		case !errors.As(err, &again):
 			return err
 		}
-		if err := pause(bounded, attempt); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("%w: %s: transactions conflicted for %v (%w)", ErrUnavailable, s.name, within, again)
-		}
+		pause(bounded, attempt)
 	}
 }
 
 // pause waits a little, and longer the more attempts there were, so that those
 // who conflict come apart.
-func pause(ctx context.Context, attempt int) error {
+func pause(ctx context.Context, attempt int) {
 	var b [1]byte
 	_, _ = rand.Read(b[:])
-	d := time.Duration(min(attempt+1, 16)) * time.Duration(b[0]) * 4 * time.Microsecond // up to 16 ms
-	t := time.NewTimer(d)
+	t := time.NewTimer(time.Duration(min(attempt+1, 16)) * time.Duration(b[0]) * 4 * time.Microsecond) // up to 16 ms
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
 // conflict: PostgreSQL gave the transaction up for another's sake.
 type conflict struct{ error }
 
+// errStale: the connection was broken before anything was done on it.
+var errStale = errors.New("the connection was closed")
+
 // attempt runs a transaction once.
-func (s *pgStore) attempt(ctx context.Context, begin string, fn func(context.Context, *pgx.Conn) (*guarded, error)) error {
-	c, err := s.begin(ctx, begin)
+func (s *pgStore) attempt(ctx context.Context, begin string, fn func(*guarded) error) error {
+	c, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return err
+		return s.explain(ctx, err, true)
 	}
 	defer c.Release() // closes one that is left within a transaction
 	conn := c.Conn()
-	committed := false
+	q := &pgQuerier{ctx: ctx, conn: conn, batch: new(pgx.Batch)}
+	_ = q.later(begin)
 	defer func() {
-		if !committed && !conn.IsClosed() {
+		if !conn.IsClosed() && conn.PgConn().TxStatus() != 'I' {
 			_, _ = conn.Exec(ctx, "ROLLBACK")
 		}
 	}()
-	g, err := fn(ctx, conn)
+	g := &guarded{ctx: ctx, q: q}
+	err = fn(g)
 	first := g.err
 	g.err = errEnded // a Tx that outlives its function
-	if first != nil && (err == nil || errors.Is(err, first) || isConflict(first)) {
+	switch {
+	case first != nil && !q.begun && conn.IsClosed():
+		return fmt.Errorf("%w (%w)", s.explain(ctx, first, true), errStale)
+	case first != nil && (err == nil || errors.Is(err, first) || isConflict(first)):
 		return s.explain(ctx, first, conn.IsClosed())
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	case !q.begun && q.batch.Len() == 1: // nothing was asked
+		return nil
 	}
-	tag, err := conn.Exec(ctx, "COMMIT")
+	tag, err := q.run("COMMIT")
 	if err != nil {
 		return s.explain(ctx, err, conn.IsClosed())
 	}
-	committed = true
 	if tag.String() != "COMMIT" {
 		return fmt.Errorf("%w: %s: the transaction did not commit", ErrUnavailable, s.name)
 	}
 	return nil
-}
-
-// begin gets a connection. One that broke while it lay in the pool is replaced:
-// nothing was done on it yet.
-func (s *pgStore) begin(ctx context.Context, begin string) (*pgxpool.Conn, error) {
-	for attempt := 0; ; attempt++ {
-		c, err := s.pool.Acquire(ctx)
-		if err != nil {
-			return nil, s.explain(ctx, err, true)
-		}
-		if _, err = c.Exec(ctx, begin); err == nil {
-			return c, nil
-		}
-		broken := c.Conn().IsClosed()
-		c.Release()
-		if !broken || attempt > 0 || ctx.Err() != nil {
-			return nil, s.explain(ctx, err, broken)
-		}
-		s.pool.Reset()
-	}
 }
 
 func isConflict(err error) bool {
@@ -402,61 +417,75 @@ func (s *pgStore) Close() error {
 	return nil
 }
 
-// pgQuerier is one connection within a transaction.
+// pgQuerier is one connection within a transaction. What can wait is sent with
+// what cannot: each round trip is time that others wait for its locks.
 type pgQuerier struct {
-	ctx  context.Context
-	conn *pgx.Conn
+	ctx   context.Context
+	conn  *pgx.Conn
+	batch *pgx.Batch // what waits
+	begun bool       // BEGIN was answered
 }
 
-func (q *pgQuerier) exec(sql string, args ...any) (int64, error) {
-	tag, err := q.conn.Exec(q.ctx, sql, args...)
-	return tag.RowsAffected(), err
+func (q *pgQuerier) later(sql string, args ...any) error {
+	q.batch.Queue(sql, args...)
+	return nil
 }
 
-func (q *pgQuerier) query(row func(scanner) error, sql string, args ...any) error {
-	rows, err := q.conn.Query(q.ctx, sql, args...)
-	if err != nil {
-		return err
-	}
-	return each(rows, row)
-}
-
-func each(rows pgx.Rows, row func(scanner) error) error {
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
-// many sends all at once and waits for the answers.
-func (q *pgQuerier) many(row func(scanner) error, sql string, args [][]any) (err error) {
-	batch := new(pgx.Batch)
-	for _, a := range args {
-		batch.Queue(sql, a...)
-	}
-	results := q.conn.SendBatch(q.ctx, batch)
+// send sends the batch and has last read the results that come after the first
+// ones, of what waited.
+func (q *pgQuerier) send(waited int, last func(pgx.BatchResults) error) (err error) {
+	results := q.conn.SendBatch(q.ctx, q.batch)
+	q.batch = new(pgx.Batch)
 	defer func() {
 		if cerr := results.Close(); err == nil {
 			err = cerr
 		}
 	}()
-	for range args {
-		if row == nil {
-			if _, err := results.Exec(); err != nil {
+	for range waited {
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+		q.begun = true
+	}
+	return last(results)
+}
+
+// run is exec, with what the server calls what it did.
+func (q *pgQuerier) run(sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	waited := q.batch.Len()
+	q.batch.Queue(sql, args...)
+	err = q.send(waited, func(r pgx.BatchResults) (err error) { tag, err = r.Exec(); return err })
+	return tag, err
+}
+
+func (q *pgQuerier) exec(sql string, args ...any) (int64, error) {
+	tag, err := q.run(sql, args...)
+	return tag.RowsAffected(), err
+}
+
+func (q *pgQuerier) query(row func(scanner) error, sql string, args ...any) error {
+	return q.many(row, sql, [][]any{args})
+}
+
+func (q *pgQuerier) many(row func(scanner) error, sql string, args [][]any) error {
+	waited := q.batch.Len()
+	for _, a := range args {
+		q.batch.Queue(sql, a...)
+	}
+	return q.send(waited, func(results pgx.BatchResults) error {
+		for range args {
+			rows, err := results.Query()
+			if err != nil {
 				return err
 			}
-			continue
+			for rows.Next() && err == nil {
+				err = row(rows)
+			}
+			rows.Close()
+			if err = errors.Join(err, rows.Err()); err != nil {
+				return err
+			}
 		}
-		rows, err := results.Query()
-		if err != nil {
-			return err
-		}
-		if err := each(rows, row); err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }

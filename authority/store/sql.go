@@ -17,6 +17,9 @@ type scanner interface{ Scan(to ...any) error }
 type querier interface {
 	// exec returns how many rows it changed.
 	exec(sql string, args ...any) (int64, error)
+	// later is exec for whom the count does not matter: it may run only with the
+	// next statement or the commit, and its error comes from there.
+	later(sql string, args ...any) error
 	// query calls row for each row.
 	query(row func(scanner) error, sql string, args ...any) error
 	// many runs one statement for each list of arguments, in this order.
@@ -72,6 +75,14 @@ func (g *guarded) exec(sql string, args ...any) (n int64, err error) {
 	}
 	n, g.err = g.q.exec(sql, args...)
 	return n, g.err
+}
+
+func (g *guarded) later(sql string, args ...any) error {
+	if err := g.check(true, args...); err != nil {
+		return err
+	}
+	g.err = g.q.later(sql, args...)
+	return g.err
 }
 
 func (g *guarded) query(row func(scanner) error, sql string, args ...any) error {

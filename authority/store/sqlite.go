@@ -74,7 +74,6 @@ func openSQLite(ctx context.Context, path string, c *core) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.pushState = `SELECT state FROM push_states WHERE user_name = $1 AND device = $2`
 	c.eventID = `(SELECT COALESCE(MAX(id), 0) + 1 FROM events)`
 	c.eventPos = `n.id`
 	c.notify = notifySQLite
@@ -94,7 +93,7 @@ func openSQLite(ctx context.Context, path string, c *core) (Store, error) {
 		_ = s.db.Close()
 		return nil, s.explain(err)
 	}
-	if s.writer, err = newSQLiteConn(ctx, s.db); err != nil {
+	if s.writer, err = newSQLiteConn(ctx, s.db, `PRAGMA busy_timeout = 0`); err != nil { // see begin
 		return fail(err)
 	}
 	if list, _, err := pending(s.writer, migrations); err != nil {
@@ -105,11 +104,8 @@ func openSQLite(ctx context.Context, path string, c *core) (Store, error) {
 		}
 	}
 	for range readers {
-		r, err := newSQLiteConn(ctx, s.db)
+		r, err := newSQLiteConn(ctx, s.db, `PRAGMA query_only = ON`)
 		if err != nil {
-			return fail(err)
-		}
-		if _, err := r.exec(`PRAGMA query_only = ON`); err != nil {
 			return fail(err)
 		}
 		s.readers <- r
@@ -127,45 +123,30 @@ func openSQLite(ctx context.Context, path string, c *core) (Store, error) {
 // on it in this whole process.
 func checkFile(path string) (fresh bool, err error) {
 	dir := filepath.Dir(path)
-	if err := private(dir, 0o022); err != nil {
-		return false, err
-	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		err := private(path+suffix, 0o077)
-		if suffix == "" && errors.Is(err, fs.ErrNotExist) {
-			return true, nil
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, err
-		}
-	}
-	info, err := os.Lstat(path)
+	info, err := os.Stat(dir)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("store: %w", err)
 	}
-	if info.Size() == 0 {
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 {
+		return false, fmt.Errorf("store: others can write to the directory %s (mode %04o): run chmod go-w %s", dir, info.Mode().Perm(), dir)
+	}
+	for _, suffix := range []string{"-wal", "-shm", ""} {
+		info, err = os.Lstat(path + suffix)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return false, fmt.Errorf("store: %w", err)
+		case !info.Mode().IsRegular():
+			return false, fmt.Errorf("store: %s is no regular file", path+suffix)
+		case runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0:
+			return false, fmt.Errorf("store: others can read or write %s (mode %04o): run chmod 600 %s", path+suffix, info.Mode().Perm(), path+suffix)
+		}
+	}
+	if err == nil && info.Size() == 0 {
 		return false, fmt.Errorf("store: the database %s is empty: restore a backup, or remove the file for a new database", path)
 	}
-	return false, nil
-}
-
-// private refuses a file that is no file, or with a mode that gives others one
-// of these rights.
-func private(path string, others fs.FileMode) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	if !info.IsDir() && !info.Mode().IsRegular() {
-		return fmt.Errorf("store: %s is no regular file", path)
-	}
-	if others &= info.Mode().Perm(); others == 0 || runtime.GOOS == "windows" || info.IsDir() && info.Mode()&fs.ModeSticky != 0 {
-		return nil
-	}
-	if info.IsDir() {
-		return fmt.Errorf("store: others can write to the directory %s (mode %04o): run chmod go-w %s", path, info.Mode().Perm(), path)
-	}
-	return fmt.Errorf("store: others can read or write %s (mode %04o): run chmod 600 %s", path, info.Mode().Perm(), path)
+	return err != nil, nil
 }
 
 // createFile makes a new database beside path and gives it its name when it is
@@ -188,7 +169,7 @@ func createFile(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := newSQLiteConn(ctx, db)
+	conn, err := newSQLiteConn(ctx, db, `PRAGMA busy_timeout = 0`)
 	if err == nil {
 		err = migrateSQLite(ctx, conn)
 	}
@@ -417,6 +398,9 @@ func (s *sqliteStore) lend(j *job) (kept bool, err error) {
 var errEnded = errors.New("store: the transaction has ended")
 
 func (s *sqliteStore) View(ctx context.Context, fn func(Tx) error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	var c *sqliteConn
 	select {
 	case c = <-s.readers:
@@ -581,10 +565,13 @@ type sqliteConn struct {
 	stmts map[string]*sql.Stmt
 }
 
-func newSQLiteConn(ctx context.Context, db *sql.DB) (*sqliteConn, error) {
+func newSQLiteConn(ctx context.Context, db *sql.DB, pragma string) (*sqliteConn, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := conn.ExecContext(ctx, pragma); err != nil {
+		return nil, errors.Join(err, conn.Close())
 	}
 	return &sqliteConn{conn, make(map[string]*sql.Stmt)}, nil
 }
@@ -599,9 +586,6 @@ func (c *sqliteConn) close() error {
 // begin begins to write. While another process does, it asks often: SQLite's own
 // waiting asks ever less often, and would seldom meet the gaps of a busy server.
 func (c *sqliteConn) begin() error {
-	if _, err := c.exec(`PRAGMA busy_timeout = 0`); err != nil {
-		return err
-	}
 	for left := busyTimeout; ; left -= busyPause {
 		_, err := c.exec(`BEGIN IMMEDIATE`)
 		var e *sqlite.Error
@@ -638,6 +622,11 @@ func (c *sqliteConn) exec(text string, args ...any) (int64, error) {
 	return r.RowsAffected()
 }
 
+func (c *sqliteConn) later(text string, args ...any) error {
+	_, err := c.exec(text, args...)
+	return err
+}
+
 func (c *sqliteConn) query(row func(scanner) error, text string, args ...any) error {
 	s, err := c.stmt(text)
 	if err != nil {
@@ -658,13 +647,7 @@ func (c *sqliteConn) query(row func(scanner) error, text string, args ...any) er
 
 func (c *sqliteConn) many(row func(scanner) error, text string, args [][]any) error {
 	for _, a := range args {
-		var err error
-		if row == nil {
-			_, err = c.exec(text, a...)
-		} else {
-			err = c.query(row, text, a...)
-		}
-		if err != nil {
+		if err := c.query(row, text, a...); err != nil {
 			return err
 		}
 	}

@@ -32,7 +32,8 @@ const (
 // tx is what both databases do alike.
 type tx struct {
 	*core
-	q querier
+	q    querier
+	lock string // what keeps others off a row that is read
 	// What is to be done when it commits.
 	notices  []Notice // to this process's listeners
 	events   []int64  // ids of those that have no position yet
@@ -60,10 +61,7 @@ func (t *tx) change(none error, sql string, args ...any) error {
 	return err
 }
 
-func (t *tx) exec(sql string, args ...any) error {
-	_, err := t.q.exec(sql, args...)
-	return err
-}
+func (t *tx) exec(sql string, args ...any) error { return t.q.later(sql, args...) }
 
 // all collects rows; columns says where they go.
 func all[T any](t *tx, columns func(*T) []any, sql string, args ...any) (list []T, err error) {
@@ -163,11 +161,12 @@ func (t *tx) PutDevice(d Device) error {
 	if err := t.exec(`DELETE FROM device_users WHERE device = $1`, d.ID); err != nil {
 		return err
 	}
-	var rows [][]any
 	for _, u := range d.Users {
-		rows = append(rows, []any{d.ID, u})
+		if err := t.exec(`INSERT INTO device_users (device, user_name) VALUES ($1, $2) ON CONFLICT DO NOTHING`, d.ID, u); err != nil {
+			return err
+		}
 	}
-	return t.q.many(nil, `INSERT INTO device_users (device, user_name) VALUES ($1, $2) ON CONFLICT DO NOTHING`, rows)
+	return nil
 }
 
 func (t *tx) Device(id string) (d Device, err error) {
@@ -358,7 +357,7 @@ func (t *tx) EndChallenge(id, outcome string, now time.Time) error {
 // What limits count by.
 
 func (t *tx) PushState(user, device string) (s push.State, err error) {
-	err = t.one([]any{from{&s}}, t.pushState, user, device)
+	err = t.one([]any{from{&s}}, `SELECT state FROM push_states WHERE user_name = $1 AND device = $2`+t.lock, user, device)
 	if err == ErrNotFound {
 		err = nil
 	}
