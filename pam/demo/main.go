@@ -283,6 +283,7 @@ type step struct {
 	user string
 	code string
 	then []sandbox.Answer // what is done after that
+	now  func()           // called when the password is typed; nil: nothing is
 	in   bool
 	why  string // the reason that it must have; "": any
 }
@@ -292,7 +293,12 @@ func (d *demo) login(s step) error {
 	if s.user == "" {
 		s.user = guarded
 	}
-	answers := []sandbox.Answer{sandbox.Password(password)}
+	answers := []sandbox.Answer{{Prompt: sandbox.PasswordPrompt, Act: func([]string) (string, error) {
+		if s.now != nil {
+			s.now()
+		}
+		return password, nil
+	}}}
 	if s.code != "" {
 		answers = append(answers, sandbox.Code(s.code))
 	}

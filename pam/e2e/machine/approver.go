@@ -60,16 +60,16 @@ func (a *Approver) Enrol(url string) error {
 	return nil
 }
 
-// remember has the page keep the answer it sends, as a script in it could.
+// remember has the page keep the approval it sends, as a script in it could.
 const remember = `(() => {
 	const send = window.fetch;
 	window.fetch = (url, options) => {
-		if (String(url).endsWith('/answer')) window.lastAnswer = {url: String(url), options};
+		if (String(url).endsWith('/answer') && JSON.parse(options.body).decision === 'approve') window.lastAnswer = {url: String(url), options};
 		return send(url, options);
 	};
 })()`
 
-// replay sends the last answer again, to the login that waits now.
+// replay sends the last approval again, to the login that waits now.
 const replay = `(async () => {
 	const {url, options} = window.lastAnswer;
 	const list = url.replace(/\/[^/]*\/answer$/, '');
@@ -78,7 +78,7 @@ const replay = `(async () => {
 	return sent.status;
 })()`
 
-// Replay sends the answer to the last login again, to the one that waits, as a
+// Replay sends the last approval again, to the one that waits, as a
 // hostile page or relay could. It returns the authority's HTTP status.
 func (a *Approver) Replay() (status int, err error) {
 	if err := a.wake(); err != nil {
@@ -92,15 +92,20 @@ func (a *Approver) Question() (string, error) {
 	if err := a.wake(); err != nil {
 		return "", err
 	}
-	return a.tab.Text(".card .body dl")
+	return a.tab.Text(open + " .body dl")
 }
 
-// wake has the page look for logins now, as it does when it is opened.
+// open is the card of a login that waits; one that is over may still be shown.
+const open = ".card:has(.result[hidden])"
+
+// wake closes what is over, and has the page look for logins now, as it does when it is opened.
 func (a *Approver) wake() error {
-	if err := a.tab.Eval("dispatchEvent(new Event('online'))", nil); err != nil {
-		return err
+	for _, script := range []string{"document.querySelectorAll('.card .result:not([hidden]) .close').forEach((b) => b.click())", "dispatchEvent(new Event('online'))"} {
+		if err := a.tab.Eval(script, nil); err != nil {
+			return err
+		}
 	}
-	return a.tab.WaitText(".card h2", "Are you logging in?")
+	return a.tab.WaitText(open+" h2", "Are you logging in?")
 }
 
 // Approve types the number and approves; it returns what the page then says.
@@ -108,10 +113,10 @@ func (a *Approver) Approve(number string) (string, error) {
 	if err := a.wake(); err != nil {
 		return "", err
 	}
-	if err := a.tab.Type(".card .number", number); err != nil {
+	if err := a.tab.Type(open+" .number", number); err != nil {
 		return "", err
 	}
-	return a.choose(".card .approve")
+	return a.choose(open + " .approve")
 }
 
 // Deny denies.
@@ -119,7 +124,7 @@ func (a *Approver) Deny() (string, error) {
 	if err := a.wake(); err != nil {
 		return "", err
 	}
-	return a.choose(".card .deny")
+	return a.choose(open + " .deny")
 }
 
 // Report says "This wasn't me", and is sure of it.
@@ -127,10 +132,10 @@ func (a *Approver) Report() (string, error) {
 	if err := a.wake(); err != nil {
 		return "", err
 	}
-	if err := a.tab.Click(".card .report"); err != nil {
+	if err := a.tab.Click(open + " .report"); err != nil {
 		return "", err
 	}
-	return a.choose(".card .report-yes")
+	return a.choose(open + " .report-yes")
 }
 
 // choose clicks and waits for the result, and closes it.
@@ -138,14 +143,15 @@ func (a *Approver) choose(button string) (string, error) {
 	if err := a.tab.Click(button); err != nil {
 		return "", err
 	}
-	if err := a.tab.WaitFor(".card .result h2"); err != nil {
+	const result = ".card:has(.result:not([hidden]))"
+	if err := a.tab.WaitFor(result); err != nil {
 		return "", err
 	}
-	said, err := a.tab.Text(".card .result h2")
+	said, err := a.tab.Text(result + " .result h2")
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimSpace(said), a.tab.Click(".card .result .close")
+	return strings.TrimSpace(said), a.tab.Click(result + " .close")
 }
 
 // Screenshot is what the phone shows, as PNG.
