@@ -8,7 +8,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"sallyport/authority/store"
 	"sallyport/internal/factor/push"
@@ -19,8 +18,6 @@ const (
 	tokenSize = 32
 	macSize   = 32
 	maxPhone  = 64
-	// late is how long after its end an enrolment still tells what came of it.
-	late = time.Minute
 )
 
 // enrolment says whether a phone may enrol, before its person is bothered.
@@ -113,8 +110,8 @@ func (c caller) account() *account {
 		Rings: c.Subscription != nil, Unsigned: c.approver.Pending}
 }
 
-// enrolmentResult tells the page that posted the key, and nobody else. An
-// accepted enrolment makes its token a session's.
+// enrolmentResult tells the page that posted the key, and nobody else. Whoever
+// accepted the enrolment has made its token a session's.
 func (s *server) enrolmentResult(r *http.Request) (int, any, error) {
 	hash, ok := bearer(r)
 	if !ok {
@@ -154,31 +151,8 @@ func (s *server) enrolmentResult(r *http.Request) (int, any, error) {
 		return http.StatusOK, result{State: "waiting"}, nil
 	case !e.Done:
 		return http.StatusOK, result{State: "refused", Text: "The computer did not answer in time."}, nil
-	case who.approver.ID != "":
-		return http.StatusOK, result{State: "accepted", Text: e.Reason, Session: who.account()}, nil
-	case !s.Now().Before(e.Expires.Add(late)):
+	case who.approver.ID == "": // signed out, or removed by now
 		return 0, nil, errNotFound
-	}
-	err = s.Store.Update(r.Context(), func(tx store.Tx) error {
-		a, err := tx.ApproverByCredential(e.Registration.CredentialID)
-		if err != nil {
-			return err
-		}
-		if a.User != e.User || a.Device != e.Device {
-			return store.ErrNotFound
-		}
-		if err := s.putSession(tx, hash, a); err != nil {
-			return err
-		}
-		who, err = s.caller(tx, hash)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		// Accepted, and the approver is about to be written.
-		return http.StatusOK, result{State: "waiting"}, nil
-	}
-	if err != nil {
-		return 0, nil, err
 	}
 	return http.StatusOK, result{State: "accepted", Text: e.Reason, Session: who.account()}, nil
 }

@@ -793,6 +793,26 @@ func TestNotificationsAreTurnedOn(t *testing.T) {
 	if rings() != 1 {
 		t.Error("the server does not know")
 	}
+	// The browser's push address changed, or the server forgot it.
+	w.update(func(tx store.Tx) error {
+		a, err := tx.ApproverByCredential(p.credential())
+		if err != nil {
+			return err
+		}
+		list, err := tx.Sessions(a.ID)
+		if err != nil {
+			return err
+		}
+		list[0].Subscription = nil
+		return tx.PutSession(list[0])
+	})
+	p.ok(p.EvalInWorker(p.origin+"/sw.js", `void dispatchEvent(new ExtendableEvent('pushsubscriptionchange'))`, nil))
+	for deadline := time.Now().Add(20 * time.Second); rings() != 1; {
+		if time.Now().After(deadline) {
+			t.Fatal("the server was not told again")
+		}
+		p.ok(p.Eval("fetch('config.json').then(() => 1)", nil))
+	}
 	p.clicks("#home .toggle")
 	p.sees("Off. Open this page")
 	if rings() != 0 {

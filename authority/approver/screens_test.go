@@ -1,8 +1,16 @@
 package approver
 
 import (
+	"bytes"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +18,41 @@ import (
 	"sallyport/internal/factor/push"
 	"sallyport/internal/testkit/chromium"
 )
+
+// documented are the screens that docs/img has.
+var documented = []string{"enrol-phone", "enrolled-phone", "pending-phone", "pending-phone-dark", "pending-tiny", "approved-phone", "wrong-number-phone", "sure-phone"}
+
+// compress makes a picture small: the page has few colours.
+func compress(t *testing.T, shot []byte) []byte {
+	t.Helper()
+	in, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[color.RGBA]int{}
+	b := in.Bounds()
+	at := func(x, y int) color.RGBA {
+		r, g, b, _ := in.At(x, y).RGBA()
+		return color.RGBA{uint8(r>>8) &^ 7, uint8(g>>8) &^ 7, uint8(b>>8) &^ 7, 255}
+	}
+	for y := b.Min.Y; y < b.Max.Y; y++ {
+		for x := b.Min.X; x < b.Max.X; x++ {
+			count[at(x, y)]++
+		}
+	}
+	list := slices.SortedFunc(maps.Keys(count), func(x, y color.RGBA) int { return count[y] - count[x] })
+	var colours color.Palette
+	for _, c := range list[:min(len(list), 256)] {
+		colours = append(colours, color.RGBA{c.R | c.R>>5, c.G | c.G>>5, c.B | c.B>>5, 255})
+	}
+	out := image.NewPaletted(b, colours)
+	draw.Draw(out, b, in, b.Min, draw.Src)
+	var buf bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&buf, out); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
 
 // TestScreens walks a person through every state of the page, on every screen,
 // and looks that nothing is cut off. With -update or SCREENS=dir it keeps what it saw.
@@ -34,10 +77,17 @@ func TestScreens(t *testing.T) {
 			if len(small) > 0 {
 				t.Errorf("%s on %s: too small for a finger: %q", state, name, small)
 			}
+			kept := slices.Contains(documented, state+"-"+name)
+			if dir == "" && (!kept || !*update) {
+				continue
+			}
+			shot, err := p.Screenshot(false)
+			p.ok(err)
 			if dir != "" {
-				png, err := p.Screenshot(false)
-				p.ok(err)
-				p.ok(os.WriteFile(filepath.Join(dir, state+"-"+name+".png"), png, 0o600))
+				p.ok(os.WriteFile(filepath.Join(dir, state+"-"+name+".png"), shot, 0o600))
+			}
+			if kept && *update {
+				p.ok(os.WriteFile("../../docs/img/approver-"+strings.Replace(state+"-"+name, "-phone", "", 1)+".png", compress(t, shot), 0o644))
 			}
 		}
 		p.ok(p.On(chromium.Phone))
@@ -117,6 +167,7 @@ func TestScreens(t *testing.T) {
 	look("no-server")
 	p.ok(p.Reload())
 	p.ok(p.Wait("document.documentElement.dataset.ready"))
+	p.sees("No connection")
 	look("offline")
 }
 

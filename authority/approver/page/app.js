@@ -656,18 +656,35 @@ function notifications() {
 }
 
 async function tellSubscription(subscription) {
-  for (const a of accounts) await api.call('PUT', 'subscription', {token: a.token, body: subscription});
+  for (const a of accounts) {
+    await api.call('PUT', 'subscription', {token: a.token, body: subscription});
+    a.rung = subscription.endpoint;
+  }
+  save();
 }
 
-// A subscription can change, and a session can be new: the server is told when
-// the page opens.
-async function resubscribe() {
+// What changed while the page was closed: the phone was signed, say, or this
+// browser's push address is another one.
+async function catchUp() {
+  let now = null;
   try {
-    const now = await notify.current();
-    if (now && Notification.permission === 'granted') await tellSubscription(now);
+    if ('Notification' in window && Notification.permission === 'granted') now = await notify.current();
   } catch {
-    // The person sees the state in the panel.
+    // The panel says how it stands.
   }
+  for (const a of [...accounts]) {
+    try {
+      Object.assign(a, await api.call('GET', 'session', {token: a.token}));
+      if (now && (!a.rings || a.rung !== now.endpoint)) {
+        await api.call('PUT', 'subscription', {token: a.token, body: now});
+        a.rung = now.endpoint;
+      }
+    } catch {
+      // refresh tells.
+    }
+  }
+  save();
+  showAccounts();
 }
 
 // Running.
@@ -686,7 +703,7 @@ async function open() {
   showAccounts();
   await refresh();
   void showHistory();
-  void resubscribe();
+  void catchUp();
 }
 
 function heard(data) {
@@ -699,7 +716,7 @@ function heard(data) {
       void refresh();
       break;
     case 'resubscribe':
-      void resubscribe();
+      void catchUp();
       break;
   }
 }
