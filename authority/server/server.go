@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,7 +92,7 @@ func Run(ctx context.Context, o Options) (err error) {
 
 	page := approver.Handler(approver.Options{
 		Store: s.Store, Settings: func() organisation.Settings { return settings }, VAPIDPublicKey: sender.PublicKey(),
-		CheckSubscription: sender.Check, Complete: s.Enrol.CompleteEnrolment, Answer: pushes.Answer, Now: o.Now, Log: o.Log,
+		CheckSubscription: sender.Check, Complete: s.Enrol.CompleteEnrolment, Answer: pushes.Answer, Address: addressOf(c.TLS.Mode), Now: o.Now, Log: o.Log,
 	})
 	t, err := webTLS(&c, o.Now, o.Log, s.metrics)
 	if err != nil {
@@ -150,6 +152,26 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer cancel()
 	devices.Stop(last) // while Run still writes down that their streams ended
 	return err
+}
+
+// addressOf says where a request comes from, for limits. Behind a reverse proxy
+// (tls.mode "none", so that only this machine can connect) that is what the proxy
+// saw: the last entry of X-Forwarded-For, and none that came with the request.
+func addressOf(mode string) func(*http.Request) string {
+	if mode != config.TLSNone {
+		return nil // the connection's other end
+	}
+	return func(r *http.Request) string {
+		all := r.Header.Values("X-Forwarded-For")
+		if len(all) > 0 {
+			list := strings.Split(all[len(all)-1], ",")
+			if a, err := netip.ParseAddr(strings.TrimSpace(list[len(list)-1])); err == nil {
+				return a.String()
+			}
+		}
+		host, _, _ := net.SplitHostPort(r.RemoteAddr)
+		return host
+	}
 }
 
 // listening is one HTTP server with its listener.

@@ -8,11 +8,11 @@
 package firefox
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,7 +51,9 @@ type Browser struct {
 	exited  chan struct{}
 	dir     string
 	conn    *websocket.Conn
-	stop    context.CancelFunc
+
+	marionette *marionette
+	stop       context.CancelFunc
 
 	mu      sync.Mutex
 	next    int
@@ -90,6 +92,7 @@ func Start(ctx context.Context, push *PushService) (*Browser, error) {
 // prefs are the profile's settings: nothing is looked up, reported or asked.
 func prefs(push *PushService) string {
 	p := map[string]any{
+		"marionette.port":                            0,
 		"remote.prefs.recommended":                   false, // they would switch push off
 		"app.normandy.enabled":                       false,
 		"app.update.enabled":                         false,
@@ -130,7 +133,7 @@ func (b *Browser) start(ctx context.Context, path string, push *PushService) err
 	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(prefs(push)), 0o600); err != nil {
 		return err
 	}
-	c := exec.Command(path, "--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", "0", "about:blank")
+	c := exec.Command(path, "--headless", "--no-remote", "--profile", profile, "--marionette", "--remote-debugging-port", "0", "about:blank")
 	c.Env = append(os.Environ(), "HOME="+b.dir, "XDG_RUNTIME_DIR="+b.dir, "MOZ_CRASHREPORTER_DISABLE=1", "MOZ_DISABLE_AUTO_SAFE_MODE=1", "NO_PROXY=*", "http_proxy=", "https_proxy=")
 	// Its children end with it: they are of one group.
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -142,48 +145,40 @@ func (b *Browser) start(ctx context.Context, path string, push *PushService) err
 		return err
 	}
 	b.command = c
-	address := make(chan string, 1)
 	go func() {
 		defer close(b.exited)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			if a, ok := strings.CutPrefix(s.Text(), "WebDriver BiDi listening on "); ok {
-				select {
-				case address <- a:
-				default:
-				}
-			}
-		}
+		_, _ = io.Copy(io.Discard, out)
 		_ = c.Wait()
 	}()
+	if b.marionette, err = dialMarionette(profile, b.exited); err != nil {
+		return err
+	}
+	// One session, by both ways.
+	var session struct {
+		Capabilities struct{ WebSocketURL string }
+	}
+	if err := b.marionette.call("WebDriver:NewSession", map[string]any{"webSocketUrl": true, "acceptInsecureCerts": true}, &session); err != nil {
+		return err
+	}
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	select {
-	case a := <-address:
-		b.conn, _, err = websocket.Dial(wait, a+"/session", nil)
-	case <-b.exited:
-		err = errors.New("firefox ended at once")
-	case <-wait.Done():
-		err = fmt.Errorf("firefox does not answer: %w", wait.Err())
-	}
-	if err != nil {
-		return err
+	if b.conn, _, err = websocket.Dial(wait, session.Capabilities.WebSocketURL, nil); err != nil {
+		return fmt.Errorf("firefox's remote control at %q: %w", session.Capabilities.WebSocketURL, err)
 	}
 	b.conn.SetReadLimit(16 << 20)
 	listen, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	go b.read(listen)
-	if err := b.call(wait, "session.new", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{"acceptInsecureCerts": true}}}, nil); err != nil {
-		return err
-	}
 	return b.call(wait, "session.subscribe", map[string]any{"events": []string{"log.entryAdded"}}, nil)
 }
 
 // Close ends the browser and removes its profile.
 func (b *Browser) Close() error {
+	if b.marionette != nil {
+		_ = b.marionette.call("Marionette:Quit", map[string]any{"flags": []string{"eForceQuit"}}, nil)
+		_ = b.marionette.conn.Close()
+	}
 	if b.conn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		_ = b.call(ctx, "browser.close", map[string]any{}, nil)
-		cancel()
 		b.stop()
 		_ = b.conn.CloseNow()
 	}
@@ -359,9 +354,20 @@ func (t *Tab) Text(selector string) (text string, err error) {
 	return text, t.Eval(fmt.Sprintf("document.querySelector(%s)?.innerText ?? ''", s), &text)
 }
 
+// Front gives the tab the focus, which a notification takes: without it there is
+// no passkey.
+func (t *Tab) Front() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return t.browser.call(ctx, "browsingContext.activate", map[string]any{"context": t.id}, nil)
+}
+
 // Click clicks the element that a CSS selector finds, once it is visible.
 func (t *Tab) Click(selector string) error {
 	if err := t.WaitText(selector, ""); err != nil {
+		return err
+	}
+	if err := t.Front(); err != nil {
 		return err
 	}
 	s, _ := json.Marshal(selector)
