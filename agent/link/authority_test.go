@@ -485,7 +485,12 @@ type computer struct {
 
 func newComputer(t *testing.T) *computer {
 	t.Helper()
-	c := &computer{t: t, clock: &fakeClock{now: clock.Instant{Wall: epoch, Boot: time.Hour, BootID: "a boot"}}, log: &logs{}, config: config.Default()}
+	return newComputerAt(t, clock.Instant{Wall: epoch, Boot: time.Hour, BootID: "a boot"})
+}
+
+func newComputerAt(t *testing.T, now clock.Instant) *computer {
+	t.Helper()
+	c := &computer{t: t, clock: &fakeClock{now: now}, log: &logs{}, config: config.Default()}
 	log := slog.New(slog.NewTextHandler(c.log, nil))
 	c.store = store.New(vault.Options{Dir: filepath.Join(t.TempDir(), "state"), Keychain: keychain.Config{Kind: keychain.File}, Clock: c.clock, EventLimit: 100, Log: log})
 	if _, err := c.store.Vault(); err != nil {

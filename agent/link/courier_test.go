@@ -190,8 +190,12 @@ func TestTheAuthoritysRefusalIsAReason(t *testing.T) {
 func TestWithoutAnAuthorityTheCodeComesAtOnce(t *testing.T) {
 	c := newComputer(t)
 	c.run()
+	c.until("seen that there is none", func() bool { c.link.mu.Lock(); defer c.link.mu.Unlock(); return c.link.alone })
 	s := c.send(c.challenge())
 	s.offline(t)
+	if s.took > time.Second {
+		t.Errorf("it waited %v for an authority that is none", s.took)
+	}
 	a := newAuthority(t, c.clock)
 	c.join(a)
 	a.stream()

@@ -102,6 +102,9 @@ func (l *Link) Join(ctx context.Context, by, address, token, name string) error 
 		return spent(err)
 	}
 	l.o.Store.Log(e)
+	l.mu.Lock()
+	l.alone = false // whoever asks from now on waits for the connection
+	l.mu.Unlock()
 	poke(l.changed)
 	return nil
 }

@@ -8,6 +8,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -86,6 +87,7 @@ type Link struct {
 	failures   uint64        // attempts that failed
 	turn       chan struct{} // closed when live or failures change
 	state      adminsvc.LinkState
+	alone      bool                     // no authority was joined
 	slow       bool                     // the authority refuses this computer: logins do not wait for it
 	raised     map[string]time.Duration // refusals that made an event: when, since boot
 	pushes     map[string]*pending
@@ -280,7 +282,7 @@ func (l *Link) raise(reason, text string) {
 func (l *Link) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.state, l.slow = adminsvc.LinkState{Since: l.o.Clock.Now().Wall}, false
+	l.state, l.slow, l.alone = adminsvc.LinkState{Since: l.o.Clock.Now().Wall}, false, true
 	clear(l.ends)
 	clear(l.raised)
 	l.failures++
@@ -311,14 +313,15 @@ var (
 func (l *Link) await(ctx context.Context) (*session, error) {
 	for tries := 0; ; tries++ {
 		l.mu.Lock()
-		s, slow, turn, why := l.live, l.slow, l.turn, l.state.LastError
+		s, turn, alone, slow, why := l.live, l.turn, l.alone, l.slow, l.state.LastError
 		l.mu.Unlock()
-		if s != nil {
+		switch {
+		case s != nil:
 			return s, nil
-		}
-		// The first attempt to fail may have begun before this call.
-		if slow || tries == 2 {
-			return nil, errors.New(why)
+		case alone:
+			return nil, errNotJoined
+		case slow, tries == 2: // the first attempt to fail may have begun before this call
+			return nil, errors.New(cmp.Or(why, "there is no connection to the authority"))
 		}
 		poke(l.kick)
 		select {

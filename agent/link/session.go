@@ -137,7 +137,7 @@ func (l *Link) session(parent context.Context, a *store.Authority) ending {
 func (l *Link) enter(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.current = s
+	l.current, l.alone = s, false
 }
 
 func (l *Link) exit(s *session) {

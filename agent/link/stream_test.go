@@ -402,6 +402,24 @@ func TestACertificateThatIsTooOldNeedsAnotherToken(t *testing.T) {
 	}
 }
 
+// TestByTheAuthoritysClockTheCertificateHasEnded: this computer's is behind.
+func TestByTheAuthoritysClockTheCertificateHasEnded(t *testing.T) {
+	c := newComputer(t)
+	a := newAuthority(t, c.clock)
+	c.join(a)
+	before := c.notAfter()
+	a.refuse = status.Error(codes.Unauthenticated, "the certificate has expired")
+	a.renew = func(r *authorityv1.RenewRequest) (*authorityv1.RenewResponse, error) {
+		a.refuse = nil
+		return &authorityv1.RenewResponse{Chain: a.ca.device(r.GetCsr(), deviceID, a.clock.Now().Wall, week)}, nil
+	}
+	c.run()
+	a.stream()
+	if !c.notAfter().After(before) {
+		t.Error("it was not renewed")
+	}
+}
+
 func TestARenewalThatIsRefused(t *testing.T) {
 	c := newComputer(t)
 	a := newAuthority(t, c.clock)
