@@ -288,7 +288,10 @@ func (c *computer) await(what string, is func(*authorityv1.AuthorityMessage) boo
 					c.t.Fatal(err)
 				}
 				c.items[fmt.Sprint(e.Kind, "/", e.User)] = e
-				c.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_SyncApplied{SyncApplied: &authorityv1.SyncApplied{Kind: string(e.Kind), User: e.User, Version: e.Version}}})
+				err = c.stream.Send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_SyncApplied{SyncApplied: &authorityv1.SyncApplied{Kind: string(e.Kind), User: e.User, Version: e.Version}}})
+				if err != nil && !errors.Is(err, io.EOF) { // the stream may have ended behind the message
+					c.t.Fatal(err)
+				}
 			}
 			if is(m) {
 				return m
