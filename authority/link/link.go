@@ -125,7 +125,7 @@ func New(o Options) *Service {
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(8), grpc.MaxHeaderListSize(8<<10),
 		// Tens of thousands of connections lie idle: no buffers for those.
-		grpc.ReadBufferSize(0), grpc.WriteBufferSize(4<<10), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(0), grpc.WriteBufferSize(4<<10),
 		grpc.InitialWindowSize(64<<10), grpc.InitialConnWindowSize(128<<10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute, Time: 2 * time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
