@@ -64,8 +64,16 @@ func (s *server) postKey(r *http.Request) (int, any, error) {
 
 	id := r.PathValue("id")
 	var e store.Enrolment
-	err := s.Store.Update(r.Context(), func(tx store.Tx) (err error) {
-		if e, err = tx.Enrolment(id); err != nil {
+	read := func(tx store.Tx) (err error) {
+		e, err = tx.Enrolment(id)
+		return err
+	}
+	// Nothing is written for whoever knows no enrolment.
+	if err := s.Store.View(r.Context(), read); err != nil {
+		return 0, nil, err
+	}
+	err := s.Store.Update(r.Context(), func(tx store.Tx) error {
+		if err := read(tx); err != nil {
 			return err
 		}
 		// The page may not have heard that this was taken.

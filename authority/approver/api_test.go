@@ -361,6 +361,10 @@ func TestOtherPeoplesLoginsLookLikeNone(t *testing.T) {
 			}
 		})
 	}
+	// A computer that lists alice's passkey for bob's login does not show it to her.
+	mixed := w.login(push.Challenge{Name: "laptop-17", User: "bob", Service: "sudo"}, "LAPTOP", bob.key.ID, alice.key.ID)
+	w.ask("GET", "challenges/"+mixed.Challenge.ID, alice.token, nil).says(t, 404, "not_found")
+	w.ask("GET", "challenges/"+mixed.Challenge.ID, bob.token, nil).says(t, 200, "")
 	w.update(func(tx store.Tx) error { return tx.EndChallenge(live.Challenge.ID, "approved", w.now()) })
 	for _, p := range []phone{alice, elsewhere} {
 		if r := w.ask("GET", "history", p.token, nil); !strings.Contains(r.body, `"logins":[]`) {

@@ -112,23 +112,38 @@ func (s *server) openSession(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	// Verified before anything is written: strangers get no further.
+	var a store.Approver
+	err = s.Store.View(r.Context(), func(tx store.Tx) (err error) {
+		a, err = tx.ApproverByCredential(in.CredentialID)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil, errPasskey
+	}
+	if err != nil {
+		return 0, nil, err
+	}
 	settings := s.Settings()
+	rp := push.RelyingParty{ID: settings.RPID, Origin: settings.Origin}
+	counter, err := push.VerifyAssertion(push.Assertion(in.assertion), a.Approver, rp, push.SessionDigest(in.Nonce))
+	if err != nil {
+		return 0, nil, errPasskey
+	}
 	token := make([]byte, tokenSize)
 	_, _ = rand.Read(token) // never fails: crypto/rand
 	hash := sha256.Sum256(token)
 	var who caller
 	err = s.Store.Update(r.Context(), func(tx store.Tx) error {
-		a, err := tx.ApproverByCredential(in.CredentialID)
+		a, err := tx.Approver(a.ID)
 		if errors.Is(err, store.ErrNotFound) {
 			return errPasskey
 		}
 		if err != nil {
 			return err
 		}
-		rp := push.RelyingParty{ID: settings.RPID, Origin: settings.Origin}
-		counter, err := push.VerifyAssertion(push.Assertion(in.assertion), a.Approver, rp, push.SessionDigest(in.Nonce))
 		// A counter that does not rise is a copy of the key. Zero: there is none.
-		if err != nil || (a.Counter != 0 || counter != 0) && counter <= a.Counter {
+		if (a.Counter != 0 || counter != 0) && counter <= a.Counter {
 			return errPasskey
 		}
 		if err := s.useNonce(tx, a.ID, in.Nonce[8:24], ends); err != nil {
