@@ -76,7 +76,12 @@ func newWorld(t testing.TB) *world {
 		}
 		return nil
 	})
-	w.handler = Handler(Options{
+	w.handler = Handler(w.options())
+	return w
+}
+
+func (w *world) options() Options {
+	return Options{
 		Store: w.store, Settings: func() organisation.Settings { return w.settings }, VAPIDPublicKey: vapid,
 		CheckSubscription: func(b []byte) error {
 			if !strings.HasPrefix(string(b), `{"endpoint":"https://push.example.com/`) {
@@ -85,8 +90,7 @@ func newWorld(t testing.TB) *world {
 			return nil
 		},
 		Complete: w.complete, Answer: w.answer, Now: w.now, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
-	})
-	return w
+	}
 }
 
 func (w *world) now() time.Time {
