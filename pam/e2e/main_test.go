@@ -5,14 +5,11 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,8 +22,7 @@ import (
 )
 
 const (
-	distVariable = "SALLYPORT_DIST"
-	password     = "correct horse"
+	password = "correct horse"
 	// patience bounds every wait; it is longer than the hook's own deadline.
 	patience = 30 * time.Second
 )
@@ -41,91 +37,18 @@ const (
 // What every test logs in to. Tests that stop the agent start it again and are
 // not parallel; the parallel ones run after all of those.
 var (
-	here  *machine.Machine
-	agent *machine.Agent
-	sshd  *sandbox.SSHD
+	here    *machine.Machine
+	agent   *machine.Agent
+	sshd    *sandbox.SSHD
+	shipped string // the directory with what is tested
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if sandbox.Inside() {
-		os.Exit(inside(m))
-	}
-	if sandbox.Possible() != nil {
-		sandbox.Main(m) // the tests skip, and say why
-	}
-	status, err := outside()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		status = 1
-	}
-	os.Exit(status)
+	machine.Main(m, setUp, "sallyport", "sallyport-try", "sallyport-authority", "pam_sallyport.so")
 }
 
-// outside builds what is shipped, and runs this program again in a sandbox.
-func outside() (int, error) {
-	if os.Getenv(distVariable) == "" {
-		dist, err := os.MkdirTemp("", "sallyport-dist-")
-		if err != nil {
-			return 0, err
-		}
-		defer os.RemoveAll(dist)
-		if err := build(dist); err != nil {
-			return 0, err
-		}
-		if err := os.Setenv(distVariable, dist); err != nil {
-			return 0, err
-		}
-	}
-	var keep []string
-	flag.Visit(func(f *flag.Flag) {
-		if name := strings.TrimPrefix(f.Name, "test."); name == "coverprofile" {
-			keep = append(keep, filepath.Dir(f.Value.String()))
-		} else if name == "gocoverdir" {
-			keep = append(keep, f.Value.String())
-		}
-	})
-	return sandbox.Reexec(keep...)
-}
-
-// build makes what "./build.sh build" makes, in the same way.
-func build(dist string) error {
-	_, file, _, _ := runtime.Caller(0)
-	top := filepath.Join(filepath.Dir(file), "..", "..")
-	for _, args := range [][]string{
-		{"go", "build", "-trimpath", "-buildmode=pie", "-o", filepath.Join(dist, "sallyport"), "./agent"},
-		{"go", "build", "-trimpath", "-buildmode=pie", "-o", filepath.Join(dist, "sallyport-try"), "./pam/try"},
-		{"make", "-s", "-C", "pam", "OUT=" + dist},
-	} {
-		cmd := exec.Command(args[0], args[1:]...)
-		cmd.Dir = top
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
-		}
-	}
-	return nil
-}
-
-func inside(m *testing.M) int {
-	// Most of a login is waiting: for pam_unix, which takes its time to refuse.
-	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		if err := flag.Set("test.parallel", "8"); err != nil {
-			fmt.Fprintln(os.Stderr, "e2e:", err)
-			return 1
-		}
-	}
-	if err := setUp(); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	return m.Run()
-}
-
-func setUp() (err error) {
-	dist, err := filepath.Abs(os.Getenv(distVariable))
-	if err != nil {
-		return err
-	}
+func setUp(dist string) (err error) {
+	shipped = dist
 	if here, err = machine.Install(dist); err != nil {
 		return err
 	}

@@ -14,9 +14,9 @@ type Cable struct {
 	Port int
 
 	listener net.Listener
-	to       string
 
 	mu     sync.Mutex
+	to     string
 	thawed *sync.Cond
 	frozen bool
 	closed bool
@@ -40,6 +40,22 @@ func (c *Cable) Freeze() { c.set(true) }
 
 // Thaw lets what was held back go on.
 func (c *Cable) Thaw() { c.set(false) }
+
+// Plug has new connections go to another address, and cuts those that are there.
+func (c *Cable) Plug(to string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.to = to
+	for conn := range c.conns {
+		_ = conn.Close() // whoever relays notices
+	}
+}
+
+func (c *Cable) address() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.to
+}
 
 func (c *Cable) set(frozen bool) {
 	c.mu.Lock()
@@ -76,7 +92,7 @@ func (c *Cable) connect(from net.Conn) {
 	if !c.pass() {
 		return
 	}
-	to, err := net.Dial("tcp", c.to)
+	to, err := net.Dial("tcp", c.address())
 	if err != nil {
 		return
 	}

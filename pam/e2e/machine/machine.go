@@ -6,7 +6,6 @@
 package machine
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	pamd "sallyport/installer/linux/pam.d"
@@ -129,51 +127,16 @@ func copyFile(from, to string) error {
 }
 
 // Do runs "sallyport ARGS..." and returns what it wrote and its exit code.
-func Do(args ...string) (stdout, stderr string, exit int, err error) {
-	cmd := exec.Command(Program, args...)
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	err = cmd.Run()
-	if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
-		err = nil
-	}
-	return out.String(), complaint.String(), cmd.ProcessState.ExitCode(), err
-}
+func Do(args ...string) (stdout, stderr string, exit int, err error) { return This.Do("", args...) }
 
 // JSON runs "sallyport ARGS... --json", which must succeed, and reads its answer.
-func JSON(answer any, args ...string) error {
-	stdout, stderr, exit, err := Do(append(args, "--json")...)
-	if err != nil {
-		return err
-	}
-	if exit != 0 {
-		return fmt.Errorf("sallyport %s: exit status %d: %s", strings.Join(args, " "), exit, strings.TrimSpace(stderr))
-	}
-	return Decode(stdout, answer)
-}
+func JSON(answer any, args ...string) error { return This.JSON(answer, args...) }
 
 // Decode reads the answer of a command run with --json.
 func Decode(stdout string, answer any) error { return json.Unmarshal([]byte(stdout), answer) }
 
 // Events are the agent's events after the one with that sequence number.
-func Events(after uint64) ([]event.Event, error) {
-	stdout, stderr, exit, err := Do("events", "--json", "--after", strconv.FormatUint(after, 10))
-	if err != nil || exit != 0 {
-		return nil, fmt.Errorf("sallyport events: exit status %d, %w: %s", exit, err, strings.TrimSpace(stderr))
-	}
-	var events []event.Event
-	for _, line := range strings.Split(strings.TrimSpace(stdout), "\n") {
-		var e event.Event
-		if line == "" {
-			continue
-		}
-		if err := json.Unmarshal([]byte(line), &e); err != nil {
-			return nil, fmt.Errorf("sallyport events: %w: %s", err, line)
-		}
-		events = append(events, e)
-	}
-	return events, nil
-}
+func Events(after uint64) ([]event.Event, error) { return This.Events(after) }
 
 // SSHDOptions are what sshd needs to let many logins of one address fail, as
 // tests do: from 9.8 on it holds that against the address.
@@ -194,11 +157,4 @@ type Enrolled struct {
 }
 
 // Enrol gives a user a second factor, and a phone that has it.
-func Enrol(user string) (*Phone, Enrolled, error) {
-	var e Enrolled
-	if err := JSON(&e, "enroll", user, "--no-confirm"); err != nil {
-		return nil, e, err
-	}
-	phone, err := NewPhone(e.OTPAuthURI)
-	return phone, e, err
-}
+func Enrol(user string) (*Phone, Enrolled, error) { return This.Enrol(user) }
