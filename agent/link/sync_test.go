@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -484,18 +485,52 @@ func TestManyItemsAtOnceAreNoFlood(t *testing.T) {
 	}
 }
 
-// FuzzTake: no envelope does anything but be refused, whatever is in it.
-func FuzzTake(f *testing.F) {
-	f.Add([]byte(`{"kind":"approvers","user":"maya","version":1,"payload":"e30=","signature":"AAAA"}`))
-	f.Add([]byte(`{"version":18446744073709551615}`))
-	f.Add([]byte{0xff})
-	public, _, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if e, err := organisation.Open(public, deviceID, b); err == nil {
-			t.Fatalf("%+v was taken", e)
+// FuzzPayload: whatever the organisation signs by mistake is refused, or within
+// its bounds.
+func FuzzPayload(f *testing.F) {
+	f.Add("approvers", []byte(`{"approvers":[{"credential_id":"AA==","public_key":"AA==","phone":"x","synced":true}]}`))
+	f.Add("policy", []byte(`{"ask":"required","exempt":{"remote":["10.0.0.0/8"]}}`))
+	f.Add("settings", []byte(`{"name":"x","rp_id":"example.com","origin":"https://example.com","api":"https://example.com"}`))
+	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
+		k, known := kinds[organisation.Kind(kind)]
+		if !known || k.sealed {
+			return
+		}
+		apply, err := k.prepare(t.Context(), nil, nil, &organisation.Envelope{Kind: organisation.Kind(kind), Version: 1, Payload: payload})
+		if err != nil {
+			return
+		}
+		var item store.Item
+		if _, _, err := apply(nil, store.Item{}, &item); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range item.Approvers {
+			if len(a.CredentialID) == 0 || len(a.CredentialID) > 1023 || len(a.Phone) > 64 {
+				t.Fatalf("%+v", a)
+			}
+		}
+		if len(item.Approvers) > maxApprovers || !json.Valid(payload) {
+			t.Fatalf("%+v of %q", item, payload)
+		}
+	})
+}
+
+// FuzzPage: the fragment's secret goes to the signed origin, or nowhere.
+func FuzzPage(f *testing.F) {
+	f.Add(page)
+	f.Add("https://approve.example.com@evil.example/")
+	f.Add("https://approve.example.com\\@evil.example/")
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := checkPage(s, goodSettings.Origin)
+		if err != nil {
+			return
+		}
+		u, err := url.Parse(got + "#s=secret")
+		if err != nil || u.Scheme != "https" || u.Host != "approve.example.com" || u.User != nil || u.Fragment != "s=secret" || !strings.HasPrefix(got, goodSettings.Origin) {
+			t.Fatalf("%q gives %q", s, got)
+		}
+		if rest := strings.TrimPrefix(got, goodSettings.Origin); rest != "" && rest[0] != '/' && rest[0] != '?' {
+			t.Fatalf("%q gives %q", s, got)
 		}
 	})
 }
