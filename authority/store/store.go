@@ -167,13 +167,16 @@ const (
 // Store is a database. Safe for concurrent use.
 type Store interface {
 	// Update runs fn in one transaction; when it returns nil, all of it is on disk.
-	// fn may run more than once, and must do nothing but call tx. A caller whose ctx
-	// ends does not know whether it happened.
+	// fn may run more than once, and must do nothing but call tx: others wait for it.
+	// What it has read nobody else has changed by the time it commits. An error of
+	// the database ends the transaction even if fn keeps it to itself. A caller whose
+	// ctx ends does not know whether it happened.
 	Update(ctx context.Context, fn func(tx Tx) error) error
 	// View runs fn on a snapshot.
 	View(ctx context.Context, fn func(tx Tx) error) error
 	// Listen returns the notices for this node until ctx ends, beginning with a
-	// TopicResync.
+	// TopicResync. The node's heart beats from then on (or from its first Attach);
+	// Close ends its streams.
 	Listen(ctx context.Context) <-chan Notice
 	// Node is this node's id.
 	Node() string
@@ -210,12 +213,14 @@ type Tx interface {
 	// RemoveUser removes the user, its approvers and sessions, and its open challenges.
 	RemoveUser(name string) error
 
+	// PutApprover returns ErrExists when another has the credential.
 	PutApprover(Approver) error
 	Approver(id string) (Approver, error)
 	ApproverByCredential(credentialID []byte) (Approver, error)
 	Approvers(user string) ([]Approver, error) // "" = all
 	RemoveApprover(id string) error
 
+	// PutSession returns ErrNotFound without its approver.
 	PutSession(Session) error
 	Session(hash []byte) (Session, error)
 	Sessions(approver string) ([]Session, error)
@@ -234,6 +239,7 @@ type Tx interface {
 	// Undelivered are the answered challenges of a device that have not ended or
 	// expired by now.
 	Undelivered(device string, now time.Time) ([]Challenge, error)
+	// EndChallenge records the first outcome; a later one changes nothing.
 	EndChallenge(id, outcome string, now time.Time) error
 
 	// PushState is what limits count by; the zero State when there is none. Within
@@ -246,6 +252,7 @@ type Tx interface {
 	// PostKey records the first registration; ErrUsed when there is one, or it is
 	// done or expired.
 	PostKey(id string, r push.Registration, mac, session []byte, now time.Time) error
+	// EndEnrolment forgets the secret; ErrUsed when it is done already.
 	EndEnrolment(id string, accepted bool, reason string) error
 	// OpenEnrolments of a device have a key posted and are not done.
 	OpenEnrolments(device string, now time.Time) ([]Enrolment, error)
@@ -258,19 +265,23 @@ type Tx interface {
 	Items(device string) ([]Item, error)
 	// Item returns the newest; ErrNotFound.
 	Item(kind organisation.Kind, device, user string) (Item, error)
+	// ItemRefused does nothing when that version is not the newest any more.
 	ItemRefused(kind organisation.Kind, device, user string, version uint64, why string) error
 
 	// AddEvents keeps each event once, by device, vault id and seq, and returns the
-	// highest seq kept of that vault. Seq 0 is given the next number.
+	// highest seq kept of that vault. They are of one vault, at most MaxEvents; seq 0
+	// is given the next number.
 	AddEvents(events []Event) (last uint64, err error)
 	// Events are those after the cursor, oldest first, at most n; "" = every device
 	// or user.
 	Events(after uint64, device, user string, n int) (list []Event, next uint64, err error)
 
 	// Attach says that the device's stream is on this node now. It returns the node
-	// that had it, or "".
+	// that had it, or "", and sends another node TopicReplaced. ErrNotFound: there is
+	// no such device.
 	Attach(device string, now time.Time) (before string, err error)
-	// Detach says that the stream ended, unless it is on another node by now.
+	// Detach says that the stream ended, unless it is on another node by now. Whether
+	// this node has another stream of the device is for the node to know.
 	Detach(device string, now time.Time) error
 	// Online says which devices have a stream: device -> node. A node that has not
 	// been heard of for a minute has none.
@@ -280,7 +291,8 @@ type Tx interface {
 	// the transaction commits. With Device "" it goes to every node.
 	Notify(n Notice) error
 
-	// Sweep removes challenges, enrolments and tokens that ended before, and nodes
-	// that are gone.
+	// Sweep removes challenges, enrolments and tokens that expired before, and nodes
+	// that are gone. It takes at most 2000 of each, so that nobody waits long for it:
+	// call it every minute.
 	Sweep(before time.Time) error
 }

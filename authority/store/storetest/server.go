@@ -33,9 +33,9 @@ type Server struct {
 }
 
 // binaries finds the distribution's newest PostgreSQL.
-func binaries() (string, error) {
+func binaries(patterns ...string) (string, error) {
 	var list []string
-	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb", "/usr/bin/initdb"} {
+	for _, pattern := range patterns {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			return "", err
@@ -48,9 +48,9 @@ func binaries() (string, error) {
 	return filepath.Dir(slices.MaxFunc(list, func(a, b string) int { return version(a) - version(b) })), nil
 }
 
-// version is the number in a path.
+// version is the number in a path's third last part.
 func version(path string) int {
-	n, _ := strconv.Atoi(strings.TrimFunc(filepath.Dir(filepath.Dir(path)), func(r rune) bool { return r < '0' || r > '9' }))
+	n, _ := strconv.Atoi(strings.TrimFunc(filepath.Base(filepath.Dir(filepath.Dir(path))), func(r rune) bool { return r < '0' || r > '9' }))
 	return n
 }
 
@@ -81,7 +81,7 @@ func unprivileged() (*syscall.Credential, error) {
 // in production.
 func start(flush bool) (_ *Server, err error) {
 	s := &Server{flush: flush}
-	if s.bin, err = binaries(); err != nil {
+	if s.bin, err = binaries("/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb", "/usr/bin/initdb"); err != nil {
 		return nil, err
 	}
 	if s.as, err = unprivileged(); err != nil {
