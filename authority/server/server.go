@@ -30,9 +30,9 @@ const (
 	// stopTime is how long open calls have at the end. The computers come back by
 	// themselves, to another node or the next start.
 	stopTime = 5 * time.Second
-	// sweepEvery is how often what is over is removed, kept how long it stays: the
-	// phone shows its last logins.
-	sweepEvery = 10 * time.Minute
+	// sweepEvery is how often what is over is removed, so much at a time; kept is how
+	// long it stays: the phone shows its last logins.
+	sweepEvery = 10 * time.Second
 	kept       = 30 * 24 * time.Hour
 	// maxConns bounds the connections of strangers: what they use up, the computers
 	// would lack.
@@ -98,7 +98,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	devices := link.New(link.Options{Store: s.Store, Enrol: s.Enrol, Push: pushes, Hosts: c.DeviceHosts, Version: o.Version, Now: o.Now, Log: o.Log})
+	devices := link.New(link.Options{Store: s.Store, Enrol: s.Enrol, Push: pushes, Hosts: c.DeviceHosts, PushesPerSecond: c.Limits.PerSecond,
+		Version: o.Version, Now: o.Now, Log: o.Log})
 	s.metrics.streams(devices.Streams)
 	port, err := net.Listen("tcp", c.ListenDevices)
 	if err != nil {
@@ -234,7 +235,9 @@ func (s *server) sweep(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		now := s.options.Now()
-		err := s.Store.Update(ctx, func(tx store.Tx) error { return tx.Sweep(now.Add(-kept)) })
+		err := s.Store.Update(ctx, func(tx store.Tx) error {
+			return errors.Join(tx.Sweep(now.Add(-kept)), tx.(store.EventSweeper).SweepEvents(now.Add(-time.Duration(s.Config.EventsKept))))
+		})
 		if err != nil && ctx.Err() == nil {
 			s.options.Log.Warn("what is over could not be removed from the database; it is tried again", "error", err)
 		}

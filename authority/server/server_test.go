@@ -240,6 +240,45 @@ func TestWhatIsCountedIsWhatWasKept(t *testing.T) {
 	}
 }
 
+func TestWhatIsOverGoes(t *testing.T) {
+	s := newAuthority(t, newMetrics("1"))
+	s.Config.EventsKept = config.Duration(48 * time.Hour)
+	ok(t, s.Store.Update(t.Context(), func(tx store.Tx) error {
+		var errs []error
+		for _, age := range []time.Duration{49 * time.Hour, 47 * time.Hour, 0} {
+			_, err := tx.AddEvents([]store.Event{{Device: "D", VaultID: "v", Seq: uint64(100*time.Hour - age), Time: start, Kept: start.Add(-age), Name: "login_attempt", JSON: []byte("{}")}})
+			errs = append(errs, err)
+		}
+		for id, ended := range map[string]time.Duration{"new": -time.Minute, "old": 31 * 24 * time.Hour} {
+			errs = append(errs, tx.CreateEnrolment(store.Enrolment{ID: id, User: "maya", Created: start.Add(-ended - time.Hour), Expires: start.Add(-ended)}))
+		}
+		return errors.Join(errs...)
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { s.sweep(ctx); close(ended) }()
+	gone := func() (gone bool) {
+		ok(t, s.Store.View(t.Context(), func(tx store.Tx) error {
+			_, old := tx.Enrolment("old")
+			_, fresh := tx.Enrolment("new")
+			list, _, err := tx.Events(0, "D", "", 10)
+			gone = errors.Is(old, store.ErrNotFound) && fresh == nil && len(list) == 2
+			return err
+		}))
+		return gone
+	}
+	deadline := time.After(10 * time.Second)
+	for !gone() {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-deadline:
+			t.Fatal("what is over stays, or what is not goes")
+		}
+	}
+	cancel()
+	<-ended
+}
+
 // twiceStore rolls back once before it commits, as PostgreSQL may.
 type twiceStore struct{ store.Store }
 
