@@ -28,9 +28,10 @@ const (
 )
 
 // count counts some settings up for ever, each with a challenge beside it, and
-// says each step once Update has returned.
+// says each step, one at a time, once Update has returned.
 func count(ctx context.Context, s store.Store, say func(key string, step int)) error {
 	var wg sync.WaitGroup
+	var saying sync.Mutex
 	errs := make(chan error, counters)
 	for n := range counters {
 		wg.Go(func() {
@@ -51,7 +52,9 @@ func count(ctx context.Context, s store.Store, say func(key string, step int)) e
 					errs <- err
 					return
 				}
+				saying.Lock()
 				say(key, step)
+				saying.Unlock()
 			}
 		})
 	}
@@ -168,14 +171,11 @@ func TestKilledPostgreSQLLosesNothing(t *testing.T) {
 	s := storetest.Open(t, store.Options{PostgreSQL: server.URL(), Node: "a"})
 	acked := map[string]int{}
 	for range 3 {
-		var mu sync.Mutex
 		enough := make(chan struct{})
 		after := 1 + rand.IntN(500)
 		result := make(chan error, 1)
 		go func() {
 			result <- count(t.Context(), s, func(key string, step int) {
-				mu.Lock()
-				defer mu.Unlock()
 				acked[key] = step
 				if after--; after == 0 {
 					close(enough)
