@@ -612,6 +612,8 @@ func (l *login) finish(v engine.Verdict) error {
 			}
 		}
 	}
+	// First, so that whoever logs in again at once finds this request ended.
+	l.endPush(l.outcome)
 	return l.send(verdictDirective(v))
 }
 
