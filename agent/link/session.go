@@ -202,13 +202,7 @@ func (s *session) hello() (*authorityv1.Hello, error) {
 // welcome makes the session the live one, and says again what the authority may
 // not have heard.
 func (s *session) welcome(w *authorityv1.Welcome) {
-	l := s.l
-	var users []string
-	for _, u := range w.GetUsers() {
-		if checkUser(u) == nil && len(users) < maxUsers {
-			users = append(users, u)
-		}
-	}
+	l, users := s.l, allowed(w)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.current != s || s.ctx.Err() != nil { // left meanwhile
@@ -223,6 +217,26 @@ func (s *session) welcome(w *authorityv1.Welcome) {
 	}
 	l.broadcast()
 	l.o.Log.Info("connected to the authority", "authority", s.wire.place.String(), "version", clean(w.GetVersion(), 64))
+}
+
+// allowed are the users that the authority lists for this computer.
+func allowed(w *authorityv1.Welcome) (users []string) {
+	for _, u := range w.GetUsers() {
+		if checkUser(u) == nil && len(users) < maxUsers {
+			users = append(users, u)
+		}
+	}
+	return users
+}
+
+// welcomeAgain takes what the authority says anew: who is allowed here has changed.
+func (s *session) welcomeAgain(w *authorityv1.Welcome) {
+	l, users := s.l, allowed(w)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.live == s {
+		l.state.Users, l.state.HoldsKey = users, w.GetHoldsOrganisationKey()
+	}
 }
 
 // goodbye is the authority's last word.
@@ -322,6 +336,8 @@ func (s *session) read(in stream) ending {
 			case s.syncs <- m.Sync.GetEnvelope():
 			case <-s.ctx.Done():
 			}
+		case *authorityv1.AuthorityMessage_Welcome:
+			s.welcomeAgain(m.Welcome)
 		case *authorityv1.AuthorityMessage_Goodbye:
 			return s.farewell(m.Goodbye)
 		default: // ProbeReply: that it came is what counts. Others: a later version's
