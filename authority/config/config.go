@@ -77,6 +77,7 @@ type Limits struct {
 	InAnHour      int      `toml:"in_an_hour" comment:"0: no limit"`
 	Misses        int      `toml:"misses" comment:"requests denied or not answered in a row that switch push off; 0: never"`
 	Pause         Duration `toml:"pause" comment:"for how long they do"`
+	PerSecond     int      `toml:"per_second" comment:"requests of one computer, whoever's; five times as many at once. More for a host that many log in through"`
 }
 
 // PushServices says where messages to phones may go.
@@ -109,7 +110,7 @@ func Default() Config {
 		EventsKept:    Duration(90 * 24 * time.Hour),
 		TLS:           TLS{Mode: TLSFiles},
 		Limits: Limits{Life: Duration(time.Minute), Concurrent: l.Concurrent, PerService: l.PerResource, Gap: Duration(l.Gap),
-			InFiveMinutes: l.InFiveMinutes, InAnHour: l.InAnHour, Misses: l.Misses, Pause: Duration(l.Pause)},
+			InFiveMinutes: l.InFiveMinutes, InAnHour: l.InAnHour, Misses: l.Misses, Pause: Duration(l.Pause), PerSecond: 20},
 		PushServices: PushServices{Hosts: webpush.DefaultHosts()},
 	}
 }
@@ -289,6 +290,7 @@ func (c *Config) validateLimits() error {
 		{"limits.in_five_minutes", l.InFiveMinutes, 0, 1000},
 		{"limits.in_an_hour", l.InAnHour, 0, 1000},
 		{"limits.misses", l.Misses, 0, 1000},
+		{"limits.per_second", l.PerSecond, 1, 10_000},
 	} {
 		if b.v < b.lo || b.v > b.hi {
 			return fmt.Errorf("%s is %d; it must be %d to %d", b.key, b.v, b.lo, b.hi)

@@ -63,7 +63,7 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 	switch {
 	case ending:
 		return
-	case !st.messages.take(now, messageBurst, messageGap):
+	case !st.messages.take(now, st.s.rates.messages.burst, st.s.rates.messages.gap):
 		st.end("flooding", "the device sends too much")
 		return
 	case st.who.Expired(now):
@@ -81,7 +81,7 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 			st.malformed()
 			return
 		}
-		if !st.begins.take(now, beginBurst, beginGap) || !st.add(job{do: func(ctx context.Context) error { return st.begin(ctx, m.PushBegin) }}) {
+		if !st.begins.take(now, st.s.rates.pushes.burst, st.s.rates.pushes.gap) || !st.add(job{do: func(ctx context.Context) error { return st.begin(ctx, m.PushBegin) }}) {
 			st.started(id, factor.TooMany, "")
 		}
 	case *authorityv1.DeviceMessage_PushEnd:
@@ -146,6 +146,14 @@ func (st *stream) started(id string, refused factor.Reason, phones string) {
 func (st *stream) begin(ctx context.Context, r *authorityv1.PushBegin) error {
 	ctx, cancel := context.WithTimeout(ctx, beginTimeout)
 	defer cancel()
+	// Each that is refused is an event: who asks on and on for one person is heard
+	// no more for a while.
+	user := r.GetUser()
+	person := st.device + "\x00" + user[:min(320, len(user))]
+	if st.s.refusals.empty(person, st.s.now()) {
+		st.started(r.GetId(), factor.TooMany, "")
+		return nil
+	}
 	phones, err := st.s.push.Begin(ctx, st.device, push.Request{ID: r.GetId(), User: r.GetUser(), Challenge: r.GetChallenge(),
 		CredentialIDs: r.GetCredentialIds(), Resource: r.GetResource()})
 	var no *push.Refused
@@ -153,6 +161,7 @@ func (st *stream) begin(ctx context.Context, r *authorityv1.PushBegin) error {
 	case err == nil:
 		st.started(r.GetId(), "", phones)
 	case errors.As(err, &no):
+		st.s.refusals.take(person, st.s.now())
 		st.started(r.GetId(), no.Reason, "")
 	case errors.Is(err, enrol.ErrRevoked):
 		st.end("revoked", "this device is revoked")

@@ -9,6 +9,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"hash/maphash"
@@ -54,8 +55,10 @@ type Options struct {
 	Version string // of the authority
 	// MaxConnections on this node; 0: 60,000.
 	MaxConnections int
-	Now            func() time.Time // nil: time.Now
-	Log            *slog.Logger     // nil: none
+	// PushesPerSecond of one device, five times as many at once; 0: 20.
+	PushesPerSecond int
+	Now             func() time.Time // nil: time.Now
+	Log             *slog.Logger     // nil: none
 }
 
 // Service is the AuthorityService. Safe for concurrent use.
@@ -72,11 +75,13 @@ type Service struct {
 	server  *grpc.Server
 	most    int64
 	hurry   time.Duration // until Hello
+	rates   rates
 
 	strangers *buckets // Register, by address
 	failures  *buckets // those that failed
 	calls     *buckets // by device
 	rollbacks *buckets // events of one device
+	refusals  *buckets // of pushes, by device and user
 
 	database chan struct{} // a place for each use of the database by streams
 	connects chan struct{} // and by whoever connects: a storm of those leaves the rest room
@@ -105,9 +110,9 @@ func New(o Options) *Service {
 		o.MaxConnections = 60_000
 	}
 	s := &Service{
-		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: int64(o.MaxConnections), hurry: helloTimeout,
+		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: int64(o.MaxConnections), hurry: helloTimeout, rates: ratesOf(cmp.Or(o.PushesPerSecond, pushesPerSecond)),
 		strangers: newBuckets(100, 200*time.Millisecond), failures: newBuckets(10, 6*time.Second),
-		calls: newBuckets(30, 500*time.Millisecond), rollbacks: newBuckets(1, 10*time.Minute),
+		calls: newBuckets(30, 500*time.Millisecond), rollbacks: newBuckets(1, 10*time.Minute), refusals: newBuckets(5, time.Second),
 		database: make(chan struct{}, databaseUses), connects: make(chan struct{}, databaseUses),
 		streams: map[string]*stream{}, stale: map[*stream]struct{}{}, wake: make(chan struct{}, 1), seed: maphash.MakeSeed(),
 	}

@@ -618,7 +618,7 @@ func TestADeviceThatFloodsIsCutOff(t *testing.T) {
 	w := one(t)
 	d := w.join(enrol.Everyone)
 	s := d.open()
-	for i := range uint64(messageBurst * 3) {
+	for i := range uint64(ratesOf(pushesPerSecond).messages.burst * 3) {
 		s.probe(i)
 	}
 	s.endsWith("flooding")

@@ -32,20 +32,36 @@ const (
 
 // Bounds of one stream.
 const (
-	maxQueue   = 2 * messageBurst // messages that wait to be sent
-	syncQueue  = 8                // and to how many of them an item is added
-	maxJobs    = 16               // requests that wait for the database
+	maxQueue   = 800 // messages that wait to be sent
+	syncQueue  = 8   // and to how many of them an item is added
+	maxJobs    = 128 // requests that wait for the database
 	maxRetries = 32
 	maxHave    = 5000
 	maxNumber  = math.MaxInt64 // of what a device counts: the databases have no more
 )
 
-// Rates of one device, as bursts and gaps.
+// Rates of one device, as bursts and gaps. Those of pushes are a setting, as a
+// host that hundreds log in to through is one device; each push is three messages.
 const (
-	messageBurst, messageGap = 100, 50 * time.Millisecond
-	beginBurst, beginGap     = 5, time.Second
-	enrolBurst, enrolGap     = 10, 30 * time.Second
+	pushesPerSecond      = 20 // unless Options say otherwise
+	burstSeconds         = 5
+	messagesPerPush      = 4
+	enrolBurst, enrolGap = 10, 30 * time.Second
 )
+
+// rates are what a device may send.
+type rates struct {
+	pushes, messages struct {
+		burst int
+		gap   time.Duration
+	}
+}
+
+func ratesOf(perSecond int) (r rates) {
+	r.pushes.burst, r.pushes.gap = burstSeconds*perSecond, time.Second/time.Duration(perSecond)
+	r.messages.burst, r.messages.gap = messagesPerPush*r.pushes.burst, r.pushes.gap/messagesPerPush
+	return r
+}
 
 // job is a request that needs the database.
 type job struct {
