@@ -528,7 +528,7 @@ func (a *app) phoneCommand() *cobra.Command {
 				a.result(map[string]any{"removed": p.ID, "user": p.User, "phone": p.Phone, "waits": waits}, func(w io.Writer) {
 					printf(w, "%s of %s is removed: it is not rung any more.\n", p.Phone, p.User)
 					if p.Device != "" {
-						printf(w, "The computer %s pinned it itself; there: sudo sallyport phone remove %s\n", d.Name, textout.QuoteArg(p.User))
+						printf(w, "The computer %s pinned it itself; there: sudo sallyport phones remove %s %s\n", d.Name, textout.QuoteArg(p.User), textout.QuoteArg(p.Phone))
 					}
 					a.waits(w, waits)
 				})
