@@ -104,7 +104,7 @@ func TestLinkCutAsksForACodeInTime(t *testing.T) {
 	sandbox.Need(t)
 	t.Parallel()
 	// What was under way may arrive when the link is back, and count as pending there.
-	s := newSite(t, append([]string{"[limits]", "concurrent = 0", "per_service = 0"}, often...))
+	s := newSite(t, allowAtOnce)
 	laptop := s.computer("laptop", pushOften...)
 	p := laptop.pin(s.phone("Pixel"), maya)
 	laptop.cable.Freeze()
@@ -214,9 +214,11 @@ func TestWhatTheAuthorityTakesAwayIsGone(t *testing.T) {
 
 	t.Log("the computer is not maya's any more, and again")
 	ok(t, s.authority.Do(nil, "device", "disallow", "laptop", maya, "--json"))
+	eventually(t, "push is not allowed", func() bool { return laptop.person(maya).PushState == "not_allowed" })
 	laptop.byCode(maya)
 	s.event(event.PushFailed, "user_not_allowed")
 	ok(t, s.authority.Do(nil, "device", "allow", "laptop", maya, "--json"))
+	eventually(t, "push is allowed", func() bool { return laptop.person(maya).PushState == "ready" })
 	laptop.byPhone(p, maya)
 
 	t.Log("a phone is removed")

@@ -52,6 +52,8 @@ var often = []string{"in_five_minutes = 100", "in_an_hour = 100", "misses = 0"}
 var (
 	pushOften  = append([]string{"[push]"}, often...)
 	allowOften = append([]string{"[limits]"}, often...)
+	// allowAtOnce takes another request while one is pending.
+	allowAtOnce = append([]string{"[limits]", "concurrent = 0", "per_service = 0"}, often...)
 )
 
 // site is an authority and its computers.
