@@ -141,7 +141,9 @@ func (l *Link) pushAnswer(s *session, m *authorityv1.PushAnswer) {
 	a := push.Answer{Decision: push.Decision(m.GetDecision()), Assertion: push.Assertion{CredentialID: m.GetCredentialId(),
 		AuthenticatorData: m.GetAuthenticatorData(), ClientData: m.GetClientData(), Signature: m.GetSignature()}}
 	if err := checkAnswer(a); err != nil {
-		l.o.Log.Warn("an answer of the authority is dropped", "reason", err.Error())
+		if l.seldom("answer") {
+			l.o.Log.Warn("an answer of the authority is dropped", "reason", err.Error())
+		}
 		return
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %x %x %x %x", a.Decision, a.CredentialID, a.AuthenticatorData, a.ClientData, a.Signature))

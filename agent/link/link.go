@@ -47,7 +47,7 @@ const (
 	stableAfter = time.Minute
 	// minGap keeps attempts apart that logins ask for.
 	minGap = 200 * time.Millisecond
-	// refusalEvery bounds the events of one reason why the authority refuses.
+	// refusalEvery bounds the reports of one thing that the authority does.
 	refusalEvery = time.Hour
 	// maxText bounds what the authority says, in logs and on screens.
 	maxText = 200
@@ -89,7 +89,7 @@ type Link struct {
 	state      adminsvc.LinkState
 	alone      bool                     // no authority was joined
 	slow       bool                     // the authority refuses this computer: logins do not wait for it
-	raised     map[string]time.Duration // refusals that made an event: when, since boot
+	raised     map[string]time.Duration // what was reported, when since boot: see seldom
 	pushes     map[string]*pending
 	enrolments map[string]*enrolment
 	ends       map[string]ended
@@ -261,20 +261,27 @@ func (l *Link) note(end ending) {
 	}
 }
 
-// raise makes the event of a refusal, of each reason once in a while.
-func (l *Link) raise(reason, text string) {
+// seldom says whether to report something: each once in a while.
+func (l *Link) seldom(what string) bool {
 	boot := l.o.Clock.Now().Boot
 	l.mu.Lock()
-	last, known := l.raised[reason]
+	defer l.mu.Unlock()
+	last, known := l.raised[what]
 	if known && boot-last < refusalEvery {
-		l.mu.Unlock()
-		return
+		return false
 	}
 	if len(l.raised) > 16 {
 		clear(l.raised)
 	}
-	l.raised[reason] = boot
-	l.mu.Unlock()
+	l.raised[what] = boot
+	return true
+}
+
+// raise makes the event of a refusal, of each reason once in a while.
+func (l *Link) raise(reason, text string) {
+	if !l.seldom(reason) {
+		return
+	}
 	l.o.Store.Record(context.Background(), event.Event{Name: event.AuthorityRefused, Reason: reason, Text: text})
 }
 

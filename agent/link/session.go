@@ -26,8 +26,11 @@ const (
 	syncLength = 16
 	// maxUsers bounds the names in Welcome that are kept.
 	maxUsers = 10000
-	// renewRetry is when a renewal that failed is tried again, at the latest.
+	// renewRetry is how far apart renewals are, at the most; half of it at least.
 	renewRetry = 2 * time.Hour
+	// maxHave is how many items the authority takes in Hello. It sends the others
+	// again, which does no harm.
+	maxHave = 5000
 )
 
 // Why a session ended on this side.
@@ -108,6 +111,10 @@ func (l *Link) session(parent context.Context, a *store.Authority) ending {
 		workers.Wait()
 	}()
 
+	// Leave ends the session that it finds; this one it may not have found.
+	if kept, _, err := l.joined(); err != nil || kept == nil || kept.DeviceID != a.DeviceID {
+		return ending{again: true}
+	}
 	if now.After(own.NotAfter) { // it is good for nothing but its renewal
 		if err := s.renew(s.ctx); err != nil {
 			return s.failed(err)
@@ -192,7 +199,9 @@ func (s *session) hello() (*authorityv1.Hello, error) {
 	h := &authorityv1.Hello{ProtocolVersion: protocolVersion, Version: s.l.o.Version, Platform: s.l.o.Platform, VaultId: i.VaultID, VaultGeneration: i.Generation}
 	err = v.View(func(tx *vault.Tx) error {
 		return store.EachSigned(tx, func(kind organisation.Kind, user string, item store.Item) error {
-			h.Have = append(h.Have, &authorityv1.Have{Kind: string(kind), User: user, Version: item.Version})
+			if len(h.Have) < maxHave {
+				h.Have = append(h.Have, &authorityv1.Have{Kind: string(kind), User: user, Version: item.Version})
+			}
 			return nil
 		})
 	})
@@ -370,11 +379,12 @@ func (s *session) keepCertificate(a *store.Authority) {
 				return
 			}
 			s.l.o.Log.Warn("this computer's certificate could not be renewed; it is tried again", "ends", own.NotAfter, "error", s.wire.explain(err))
-			select {
-			case <-s.ctx.Done():
-				return
-			case <-s.l.after(renewRetry/2 + s.l.jitter(renewRetry/2)):
-			}
+		}
+		// Also behind a success: by a clock that is ahead the new one is due at once.
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.l.after(renewRetry/2 + s.l.jitter(renewRetry/2)):
 		}
 		fresh, _, err := s.l.joined()
 		if err != nil || fresh == nil {
