@@ -1626,9 +1626,13 @@ func (x *Sync) GetEnvelope() []byte {
 
 // Goodbye ends the stream on the authority's side.
 type Goodbye struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"` // "revoked", "replaced", "stopping", "vault_rolled_back"
-	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "revoked", "unknown" (this authority knows no such device, or knows it by
+	// another key: it was restored from a backup), "replaced", "stopping",
+	// "vault_rolled_back", "certificate_expired" (of the one that the stream was
+	// opened with), "flooding", "malformed".
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
