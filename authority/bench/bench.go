@@ -27,12 +27,48 @@ type bench struct {
 	sqlite   *authority
 	postgres *authority
 
-	opened  map[string][]opened // by the kind of database
-	pushes  []pushes
-	crowd   crowd
-	load    string // of the machine, before
-	started time.Time
-	took    time.Duration
+	opened map[string][]opened // by the kind of database
+	pushes []pushes
+	// On PostgreSQL:
+	arrivals    usage   // of computers that connect
+	events      usage   // that they send
+	deviceBytes float64 // of the database, for a computer with its person and phone
+	crowd       crowd
+	load        string // of the machine, before
+	started     time.Time
+	took        time.Duration
+}
+
+// usage is what n of something cost.
+type usage struct {
+	n                      int
+	took                   time.Duration
+	serverCPU, databaseCPU time.Duration
+	done                   work // of PostgreSQL
+}
+
+// usage measures what do costs the authority, which does nothing else.
+func (a *authority) usage(ctx context.Context, n int, do func() error) (u usage, err error) {
+	before, err := a.db.settledWork(ctx)
+	if err != nil {
+		return u, err
+	}
+	server, database, _, err := a.cpus()
+	if err != nil {
+		return u, err
+	}
+	began := time.Now()
+	if err := do(); err != nil {
+		return u, err
+	}
+	u.n, u.took = n, time.Since(began)
+	if u.serverCPU, u.databaseCPU, _, err = a.cpus(); err != nil {
+		return u, err
+	}
+	u.serverCPU, u.databaseCPU = u.serverCPU-server, u.databaseCPU-database
+	after, err := a.db.settledWork(ctx)
+	u.done = after.minus(before)
+	return u, err
 }
 
 // pushes is one load of push logins.
@@ -47,7 +83,7 @@ type pushes struct {
 	rss                            int
 	rings                          int  // messages that the push service got, for `all` logins
 	done                           work // of PostgreSQL, for `all` logins
-	all                            int
+	all, failed                    int
 }
 
 // crowd is what many connected computers cost.
@@ -139,8 +175,21 @@ func raiseFiles(streams int) error {
 // as many as there can be.
 func (b *bench) logins(ctx context.Context, a *authority) error {
 	progress("%s: %d people and computers", a.kind, b.computers)
+	var empty, full work
+	var err error
+	if a.db != nil {
+		if empty, err = a.db.work(ctx); err != nil {
+			return err
+		}
+	}
 	if err := a.seed(ctx, b.computers, b.computers); err != nil {
 		return err
+	}
+	if a.db != nil {
+		if full, err = a.db.work(ctx); err != nil {
+			return err
+		}
+		b.deviceBytes = float64(full.size-empty.size) / float64(b.computers)
 	}
 	tokens, err := a.admit(ctx, agentUser, b.agents)
 	if err != nil {
@@ -152,6 +201,9 @@ func (b *bench) logins(ctx context.Context, a *authority) error {
 	if err := b.approvals(ctx, a, tokens); err != nil {
 		return err
 	}
+	if err := b.connect(ctx, a); err != nil {
+		return err
+	}
 	for _, n := range b.atOnce {
 		if err := b.push(ctx, a, n, false); err != nil {
 			return err
@@ -159,6 +211,11 @@ func (b *bench) logins(ctx context.Context, a *authority) error {
 	}
 	if err := b.push(ctx, a, b.atOnce[1], true); err != nil {
 		return err
+	}
+	if a.db != nil {
+		if err := b.upload(ctx, a); err != nil {
+			return err
+		}
 	}
 	for _, d := range a.devices {
 		d.hangUp()
@@ -216,17 +273,42 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
+// connect has the computers that will push connect.
+func (b *bench) connect(ctx context.Context, a *authority) (err error) {
+	progress("%s: %d computers connect", a.kind, b.computers)
+	do := func() error {
+		return each(ctx, b.computers, 32, func(ctx context.Context, i int) error { return a.devices[i].connect(ctx) })
+	}
+	if a.db == nil {
+		return do()
+	}
+	b.arrivals, err = a.usage(ctx, b.computers, do)
+	return err
+}
+
+// upload has computers send their events, as after a login or two.
+func (b *bench) upload(ctx context.Context, a *authority) (err error) {
+	const batches, inBatch = 2, 10
+	progress("%s: %d computers send %d events each", a.kind, b.computers, batches*inBatch)
+	b.events, err = a.usage(ctx, b.computers*batches*inBatch, func() error {
+		return each(ctx, b.computers, 32, func(ctx context.Context, i int) error {
+			for k := range batches {
+				if err := a.devices[i].upload(ctx, k*inBatch, inBatch, a.phones[i].user); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	return err
+}
+
 // push has computers push logins, n at once, each of its own person.
 func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error {
 	progress("%s: %d push logins at once", a.kind, n)
 	r := pushes{kind: a.kind, atOnce: n, whole: whole}
-	if err := each(ctx, b.computers, 32, func(ctx context.Context, i int) error {
-		if a.devices[i].conn != nil {
-			return nil
-		}
-		return a.devices[i].connect(ctx)
-	}); err != nil {
-		return err
+	if b.computers%n != 0 {
+		return fmt.Errorf("%d computers are not shared evenly by %d logins at once: two would push from one", b.computers, n)
 	}
 	keep := n
 	if whole {
@@ -260,7 +342,14 @@ func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error
 					}
 					continue
 				}
-				if err := a.devices[turn].login(ctx, w, a.phones[turn], whole); err != nil {
+				err := a.devices[turn].login(ctx, w, a.phones[turn], whole)
+				if errors.Is(err, errOverloaded) {
+					mu.Lock()
+					r.failed++
+					mu.Unlock()
+					continue
+				}
+				if err != nil {
 					stop(fmt.Errorf("computer %d: %w", turn, err))
 					return
 				}
@@ -300,7 +389,7 @@ func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error
 		if after, err = a.db.settledWork(ctx); err != nil {
 			return err
 		}
-		r.done = work{after.transactions - before.transactions, after.wal - before.wal, after.size - before.size}
+		r.done = after.minus(before)
 	}
 	b.pushes = append(b.pushes, r)
 	return nil

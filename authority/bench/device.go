@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"sallyport/internal/clock"
+	"sallyport/internal/event"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
@@ -207,17 +208,37 @@ func (d *device) hangUp() {
 	d.conn = nil
 }
 
-// await is the next message about the login.
-func (d *device) await(ctx context.Context) (*authorityv1.AuthorityMessage, error) {
-	select {
-	case m := <-d.in:
-		return m, nil
-	case <-d.gone:
-		return nil, fmt.Errorf("the stream ended: %w", d.why)
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+// about is the id of the login that a message is about.
+func about(m *authorityv1.AuthorityMessage) string {
+	if s := m.GetPushStarted(); s != nil {
+		return s.GetId()
+	}
+	return m.GetPushAnswer().GetId()
+}
+
+// await is the next message about the login with that id.
+func (d *device) await(ctx context.Context, id string) (*authorityv1.AuthorityMessage, error) {
+	for {
+		select {
+		case m := <-d.in:
+			if about(m) == id { // else of one that was given up
+				return m, nil
+			}
+		case <-d.gone:
+			return nil, fmt.Errorf("the stream ended: %w", d.why)
+		case <-time.After(answerTime):
+			return nil, fmt.Errorf("the authority said nothing about %s for %v", id, answerTime)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 }
+
+// answerTime is longer than the authority may take for anything.
+const answerTime = 20 * time.Second
+
+// errOverloaded: the authority had no time for a login, which a code opens then.
+var errOverloaded = errors.New("the authority is overloaded")
 
 // take says whether the authority takes a push of this computer now, and counts
 // it. A little later than the authority does: the message is under way for a while.
@@ -247,16 +268,25 @@ func (d *device) login(ctx context.Context, w *web, p *phone, looks bool) error 
 	if err != nil {
 		return err
 	}
-	m, err := d.await(ctx)
+	m, err := d.await(ctx, id)
 	if err != nil {
-		return err
+		return fmt.Errorf("beginning a push: %w", err)
 	}
-	if s := m.GetPushStarted(); s == nil || s.GetId() != id || s.GetRefused() != "" {
+	end := func(outcome string) error {
+		return d.tell(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_PushEnd{PushEnd: &authorityv1.PushEnd{Id: id, Outcome: outcome}}})
+	}
+	switch s := m.GetPushStarted(); {
+	case s.GetRefused() == "authority_database_unavailable":
+		return errOverloaded
+	case s == nil || s.GetRefused() != "":
 		return fmt.Errorf("the push did not start: %v", m)
 	}
 	challenge := live.Bytes
 	if looks {
 		open, err := w.list(ctx, p)
+		if errors.Is(err, errOverloaded) {
+			return errors.Join(err, end("code"))
+		}
 		if err != nil {
 			return err
 		}
@@ -265,23 +295,42 @@ func (d *device) login(ctx context.Context, w *web, p *phone, looks bool) error 
 		}
 		challenge = open[0].Challenge
 	}
-	if err := w.post(ctx, p, id, p.sign(challenge, live.Number)); err != nil {
+	if err := w.post(ctx, p, id, p.sign(challenge, live.Number)); errors.Is(err, errOverloaded) {
+		return errors.Join(err, end("code"))
+	} else if err != nil {
 		return err
 	}
-	if m, err = d.await(ctx); err != nil {
-		return err
+	if m, err = d.await(ctx, id); err != nil {
+		return fmt.Errorf("after the phone's answer was taken: %w", err)
 	}
 	a := m.GetPushAnswer()
-	if a.GetId() != id {
-		return fmt.Errorf("not the answer: %v", m)
-	}
 	v := live.Verify(push.Answer{Decision: push.Decision(a.GetDecision()), Assertion: push.Assertion{CredentialID: a.GetCredentialId(),
 		AuthenticatorData: a.GetAuthenticatorData(), ClientData: a.GetClientData(), Signature: a.GetSignature()}},
 		[]push.Approver{p.key.Approver("bench")}, nil, push.Rules{RelyingParty: d.rp, AllowSynced: true}, d.clock.Now())
 	if !v.OK {
 		return fmt.Errorf("the answer does not verify: %s %s", v.Reason, v.Detail)
 	}
-	return d.tell(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_PushEnd{PushEnd: &authorityv1.PushEnd{Id: id, Outcome: "approved"}}})
+	return end("approved")
+}
+
+// upload sends n events, numbered from after on: logins, as an agent reports them.
+func (d *device) upload(ctx context.Context, after, n int, user string) error {
+	r := &authorityv1.UploadEventsRequest{VaultId: d.vaultID}
+	for i := range n {
+		b, err := json.Marshal(event.Event{Seq: uint64(after + i + 1), Time: time.Now().UTC(), Name: event.LoginAttempt, User: user, Key: "uid:1000", Hook: "pam",
+			Service: "sshd", Scenario: "remote", Remote: "192.0.2.1", Session: "ssh", Verdict: "allow", Reason: "push_approved", Factor: "push", By: "uid:0"})
+		if err != nil {
+			return err
+		}
+		r.Events = append(r.Events, b)
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	got, err := authorityv1.NewAuthorityServiceClient(d.conn).UploadEvents(ctx, r)
+	if err == nil && got.GetLastSeq() != uint64(after+n) {
+		err = fmt.Errorf("%d events were sent, and kept up to %d", after+n, got.GetLastSeq())
+	}
+	return err
 }
 
 // jitter is any time within a window.

@@ -86,6 +86,9 @@ func (w *web) call(ctx context.Context, p *phone, method, path string, in, out a
 	if err != nil {
 		return err
 	}
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return fmt.Errorf("%w: %s", errOverloaded, bytes.TrimSpace(content))
+	}
 	if resp.StatusCode >= 300 {
 		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(content))
 	}

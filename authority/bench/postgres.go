@@ -110,6 +110,10 @@ type work struct {
 	transactions, wal, size int64 // count, bytes, bytes
 }
 
+func (w work) minus(o work) work {
+	return work{w.transactions - o.transactions, w.wal - o.wal, w.size - o.size}
+}
+
 func (p *postgres) work(ctx context.Context) (w work, err error) {
 	err = p.row(ctx, `SELECT xact_commit, pg_current_wal_insert_lsn() - '0/0'::pg_lsn, pg_database_size(current_database())
 		FROM pg_stat_database WHERE datname = current_database()`, &w.transactions, &w.wal, &w.size)

@@ -107,7 +107,7 @@ func (b *bench) report(w io.Writer) {
 
 	fmt.Fprintf(w, "\nPush logins, for %v each: begin, answer, verify, end; %d computers take turns. as in life: the phone is rung through a push service, fetches the\n"+
 		"list, and connects anew for each request; else it only answers, over a connection that is kept. CPU: ms of one processor for each login.\n", b.pushing, b.computers)
-	row("database", "at once", "as in life", "logins/s", "p50 ms", "p99 ms", "CPU authority", "PostgreSQL", "bench", "RSS MB", "rings")
+	row("database", "at once", "as in life", "logins/s", "p50 ms", "p99 ms", "CPU authority", "PostgreSQL", "bench", "RSS MB", "rings", "no push, overloaded")
 	for _, r := range b.pushes {
 		life, database := "-", "-"
 		if r.whole {
@@ -117,7 +117,7 @@ func (b *bench) report(w io.Writer) {
 			database = r.perLogin(r.databaseCPU)
 		}
 		row(r.kind, fmt.Sprint(r.atOnce), life, fmt.Sprintf("%.0f", r.perSecond()), ms(quantile(r.logins, 0.5)), ms(quantile(r.logins, 0.99)),
-			r.perLogin(r.serverCPU), database, r.perLogin(r.ownCPU), fmt.Sprintf("%.0f", float64(r.rss)/1e6), fmt.Sprint(r.rings))
+			r.perLogin(r.serverCPU), database, r.perLogin(r.ownCPU), fmt.Sprintf("%.0f", float64(r.rss)/1e6), fmt.Sprint(r.rings), fmt.Sprintf("%d of %d", r.failed, r.failed+r.all))
 	}
 	t.Flush()
 
@@ -134,6 +134,15 @@ func (b *bench) report(w io.Writer) {
 		row(fmt.Sprint(r.atOnce), life, fmt.Sprintf("%.1f", float64(r.done.transactions)/n), fmt.Sprintf("%.0f", float64(r.done.wal)/n), fmt.Sprintf("%.0f", float64(r.done.size)/n))
 	}
 	t.Flush()
+
+	for _, x := range []struct {
+		what string
+		usage
+	}{{"computers that connect", b.arrivals}, {"events, 10 in a batch", b.events}} {
+		n := float64(max(1, x.n))
+		fmt.Fprintf(w, "%d %s, 32 at once: %.0f/s; each %.2f ms CPU of the authority, %.2f of PostgreSQL, %.2f transactions, %.0f bytes of WAL, %.0f of growth\n",
+			x.n, x.what, n/max(x.took.Seconds(), 1e-9), msOf(x.serverCPU)/n, msOf(x.databaseCPU)/n, float64(x.done.transactions)/n, float64(x.done.wal)/n, float64(x.done.size)/n)
+	}
 
 	c := b.crowd
 	n := float64(max(1, c.streams))
@@ -158,6 +167,8 @@ The whole bench took %s.
 		s1(c.stopped), s1(c.restarted),
 		c.stormWindow, s1(c.back99), s1(c.backAll), c.stormFailed, msOf(c.stormCPU)/n, float64(c.stormRSS)/1e6,
 		s1(b.took))
+	b.model(w)
+	fmt.Fprintln(w)
 	for _, t := range b.targets() {
 		fmt.Fprintln(w, t)
 	}
