@@ -2,7 +2,10 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -86,5 +89,29 @@ func TestMalformedAnswersFillNoLog(t *testing.T) {
 	wantRefused(t, d.sync(a.sign(organisation.Envelope{Kind: "unknown", Version: 1}, 1)), "no such kind") // it has read all of it
 	if n := strings.Count(c.log.String(), "an answer of the authority is dropped"); n != 1 {
 		t.Errorf("%d lines", n)
+	}
+}
+
+// TestAnotherComputersCertificateMakesNoAuthority: root on one laptop has a
+// certificate of the right CA, and sits between another one and the authority.
+func TestAnotherComputersCertificateMakesNoAuthority(t *testing.T) {
+	c := newComputer(t)
+	a := newAuthority(t, c.clock)
+	key := newKey()
+	laptops := a.ca.make(&x509.Certificate{NotBefore: epoch.Add(-time.Hour), NotAfter: epoch.Add(week), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, key)
+	token := a.token().String()
+	pose := func(config *tls.Config) {
+		config.Certificates = []tls.Certificate{{Certificate: [][]byte{laptops.Raw, a.ca.cert.Raw}, PrivateKey: key}}
+	}
+	a.restart(pose)
+	wantError(t, c.link.Join(t.Context(), "uid:0", a.url(), token, "laptop"), "incompatible key usage")
+	a.restart(func(config *tls.Config) { config.Certificates = []tls.Certificate{*a.ca.server("127.0.0.1")} })
+	c.join(a)
+	a.restart(pose)
+	c.run()
+	c.until("the error", func() bool { return strings.Contains(c.link.State().LastError, "incompatible key usage") })
+	if n := a.count(&a.registers); n != 1 || a.count(&a.connects) != 0 {
+		t.Errorf("%d registrations, %d streams", n, a.connects)
 	}
 }
