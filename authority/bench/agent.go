@@ -29,7 +29,6 @@ type agent struct {
 	*process
 	program, config, runtime string
 	phone                    *phone
-	last                     time.Time // when it last pushed
 }
 
 // newAgent starts an agent on an empty vault below dir.

@@ -97,6 +97,7 @@ per_service = 0
 in_five_minutes = 0
 in_an_hour = 0
 misses = 0
+per_second = 10000
 [push_services]
 unsafe_local = [%[6]q]
 `, filepath.Join(dir, "state"), database, ports[0], ports[1], ports[2], pushService)
@@ -225,22 +226,16 @@ func (a *authority) seed(ctx context.Context, people, computers int) (err error)
 	})
 }
 
-// admit lets n agents join: it makes their user known, and returns tokens.
-func (a *authority) admit(ctx context.Context, user string, n int) (tokens []organisation.Token, err error) {
+// admit lets the agent join: it makes its user known, and returns a token.
+func (a *authority) admit(ctx context.Context, user string) (token organisation.Token, err error) {
 	open, err := server.Open(ctx, a.loaded.Config, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, err
+		return token, err
 	}
 	defer func() { err = errors.Join(err, open.Close()) }()
 	if err := open.Enrol.AddUser(ctx, "bench", user); err != nil {
-		return nil, err
+		return token, err
 	}
-	for range n {
-		token, _, err := open.Enrol.CreateToken(ctx, "bench", enrol.TokenRequest{Users: []string{user}})
-		if err != nil {
-			return nil, err
-		}
-		tokens = append(tokens, token)
-	}
-	return tokens, nil
+	token, _, err = open.Enrol.CreateToken(ctx, "bench", enrol.TokenRequest{Users: []string{user}})
+	return token, err
 }

@@ -32,7 +32,8 @@ type bench struct {
 	// On PostgreSQL:
 	arrivals    usage   // of computers that connect
 	events      usage   // that they send
-	deviceBytes float64 // of the database, for a computer with its person and phone
+	personBytes float64 // of the database, with a phone
+	deviceBytes float64
 	crowd       crowd
 	load        string // of the machine, before
 	started     time.Time
@@ -73,11 +74,11 @@ func (a *authority) usage(ctx context.Context, n int, do func() error) (u usage,
 
 // pushes is one load of push logins.
 type pushes struct {
-	kind   string // of the database
-	atOnce int
-	whole  bool // phones are rung, fetch the list first, and connect anew for each request
-	logins []time.Duration
-	took   time.Duration
+	kind      string // of the database
+	computers int
+	whole     bool // phones are rung, fetch the list first, and connect anew for each request
+	logins    []time.Duration
+	took      time.Duration
 	// Of the logins in that time:
 	serverCPU, databaseCPU, ownCPU time.Duration
 	rss                            int
@@ -174,42 +175,45 @@ func raiseFiles(streams int) error {
 // logins measures push logins: one after the other by the shipped agent, and then
 // as many as there can be.
 func (b *bench) logins(ctx context.Context, a *authority) error {
-	progress("%s: %d people and computers", a.kind, b.computers)
-	var empty, full work
+	progress("%s: %d people, %d computers", a.kind, b.people, b.computers[1])
+	// People first: what the database grows by is told apart.
+	var size [3]work
 	var err error
-	if a.db != nil {
-		if empty, err = a.db.work(ctx); err != nil {
-			return err
+	for i, computers := range []int{-1, 0, b.computers[1]} {
+		if computers >= 0 {
+			if err := a.seed(ctx, b.people, computers); err != nil {
+				return err
+			}
+		}
+		if a.db != nil {
+			if size[i], err = a.db.work(ctx); err != nil {
+				return err
+			}
 		}
 	}
-	if err := a.seed(ctx, b.computers, b.computers); err != nil {
-		return err
-	}
 	if a.db != nil {
-		if full, err = a.db.work(ctx); err != nil {
-			return err
-		}
-		b.deviceBytes = float64(full.size-empty.size) / float64(b.computers)
+		b.personBytes = float64(size[1].size-size[0].size) / float64(b.people)
+		b.deviceBytes = float64(size[2].size-size[1].size) / float64(b.computers[1])
 	}
-	tokens, err := a.admit(ctx, agentUser, b.agents)
+	token, err := a.admit(ctx, agentUser)
 	if err != nil {
 		return err
 	}
 	if _, err := a.run(); err != nil {
 		return err
 	}
-	if err := b.approvals(ctx, a, tokens); err != nil {
+	if err := b.approvals(ctx, a, token); err != nil {
 		return err
 	}
 	if err := b.connect(ctx, a); err != nil {
 		return err
 	}
-	for _, n := range b.atOnce {
+	for _, n := range b.computers {
 		if err := b.push(ctx, a, n, false); err != nil {
 			return err
 		}
 	}
-	if err := b.push(ctx, a, b.atOnce[1], true); err != nil {
+	if err := b.push(ctx, a, b.computers[1], true); err != nil {
 		return err
 	}
 	if a.db != nil {
@@ -224,41 +228,38 @@ func (b *bench) logins(ctx context.Context, a *authority) error {
 }
 
 // approvals measures how long after the phone's answer the login opens.
-func (b *bench) approvals(ctx context.Context, a *authority, tokens []organisation.Token) (err error) {
-	progress("%s: %d logins by shipped agents", a.kind, b.size.logins)
-	w := newWeb(a.rp().Origin, b.agents)
-	defer w.close()
-	agents := make([]*agent, b.agents)
-	defer func() {
-		for _, x := range agents {
-			if x != nil {
-				err = errors.Join(err, x.stop(syscall.SIGTERM))
-			}
-		}
-	}()
-	if err := each(ctx, b.agents, 4, func(ctx context.Context, i int) (err error) {
-		name := fmt.Sprintf("agent-%s-%d", a.kind, i)
-		if agents[i], err = newAgent(b.dist, filepath.Join(b.disk, name)); err != nil {
-			return err
-		}
-		if err := agents[i].command(ctx, tokens[i].String()+"\n", "join", "https://"+a.loaded.Config.ListenDevices, "--token-stdin", "--name", name); err != nil {
-			return err
-		}
-		return agents[i].enrol(ctx, w, newPhone(agentUser, a.rp()))
-	}); err != nil {
+func (b *bench) approvals(ctx context.Context, a *authority, token organisation.Token) (err error) {
+	progress("%s: %d logins by the shipped agent", a.kind, b.size.logins)
+	agent, err := newAgent(b.dist, filepath.Join(b.disk, "agent-"+a.kind))
+	if err != nil {
 		return err
 	}
-	for i := range b.agents + b.size.logins { // the first of each warms up
-		x := agents[i%b.agents]
-		if i >= b.agents*pushBurst {
-			wait(ctx, time.Until(x.last.Add(pushGap+50*time.Millisecond)))
+	defer func() { err = errors.Join(err, agent.stop(syscall.SIGTERM)) }()
+	if err := agent.command(ctx, token.String()+"\n", "join", "https://"+a.loaded.Config.ListenDevices, "--token-stdin", "--name", "bench"); err != nil {
+		return err
+	}
+	w := newWeb(a.rp().Origin, 4)
+	defer w.close()
+	if err := agent.enrol(ctx, w, newPhone(agentUser, a.rp())); err != nil {
+		return err
+	}
+	// The API bounds the requests of a session: the phone has several.
+	sessions := [][]byte{agent.phone.token}
+	for len(sessions) < 8 {
+		token, err := w.open(ctx, agent.phone)
+		if err != nil {
+			return fmt.Errorf("opening the page: %w", err)
 		}
-		x.last = time.Now()
-		o, err := x.login(ctx, w)
+		sessions = append(sessions, token)
+	}
+	const warmUp = 5
+	for i := range warmUp + b.size.logins {
+		agent.phone.token = sessions[i%len(sessions)]
+		o, err := agent.login(ctx, w)
 		if err != nil {
 			return fmt.Errorf("login %d: %w", i, err)
 		}
-		if i >= b.agents {
+		if i >= warmUp {
 			b.opened[a.kind] = append(b.opened[a.kind], o)
 		}
 	}
@@ -275,23 +276,23 @@ func wait(ctx context.Context, d time.Duration) {
 
 // connect has the computers that will push connect.
 func (b *bench) connect(ctx context.Context, a *authority) (err error) {
-	progress("%s: %d computers connect", a.kind, b.computers)
+	progress("%s: %d computers connect", a.kind, b.computers[1])
 	do := func() error {
-		return each(ctx, b.computers, 32, func(ctx context.Context, i int) error { return a.devices[i].connect(ctx) })
+		return each(ctx, b.computers[1], 32, func(ctx context.Context, i int) error { return a.devices[i].connect(ctx) })
 	}
 	if a.db == nil {
 		return do()
 	}
-	b.arrivals, err = a.usage(ctx, b.computers, do)
+	b.arrivals, err = a.usage(ctx, b.computers[1], do)
 	return err
 }
 
 // upload has computers send their events, as after a login or two.
 func (b *bench) upload(ctx context.Context, a *authority) (err error) {
 	const batches, inBatch = 2, 10
-	progress("%s: %d computers send %d events each", a.kind, b.computers, batches*inBatch)
-	b.events, err = a.usage(ctx, b.computers*batches*inBatch, func() error {
-		return each(ctx, b.computers, 32, func(ctx context.Context, i int) error {
+	progress("%s: %d computers send %d events each", a.kind, b.computers[1], batches*inBatch)
+	b.events, err = a.usage(ctx, b.computers[1]*batches*inBatch, func() error {
+		return each(ctx, b.computers[1], 32, func(ctx context.Context, i int) error {
 			for k := range batches {
 				if err := a.devices[i].upload(ctx, k*inBatch, inBatch, a.phones[i].user); err != nil {
 					return err
@@ -303,12 +304,13 @@ func (b *bench) upload(ctx context.Context, a *authority) (err error) {
 	return err
 }
 
-// push has computers push logins, n at once, each of its own person.
+// push has n computers push logins, each one after the other, of people who take
+// turns.
 func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error {
-	progress("%s: %d push logins at once", a.kind, n)
-	r := pushes{kind: a.kind, atOnce: n, whole: whole}
-	if b.computers%n != 0 {
-		return fmt.Errorf("%d computers are not shared evenly by %d logins at once: two would push from one", b.computers, n)
+	progress("%s: %d computers push logins", a.kind, n)
+	r := pushes{kind: a.kind, computers: n, whole: whole}
+	if b.people%n != 0 {
+		return fmt.Errorf("%d people are not shared evenly by %d computers: one would log in at two at once", b.people, n)
 	}
 	keep := n
 	if whole {
@@ -334,15 +336,9 @@ func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error
 	var workers sync.WaitGroup
 	for i := range n {
 		workers.Go(func() {
-			for turn := i; !over.Load(); turn = (turn + n) % b.computers {
+			for turn := i; !over.Load(); turn = (turn + n) % b.people {
 				began := time.Now()
-				if !a.devices[turn].take(began) {
-					if turn == i { // all of this one's computers have pushed much
-						wait(ctx, 10*time.Millisecond)
-					}
-					continue
-				}
-				err := a.devices[turn].login(ctx, w, a.phones[turn], whole)
+				err := a.devices[i].login(ctx, w, a.phones[turn], whole)
 				if errors.Is(err, errOverloaded) {
 					mu.Lock()
 					r.failed++
@@ -350,7 +346,7 @@ func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error
 					continue
 				}
 				if err != nil {
-					stop(fmt.Errorf("computer %d: %w", turn, err))
+					stop(fmt.Errorf("computer %d: %w", i, err))
 					return
 				}
 				took := time.Since(began)
@@ -426,7 +422,7 @@ func (b *bench) many(ctx context.Context) (err error) {
 	c.streams, c.idle, c.stormWindow = b.streams, b.idle, b.firstDelay
 	progress("sqlite: %d computers join", b.streams-len(a.devices))
 	began := time.Now()
-	if err := a.seed(ctx, b.computers, b.streams); err != nil {
+	if err := a.seed(ctx, b.people, b.streams); err != nil {
 		return err
 	}
 	c.seeded = time.Since(began)

@@ -58,8 +58,7 @@ type device struct {
 	rp      push.RelyingParty
 	vaultID string
 
-	pushes time.Time        // when the authority will take pushBurst at once again
-	have   map[string]*have // of what is signed, by kind and user
+	have map[string]*have // of what is signed, by kind and user
 
 	conn *grpc.ClientConn
 	end  context.CancelFunc
@@ -239,19 +238,6 @@ const answerTime = 20 * time.Second
 
 // errOverloaded: the authority had no time for a login, which a code opens then.
 var errOverloaded = errors.New("the authority is overloaded")
-
-// take says whether the authority takes a push of this computer now, and counts
-// it. A little later than the authority does: the message is under way for a while.
-func (d *device) take(now time.Time) bool {
-	if d.pushes.Before(now) {
-		d.pushes = now
-	}
-	if d.pushes.Sub(now) > (pushBurst-1)*pushGap-pushGap/5 {
-		return false
-	}
-	d.pushes = d.pushes.Add(pushGap)
-	return true
-}
 
 // login pushes one login of the phone's user and has the phone approve it:
 // begin, answer, verify, end. looks: the phone first fetches the list, as a page

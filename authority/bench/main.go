@@ -52,29 +52,21 @@ type options struct {
 
 // size is how much is measured.
 type size struct {
-	logins     int    // by the shipped agent, on each database
-	agents     int    // that take turns with them
-	computers  int    // that push logins, each with a person and a phone
-	atOnce     [2]int // logins at once: few, many
-	warmUp     time.Duration
+	logins     int           // by the shipped agent, on each database
+	people     int           // who push, with a phone each
+	computers  [2]int        // that push at once: few, many
+	warmUp     time.Duration // of pushing
 	pushing    time.Duration
-	streams    int // of computers that do nothing
-	idle       time.Duration
+	streams    int           // of computers that do nothing
+	idle       time.Duration // that they are watched for
 	firstDelay time.Duration // of a reconnection after the server stopped: any time up to it
 	limit      time.Duration // of the whole bench
 }
 
-// The authority takes one push a second of a computer, and 5 at once. So that this
-// bounds nothing here, many computers take turns.
-const (
-	pushGap   = time.Second
-	pushBurst = 5
-)
-
 var (
-	fullSize = size{logins: 200, agents: 10, computers: 2500, atOnce: [2]int{20, 500}, warmUp: 2 * time.Second, pushing: 10 * time.Second,
+	fullSize = size{logins: 200, people: 2500, computers: [2]int{20, 500}, warmUp: 2 * time.Second, pushing: 10 * time.Second,
 		streams: 10000, idle: 60 * time.Second, firstDelay: firstWindow << crowdFailures, limit: 6 * time.Minute}
-	quickSize = size{logins: 20, agents: 5, computers: 400, atOnce: [2]int{5, 50}, warmUp: 300 * time.Millisecond, pushing: time.Second,
+	quickSize = size{logins: 20, people: 500, computers: [2]int{5, 50}, warmUp: 300 * time.Millisecond, pushing: time.Second,
 		streams: 500, idle: 2 * time.Second, firstDelay: firstWindow, limit: 2 * time.Minute}
 )
 

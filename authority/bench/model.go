@@ -84,7 +84,7 @@ func (b *bench) model(w io.Writer) {
 	row("events/s, mean", "%.1f", func(n float64) float64 { return n * eventsInDay / 86400 })
 	row("CPU of PostgreSQL for them", "%.3f", func(n float64) float64 { return n * eventsInDay / 86400 * eventDB })
 	size := func(n float64) float64 {
-		return n * (b.deviceBytes + pushesInDay*challengesKept*pushSize + eventsInDay*eventsKept*eventSize) / 1e9
+		return n * (b.deviceBytes + b.personBytes + pushesInDay*challengesKept*pushSize + eventsInDay*eventsKept*eventSize) / 1e9
 	}
 	row("database, GB", "%.1f", size)
 	row("of these, events", "%.1f", func(n float64) float64 { return n * eventsInDay * eventsKept * eventSize / 1e9 })
@@ -92,9 +92,9 @@ func (b *bench) model(w io.Writer) {
 	row("a dump, minutes", "%.0f", func(n float64) float64 { return size(n) * 1e9 / backupBytes / 60 })
 	t.Flush()
 	fmt.Fprintf(w, `measured: %.1f KB and %.2g of a processor for each stream; %.2f ms CPU of the authority, %.2f of PostgreSQL, %.1f transactions, %.0f bytes of WAL and %.0f of growth for each push;
-%.2f ms, %.2f ms and %.1f transactions for each arrival, %.0f/s; %.2f ms of PostgreSQL, %.0f bytes of WAL and %.0f of growth for each event, %.0f/s; %.0f bytes for each computer with its person and phone.
+%.2f ms, %.2f ms and %.1f transactions for each arrival, %.0f/s; %.2f ms of PostgreSQL, %.0f bytes of WAL and %.0f of growth for each event, %.0f/s; %.0f bytes for each computer and %.0f for each person with a phone.
 assumed: %d streams a node; each computer: %.0f push in the busiest hour, %.0f a day, %.0f events a day; kept: challenges %d days, events %d days; a dump reads %.0f MB/s.
 `, streamBytes/1000, idle, 1000*pushCPU, 1000*pushDB, pushTx, pushWAL, pushSize,
-		1000*backCPU, 1000*backDB, backTx, float64(p.n)/max(p.took.Seconds(), 1e-9), 1000*eventDB, eventWAL, eventSize, float64(e.n)/max(e.took.Seconds(), 1e-9), b.deviceBytes,
+		1000*backCPU, 1000*backDB, backTx, float64(p.n)/max(p.took.Seconds(), 1e-9), 1000*eventDB, eventWAL, eventSize, float64(e.n)/max(e.took.Seconds(), 1e-9), b.deviceBytes, b.personBytes,
 		streamsOfNode, pushesInPeak, pushesInDay, eventsInDay, challengesKept, eventsKept, backupBytes/1e6)
 }

@@ -133,6 +133,19 @@ func (w *web) list(ctx context.Context, p *phone) ([]waiting, error) {
 	return out.Challenges, err
 }
 
+// open opens another session of the page with the passkey, and returns its token.
+func (w *web) open(ctx context.Context, p *phone) ([]byte, error) {
+	var begun struct{ Nonce []byte }
+	if err := w.call(ctx, p, http.MethodPost, "session/begin", struct{}{}, &begun); err != nil {
+		return nil, err
+	}
+	a := p.key.Assert(push.SessionDigest(begun.Nonce))
+	var opened struct{ Token []byte }
+	err := w.call(ctx, p, http.MethodPost, "session", map[string][]byte{"nonce": begun.Nonce, "credential_id": a.CredentialID,
+		"authenticator_data": a.AuthenticatorData, "client_data": a.ClientData, "signature": a.Signature}, &opened)
+	return opened.Token, err
+}
+
 // enrol scans the link of an enrolment and waits until the phone is accepted.
 func (w *web) enrol(ctx context.Context, p *phone, link string) error {
 	u, err := url.Parse(link)

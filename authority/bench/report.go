@@ -69,7 +69,7 @@ func (b *bench) targets() []target {
 		return msOf(quantile(all, 0.99))
 	}
 	rate := func(kind string) float64 {
-		i := slices.IndexFunc(b.pushes, func(r pushes) bool { return r.kind == kind && r.atOnce == b.atOnce[1] && !r.whole })
+		i := slices.IndexFunc(b.pushes, func(r pushes) bool { return r.kind == kind && r.computers == b.computers[1] && !r.whole })
 		if i < 0 {
 			return 0
 		}
@@ -93,7 +93,7 @@ func (b *bench) report(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") }
 
-	fmt.Fprintln(w, "\nFrom the phone's sending the signed answer (ms), shipped agents, one login after the other, with an open prompt:")
+	fmt.Fprintln(w, "\nFrom the phone's sending the signed answer (ms), the shipped agent, one login after the other, with an open prompt:")
 	row("database", "logins", "login open p50", "p99", "worst", "phone answered p50", "p99")
 	for _, kind := range []string{"sqlite", "postgresql"} {
 		var allowed, posted []time.Duration
@@ -105,9 +105,9 @@ func (b *bench) report(w io.Writer) {
 	}
 	t.Flush()
 
-	fmt.Fprintf(w, "\nPush logins, for %v each: begin, answer, verify, end; %d computers take turns. as in life: the phone is rung through a push service, fetches the\n"+
-		"list, and connects anew for each request; else it only answers, over a connection that is kept. CPU: ms of one processor for each login.\n", b.pushing, b.computers)
-	row("database", "at once", "as in life", "logins/s", "p50 ms", "p99 ms", "CPU authority", "PostgreSQL", "bench", "RSS MB", "rings", "no push, overloaded")
+	fmt.Fprintf(w, "\nPush logins, for %v each: begin, answer, verify, end; each computer one after the other, %d people in turn. as in life: the phone is rung through a\n"+
+		"push service, fetches the list, and connects anew for each request; else it only answers, over a connection that is kept. CPU: ms of one processor for each login.\n", b.pushing, b.people)
+	row("database", "computers", "as in life", "logins/s", "p50 ms", "p99 ms", "CPU authority", "PostgreSQL", "bench", "RSS MB", "rings", "no push, overloaded")
 	for _, r := range b.pushes {
 		life, database := "-", "-"
 		if r.whole {
@@ -116,13 +116,13 @@ func (b *bench) report(w io.Writer) {
 		if r.kind == "postgresql" {
 			database = r.perLogin(r.databaseCPU)
 		}
-		row(r.kind, fmt.Sprint(r.atOnce), life, fmt.Sprintf("%.0f", r.perSecond()), ms(quantile(r.logins, 0.5)), ms(quantile(r.logins, 0.99)),
+		row(r.kind, fmt.Sprint(r.computers), life, fmt.Sprintf("%.0f", r.perSecond()), ms(quantile(r.logins, 0.5)), ms(quantile(r.logins, 0.99)),
 			r.perLogin(r.serverCPU), database, r.perLogin(r.ownCPU), fmt.Sprintf("%.0f", float64(r.rss)/1e6), fmt.Sprint(r.rings), fmt.Sprintf("%d of %d", r.failed, r.failed+r.all))
 	}
 	t.Flush()
 
 	fmt.Fprintln(w, "\nWhat PostgreSQL does for each login:")
-	row("at once", "as in life", "transactions", "WAL bytes", "database grows by bytes")
+	row("computers", "as in life", "transactions", "WAL bytes", "database grows by bytes")
 	for _, r := range b.pushes {
 		if r.kind != "postgresql" {
 			continue
@@ -131,10 +131,11 @@ func (b *bench) report(w io.Writer) {
 		if r.whole {
 			life = "yes"
 		}
-		row(fmt.Sprint(r.atOnce), life, fmt.Sprintf("%.1f", float64(r.done.transactions)/n), fmt.Sprintf("%.0f", float64(r.done.wal)/n), fmt.Sprintf("%.0f", float64(r.done.size)/n))
+		row(fmt.Sprint(r.computers), life, fmt.Sprintf("%.1f", float64(r.done.transactions)/n), fmt.Sprintf("%.0f", float64(r.done.wal)/n), fmt.Sprintf("%.0f", float64(r.done.size)/n))
 	}
 	t.Flush()
 
+	fmt.Fprintln(w)
 	for _, x := range []struct {
 		what string
 		usage
@@ -158,7 +159,7 @@ func (b *bench) report(w io.Writer) {
   all back (within %v, then doubled, as agents do): 99 %% after %s, all after %s; %d attempts failed; %.2f ms CPU of the authority each; RSS then %.0f MB
 The whole bench took %s.
 
-`, c.streams, msOf(c.seeded)/max(1, n-float64(b.computers)),
+`, c.streams, msOf(c.seeded)/max(1, n-float64(b.computers[1])),
 		s1(c.connected), n/max(c.connected.Seconds(), 1e-9), msOf(c.connectCPU)/n,
 		c.idle, c.perStream(c.after.rss, c.before.rss), float64(c.before.rss)/1e6, float64(c.after.rss)/1e6, c.perStream(c.after.pss, c.before.pss), c.heap/1e6, c.stacks/1e6,
 		c.goroutines/n,
