@@ -28,10 +28,12 @@ const (
 	codeTime = 4 * time.Second
 )
 
-// Everybody who has an account. Each computer of each test has its own records.
+// Everybody who has an account. Each computer of each test has its own records;
+// carl has none there.
 const (
 	maya = "maya"
 	zoe  = "zoe"
+	carl = "carl"
 )
 
 var shipped string // the directory with what is tested
@@ -39,9 +41,12 @@ var shipped string // the directory with what is tested
 func TestMain(m *testing.M) {
 	machine.Main(m, func(dist string) error {
 		shipped = dist
-		_, err1 := sandbox.AddUser(maya, "correct horse")
-		_, err2 := sandbox.AddUser(zoe, "correct horse")
-		return errors.Join(err1, err2)
+		for _, name := range []string{maya, zoe, carl} {
+			if _, err := sandbox.AddUser(name, "correct horse"); err != nil {
+				return err
+			}
+		}
+		return nil
 	}, "sallyport", "sallyport-authority")
 }
 
@@ -369,4 +374,13 @@ func (s *site) event(name event.Name, matches string) event.Event {
 		return false
 	})
 	return found
+}
+
+// eventText is what events say, for people.
+func eventText(list []event.Event) string {
+	var b strings.Builder
+	for _, e := range list {
+		b.WriteString(e.Text + "\n")
+	}
+	return b.String()
 }
