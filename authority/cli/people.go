@@ -152,21 +152,15 @@ func (a *app) completeUsers(cmd *cobra.Command, args []string, _ string) ([]stri
 // findDevice takes an id or a name that only one device has.
 func findDevice(ctx context.Context, s store.Store, name string) (d store.Device, err error) {
 	err = s.View(ctx, func(tx store.Tx) error {
-		list, err := tx.Devices("")
+		if d, err = tx.Device(strings.ToUpper(name)); !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		found, err := tx.DevicesNamed(name)
 		if err != nil {
 			return err
 		}
-		var found []store.Device
-		for _, x := range list {
-			if x.ID == strings.ToUpper(name) {
-				d = x
-				return nil
-			}
-			// A computer that was revoked and joined anew has its name twice.
-			if x.Name == name && x.Revoked.IsZero() {
-				found = append(found, x)
-			}
-		}
+		// A computer that was revoked and joined anew has its name twice.
+		found = slices.DeleteFunc(found, func(d store.Device) bool { return !d.Revoked.IsZero() })
 		switch len(found) {
 		case 1:
 			d = found[0]
@@ -230,9 +224,8 @@ type deviceView struct {
 	Refused    []string   `json:"refused,omitempty"` // signed items that it did not take
 }
 
-func newDeviceView(d store.Device, online map[string]string) deviceView {
-	node, is := online[d.ID]
-	return deviceView{d.ID, d.Name, d.Serial, d.Platform, d.Version, append([]string{}, d.Users...), is, node, d.Created.UTC(), stampJSON(d.Seen), d.Expires.UTC(),
+func newDeviceView(d store.Device, node string) deviceView {
+	return deviceView{d.ID, d.Name, d.Serial, d.Platform, d.Version, append([]string{}, d.Users...), node != "", node, d.Created.UTC(), stampJSON(d.Seen), d.Expires.UTC(),
 		stampJSON(d.Revoked), d.Why, d.VaultID, d.Generation, nil}
 }
 
@@ -261,7 +254,7 @@ func (a *app) deviceCommand() *cobra.Command {
 					}
 					online, err := tx.Online(a.deps.Now())
 					for _, d := range list {
-						views = append(views, newDeviceView(d, online))
+						views = append(views, newDeviceView(d, online[d.ID]))
 					}
 					return err
 				})
@@ -299,11 +292,11 @@ func (a *app) deviceCommand() *cobra.Command {
 				}
 				var v deviceView
 				if err := au.Store.View(cmd.Context(), func(tx store.Tx) error {
-					online, err := tx.Online(a.deps.Now())
+					node, err := tx.StreamNode(d.ID, a.deps.Now())
 					if err != nil {
 						return err
 					}
-					v = newDeviceView(d, online)
+					v = newDeviceView(d, node)
 					items, err := tx.Items(d.ID)
 					for _, i := range items {
 						if i.Refused != "" {

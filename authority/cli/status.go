@@ -72,42 +72,8 @@ func (a *app) status(ctx context.Context, au *server.Authority) error {
 	}
 	now := a.deps.Now()
 	if err := au.Store.View(ctx, func(tx store.Tx) error {
-		devices, err := tx.Devices("")
-		if err != nil {
-			return err
-		}
-		v.Devices, v.Online, v.Phones, v.PhonesWaiting, v.TokensOpen = 0, 0, 0, 0, 0
-		for _, d := range devices {
-			if d.Revoked.IsZero() {
-				v.Devices++
-			}
-		}
-		online, err := tx.Online(now)
-		if err != nil {
-			return err
-		}
-		v.Online = len(online)
-		users, err := tx.Users()
-		if err != nil {
-			return err
-		}
-		v.Users = len(users)
-		list, err := tx.Approvers("")
-		if err != nil {
-			return err
-		}
-		for _, p := range list {
-			v.Phones++
-			if p.Pending {
-				v.PhonesWaiting++
-			}
-		}
-		tokens, err := tx.Tokens()
-		for _, t := range tokens {
-			if t.Device == "" && now.Before(t.Expires) {
-				v.TokensOpen++
-			}
-		}
+		n, err := tx.Counts(now)
+		v.Devices, v.Online, v.Users, v.Phones, v.PhonesWaiting, v.TokensOpen = n.Devices, n.Online, n.Users, n.Phones, n.PhonesPending, n.TokensOpen
 		return err
 	}); err != nil {
 		return err

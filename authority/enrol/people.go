@@ -36,7 +36,7 @@ func (s *Service) RemoveUser(ctx context.Context, by, name string) (waits bool, 
 		if _, err := tx.User(name); err != nil {
 			return e, err
 		}
-		devices, err := tx.Devices(name)
+		devices, err := tx.DevicesNaming(name) // where everyone is allowed, the manifest ends it
 		if err != nil {
 			return e, err
 		}
@@ -97,11 +97,7 @@ func (s *Service) DisallowUser(ctx context.Context, by, device, user string) err
 }
 
 func disallow(tx store.Tx, d store.Device, user string) error {
-	n := len(d.Users)
 	d.Users = slices.DeleteFunc(slices.Clone(d.Users), func(u string) bool { return u == user })
-	if len(d.Users) == n {
-		return nil // everyone is allowed: the manifest ends it
-	}
 	return errors.Join(tx.PutDevice(d), tx.Notify(store.Notice{Topic: store.TopicSync, Device: d.ID}))
 }
 

@@ -311,19 +311,21 @@ func (s *Service) catchUp(ctx context.Context) {
 	}
 }
 
-// markAll has every stream read everything anew. Where the database knows of
-// none, because this node was silent for too long, it attaches again; where it
-// knows of another node's, the one here is over.
+// markAll has every stream read everything anew. One that the database does not
+// have here attaches again, unless another node has the device by now.
 func (s *Service) markAll(ctx context.Context) error {
 	list := s.all()
 	if len(list) == 0 {
 		return nil
 	}
-	var online map[string]string
 	ctx, cancel := context.WithTimeout(ctx, 4*requestTimeout)
 	defer cancel()
-	err := s.store.View(ctx, func(tx store.Tx) (err error) {
-		online, err = tx.Online(s.now())
+	here := make(map[string]struct{}, len(list))
+	err := s.store.View(ctx, func(tx store.Tx) error {
+		devices, err := tx.StreamsHere()
+		for _, d := range devices {
+			here[d] = struct{}{}
+		}
 		return err
 	})
 	if err != nil {
@@ -331,13 +333,8 @@ func (s *Service) markAll(ctx context.Context) error {
 	}
 	for _, st := range list {
 		what := needAnswers | needEnrolments | needSync
-		switch online[st.device] {
-		case s.store.Node():
-		case "":
+		if _, ok := here[st.device]; !ok {
 			what |= needAttach
-		default:
-			st.end("replaced", "the device has connected to another server")
-			continue
 		}
 		s.later(st, what)
 	}

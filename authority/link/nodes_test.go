@@ -152,6 +152,24 @@ func TestANodeThatWasTakenForDeadAttachesItsStreamsAgain(t *testing.T) {
 	}
 }
 
+// TestADeviceThatMovedUnheardIsNotTakenBack: the notice was lost, and the stream
+// here is the one that is over.
+func TestADeviceThatMovedUnheardIsNotTakenBack(t *testing.T) {
+	a, b, url := twoNodes(t)
+	a.users("maya")
+	d, other := a.join("maya"), b.join("maya")
+	s, there := d.open(), other.open() // b's heart beats
+	s.synced(organisation.KindSettings, "")
+	there.synced(organisation.KindSettings, "")
+	sql(t, url, `UPDATE streams SET node = n.node, run = n.run FROM nodes n WHERE n.node = 'b' AND device = '`+d.id+`'`)
+	cutListen(t, a, url)
+	s.endsWith("replaced")
+	if at := a.online()[d.id]; at != "b" {
+		t.Errorf("the device is on %q", at)
+	}
+	there.alive()
+}
+
 func TestTheDatabaseIsGoneAndComesBack(t *testing.T) {
 	server := storetest.PostgreSQL(t)
 	w := newNode(t, storetest.Open(t, store.Options{PostgreSQL: server.URL(), Node: "a"}), makeKeys(t), new(clockwork))

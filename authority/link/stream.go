@@ -611,15 +611,26 @@ func (st *stream) concerns(user string) bool {
 	return has || enrol.Allowed(store.Device{Users: st.users}, user)
 }
 
-// attach says again that the stream is here.
+// attach says again that the stream is here; it is over when another node has the
+// device's.
 func (st *stream) attach(ctx context.Context) (err error) {
-	st.s.inOrder(st.device, func() {
-		if st.s.stream(st.device) == st {
-			err = st.s.store.Update(ctx, func(tx store.Tx) error {
-				_, err := tx.Attach(st.device, st.s.now())
+	s := st.s
+	moved := false
+	s.inOrder(st.device, func() {
+		if s.stream(st.device) == st {
+			err = s.store.Update(ctx, func(tx store.Tx) error {
+				now := s.now()
+				node, err := tx.StreamNode(st.device, now)
+				if moved = node != "" && node != s.store.Node(); err != nil || moved {
+					return err
+				}
+				_, err = tx.Attach(st.device, now)
 				return err
 			})
 		}
 	})
+	if err == nil && moved {
+		st.end("replaced", "the device has connected to another server")
+	}
 	return err
 }

@@ -99,7 +99,7 @@ func TestWhatIsQueriedIsIndexed(t *testing.T) {
 		x.CreateEnrolment(Enrolment{ID: "e", Device: "d", Expires: now.Add(time.Hour)}), x.PostKey("e", push.Registration{}, nil, nil, now), second(x.OpenEnrolments("d", now)), x.EndEnrolment("e", true, ""),
 		x.PutItem(Item{Kind: "k", Version: 1}), second(x.Items("d")), second(x.Item("k", "", "")), x.ItemRefused("k", "", "", 1, ""),
 		second(x.AddEvents([]Event{{Device: "d", Seq: 1}})),
-		second(x.Attach("d", now)), x.Notify(Notice{Device: "d"}), x.Detach("d", now), x.beat(), x.ping(),
+		second(x.Attach("d", now)), second(x.StreamNode("d", now)), second(x.StreamsHere()), second(x.DevicesNamed("d")), second(x.DevicesNaming("u")), x.Notify(Notice{Device: "d"}), x.Detach("d", now), x.beat(), x.ping(),
 		x.RemoveSession([]byte{1}), x.RemoveApprover("a"), x.RemoveUser("u"), x.Sweep(now),
 	} {
 		if err != nil {
@@ -124,6 +124,8 @@ func TestWhatIsQueriedIsIndexed(t *testing.T) {
 		// At most every node's, and only its index.
 		"DELETE FROM streams WHERE run IN",
 	}
+	uses := map[string]string{"answered <> 0 ORDER BY": "challenges_device", "answered = 0 AND ended = 0 ORDER BY": "challenges_user",
+		"(ended <> 0 OR expires": "challenges_user", "registration IS NOT NULL": "enrolments_device", "FROM approvers WHERE user_name": "approvers_user"}
 	slices.Sort(p.statements)
 	for _, sql := range slices.Compact(p.statements) {
 		if slices.ContainsFunc(scans, func(s string) bool { return strings.HasPrefix(sql, s) }) {
@@ -142,11 +144,19 @@ func TestWhatIsQueriedIsIndexed(t *testing.T) {
 			if strings.HasPrefix(detail, "SCAN ") && detail != "SCAN n" && !strings.Contains(detail, "CONSTANT ROW") {
 				t.Errorf("%s\n\t%s", sql, detail)
 			}
+			for part, index := range uses {
+				if strings.Contains(sql, part) && strings.Contains(detail, index) {
+					delete(uses, part)
+				}
+			}
 			return err
 		}, `EXPLAIN QUERY PLAN `+sql, args...)
 		if err != nil {
 			t.Errorf("%s: %v", sql, err)
 		}
+	}
+	if len(uses) > 0 {
+		t.Errorf("not used: %v", uses)
 	}
 	if len(p.statements) < 60 {
 		t.Errorf("%d statements", len(p.statements))

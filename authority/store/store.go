@@ -140,6 +140,16 @@ type Event struct {
 	JSON    []byte
 }
 
+// Counts is how much there is.
+type Counts struct {
+	Devices       int // that are not revoked
+	Online        int
+	Users         int
+	Phones        int
+	PhonesPending int
+	TokensOpen    int
+}
+
 // Notice tells a node that something changed in the database: read it there.
 type Notice struct {
 	Topic Topic
@@ -206,6 +216,10 @@ type Tx interface {
 	Device(id string) (Device, error)
 	// Devices lists them by name; with user, only those it is allowed on.
 	Devices(user string) ([]Device, error)
+	// DevicesNamed are those that people call by this name.
+	DevicesNamed(name string) ([]Device, error)
+	// DevicesNaming are those whose list has this very entry: not those of everyone.
+	DevicesNaming(user string) ([]Device, error)
 
 	CreateUser(User) error // ErrExists
 	User(name string) (User, error)
@@ -283,9 +297,17 @@ type Tx interface {
 	// Detach says that the stream ended, unless it is on another node by now. Whether
 	// this node has another stream of the device is for the node to know.
 	Detach(device string, now time.Time) error
-	// Online says which devices have a stream: device -> node. A node that has not
+	// StreamNode is the node that has the device's stream, or "". A node that has not
 	// been heard of for a minute has none.
+	StreamNode(device string, now time.Time) (string, error)
+	// StreamsHere are the devices of whose stream the database says that this node
+	// has it.
+	StreamsHere() ([]string, error)
+	// Online says which devices have a stream: device -> node. It is for lists of
+	// devices, and fails with them when they are too long.
 	Online(now time.Time) (map[string]string, error)
+	// Counts counts what there is, however much it is.
+	Counts(now time.Time) (Counts, error)
 
 	// Notify sends a notice to the node that has the device's stream, when and if
 	// the transaction commits. With Device "" it goes to every node.

@@ -181,6 +181,14 @@ func (t *tx) Devices(user string) ([]Device, error) {
 		WHERE id IN (SELECT device FROM device_users WHERE user_name = $1 OR user_name = '*') ORDER BY name, id`, user)
 }
 
+func (t *tx) DevicesNamed(name string) ([]Device, error) {
+	return all(t, deviceFields, `SELECT `+deviceColumns+` FROM devices WHERE name = $1 ORDER BY id`, name)
+}
+
+func (t *tx) DevicesNaming(user string) ([]Device, error) {
+	return all(t, deviceFields, `SELECT `+deviceColumns+` FROM devices WHERE id IN (SELECT device FROM device_users WHERE user_name = $1) ORDER BY name, id`, user)
+}
+
 // Users.
 
 func userFields(u *User) []any { return []any{&u.Name, when{&u.Created}} }
@@ -548,21 +556,6 @@ func (t *tx) Detach(device string, now time.Time) error {
 		return err
 	}
 	return t.exec(`UPDATE devices SET seen = $2 WHERE id = $1`, device, nano(now))
-}
-
-func (t *tx) Online(now time.Time) (map[string]string, error) {
-	type stream struct{ device, node string }
-	list, err := all(t, func(s *stream) []any { return []any{&s.device, &s.node} },
-		`SELECT s.device, s.node FROM streams s JOIN nodes n ON n.node = s.node AND n.run = s.run WHERE n.seen >= $1 OR n.run = $2`,
-		nano(now.Add(-aliveFor)), t.run)
-	if err != nil {
-		return nil, err
-	}
-	online := make(map[string]string, len(list))
-	for _, s := range list {
-		online[s.device] = s.node
-	}
-	return online, nil
 }
 
 // beat is this node's heartbeat.
