@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"sallyport/authority/store"
 	"sallyport/authority/store/storetest"
@@ -136,5 +139,65 @@ func TestNoEventIsPassedBy(t *testing.T) {
 				t.Errorf("%s was seen %d times", e, n)
 			}
 		}
+	})
+}
+
+// TestEventsGetTheirPlaceWhenTheyAreSeen: on PostgreSQL, whoever has the next
+// place waits until whoever has the one before it has committed.
+func TestEventsGetTheirPlaceWhenTheyAreSeen(t *testing.T) {
+	url := storetest.Database(t)
+	s := storetest.Open(t, store.Options{PostgreSQL: url, Node: "a"})
+	placed, release := make(chan struct{}), make(chan struct{})
+	results := make(chan error, 2)
+	add := func(user string, then func(store.Tx) error) {
+		results <- s.Update(t.Context(), func(tx store.Tx) error {
+			if _, err := tx.AddEvents([]store.Event{logged("", "", user, 0)}); err != nil {
+				return err
+			}
+			return then(tx)
+		})
+	}
+	go add("first", func(tx store.Tx) error {
+		if err := store.Finish(tx); err != nil {
+			return err
+		}
+		_, err := tx.Setting("x") // what waits is sent
+		close(placed)
+		<-release
+		if errors.Is(err, store.ErrNotFound) {
+			err = nil
+		}
+		return err
+	})
+	<-placed
+	go add("second", func(store.Tx) error { return nil })
+	conn, err := pgx.Connect(t.Context(), url)
+	must(t, err)
+	defer func() { _ = conn.Close(t.Context()) }()
+	for deadline := time.Now().Add(patience); ; {
+		var waiting int
+		must(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`).Scan(&waiting))
+		if waiting == 1 {
+			break
+		}
+		select {
+		case err := <-results:
+			t.Fatalf("the second did not wait: %v", err)
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the second neither waits nor ends")
+		}
+	}
+	close(release)
+	for range 2 {
+		must(t, <-results)
+	}
+	view(t, s, func(tx store.Tx) error {
+		list, _, err := tx.Events(0, "", "", 10)
+		if len(list) != 2 || list[0].User != "first" || list[1].User != "second" {
+			t.Errorf("%+v", list)
+		}
+		return err
 	})
 }

@@ -10,10 +10,10 @@ const (
 	leaveTime = 2 * time.Second // that Close waits for the database
 )
 
-// live has the node's heart beat until Close. A node begins to live when it
-// listens or gets its first stream; a command that only changes something never
-// does.
-func (c *core) live(s Store) {
+// live has the node's heart beat until Close, beginning now or, if it just has,
+// a while later. A node begins to live when it listens or gets its first stream;
+// a command that only changes something never does.
+func (c *core) live(s Store, now bool) {
 	if c.beating.Load() || !c.mayBegin() {
 		return
 	}
@@ -30,7 +30,9 @@ func (c *core) live(s Store) {
 	c.tasks.Go(func() {
 		ctx, cancel := c.untilStop()
 		defer cancel()
-		beat(ctx)
+		if now {
+			beat(ctx)
+		}
 		tick := time.NewTicker(beatEvery)
 		defer tick.Stop()
 		for {

@@ -269,6 +269,26 @@ func TestResyncAfterTheDatabaseWasGone(t *testing.T) {
 	next(t, c, store.Notice{Topic: store.TopicSync, ID: "x"})
 }
 
+// TestARestartOfTheDatabaseBetweenTwoLogins is not noticed: connections that lay
+// in the pool meanwhile are replaced, as nothing was done on them yet.
+func TestARestartOfTheDatabaseBetweenTwoLogins(t *testing.T) {
+	server := storetest.PostgreSQL(t)
+	s := storetest.Open(t, store.Options{PostgreSQL: server.URL(), Node: "a"})
+	all := func(round int) {
+		t.Helper()
+		n := atOnce(t, 32, nil, func(i int) error {
+			return s.Update(t.Context(), func(tx store.Tx) error { return tx.CreateUser(store.User{Name: fmt.Sprint(round, "/", i)}) })
+		})
+		if n != 32 {
+			t.Errorf("%d of 32 got through", n)
+		}
+	}
+	all(1)
+	server.Kill()
+	server.Start(t)
+	all(2)
+}
+
 // TestACommandGetsThroughToABusyServer: a revocation waits neither for a quiet
 // moment of the server that has the file, nor is it seen late.
 func TestACommandGetsThroughToABusyServer(t *testing.T) {

@@ -168,7 +168,7 @@ func (s *pgStore) Update(ctx context.Context, fn func(Tx) error) error {
 		return t.finish()
 	})
 	if err == nil && t.attached {
-		s.live(s)
+		s.live(s, false)
 	}
 	return err
 }
@@ -323,7 +323,7 @@ func notifyPostgreSQL(t *tx, node, _ string, n Notice) error {
 }
 
 func (s *pgStore) Listen(ctx context.Context) <-chan Notice {
-	s.live(s)
+	s.live(s, true)
 	select {
 	case s.listening <- struct{}{}: // the first
 		if s.mayBegin() {

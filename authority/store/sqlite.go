@@ -357,7 +357,7 @@ func (s *sqliteStore) commit(batch []*job) {
 		if err == nil {
 			s.hub.publish(j.tx.notices...)
 			if j.tx.attached {
-				s.live(s)
+				s.live(s, false)
 			}
 		}
 		j.done <- err
@@ -424,7 +424,7 @@ func (s *sqliteStore) View(ctx context.Context, fn func(Tx) error) error {
 }
 
 func (s *sqliteStore) Listen(ctx context.Context) <-chan Notice {
-	s.live(s)
+	s.live(s, true)
 	return s.hub.listen(ctx, s.stop)
 }
 
