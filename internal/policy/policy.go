@@ -139,10 +139,10 @@ type Decision struct {
 // Decide applies the rules. An exemption wins over a requirement, but only when
 // everything it rests on is known; a look-up that failed requires.
 func (r *Rules) Decide(s Subject, names Resolver) Decision {
-	if rule, _ := r.Exempt.match(s, names, s.Trusted); rule != "" && s.Resolved {
+	if rule, _ := r.Exempt.match(s, names, s.Trusted, false); rule != "" && s.Resolved {
 		return Decision{Effect: Skip, Rule: "exempt." + rule}
 	}
-	rule, failed := r.Required.match(s, names, true)
+	rule, failed := r.Required.match(s, names, true, true)
 	if rule != "" {
 		group, isGroup := strings.CutPrefix(rule, "groups=")
 		if !isGroup {
@@ -165,21 +165,26 @@ func (r *Rules) Decide(s Subject, names Resolver) Decision {
 }
 
 // match returns the entry that fits, and one that could not be looked up.
-// places: whether Service and Remote count.
-func (m *Match) match(s Subject, names Resolver, places bool) (rule, failed string) {
+// places: whether Service and Remote count. enough: one name that could not be
+// looked up decides, and no other name is: each may wait for a directory that
+// hangs, and the organisation's lists may have hundreds.
+func (m *Match) match(s Subject, names Resolver, places, enough bool) (rule, failed string) {
 	if s.Resolved {
 		if slices.Contains(m.UIDs, s.UID) {
 			return fmt.Sprintf("uids=%d", s.UID), ""
 		}
+		if slices.Contains(m.Users, s.Name) {
+			return "users=" + s.Name, ""
+		}
 		for _, name := range m.Users {
-			if name == s.Name {
-				return "users=" + name, ""
-			}
 			switch names.IsUser(name, s.UID) {
 			case Member:
 				return "users=" + name, ""
 			case Unknown:
 				failed = "users=" + name
+			}
+			if enough && failed != "" {
+				break
 			}
 		}
 		for _, group := range m.Groups {

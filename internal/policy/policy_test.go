@@ -310,3 +310,34 @@ func TestNothingUncertainWeakens(t *testing.T) {
 		}
 	}
 }
+
+// hanging is a directory that does not answer, after a while.
+type hanging struct{ waits *int }
+
+func (h hanging) IsUser(string, uint32) policy.Membership     { *h.waits++; return policy.Unknown }
+func (h hanging) Membership(string, string) policy.Membership { *h.waits++; return policy.Unknown }
+func (hanging) LastSeen(uint32, string) bool                  { return false }
+
+// TestADirectoryThatHangsIsWaitedForOnce: seconds for each of the hundreds whom
+// the organisation requires would keep everybody out.
+func TestADirectoryThatHangsIsWaitedForOnce(t *testing.T) {
+	var many []string
+	for i := range 500 {
+		many = append(many, fmt.Sprint("user", i))
+	}
+	alsoAlice := append(slices.Clone(many), "alice")
+	for name, c := range map[string]struct {
+		rules  policy.Rules
+		effect policy.Effect
+		waits  int
+	}{
+		"required":        {policy.Rules{Ask: policy.AskEnrolled, Required: policy.Match{Users: many}}, policy.Ask, 1},
+		"required, alice": {policy.Rules{Ask: policy.AskEnrolled, Required: policy.Match{Users: alsoAlice}}, policy.Ask, 0},
+		"exempt, alice":   {policy.Rules{Ask: policy.AskRequired, Exempt: policy.Match{Users: alsoAlice}}, policy.Skip, 0},
+	} {
+		waits := 0
+		if d := c.rules.Decide(alice, hanging{&waits}); d.Effect != c.effect || waits != c.waits {
+			t.Errorf("%s: %+v after %d look-ups", name, d, waits)
+		}
+	}
+}
