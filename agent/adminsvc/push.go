@@ -509,11 +509,13 @@ func authorityProblems(a *adminv1.AuthorityStatus, notBefore time.Time, now cloc
 	case a.GetRefused() != "":
 		text := map[string]string{
 			"revoked":           "The authority has revoked this computer.",
+			"unknown":           "The authority does not know this computer: it was restored from a backup, or set up anew.",
 			"vault_rolled_back": "The authority says that this computer's vault went back to an older state: a restored backup, or a copy.",
 			"replaced":          "Another computer, or a copy of this one, connects with this computer's certificate.",
 		}[a.GetRefused()]
 		remedy := map[string]string{
 			"revoked":           "If it is to be used again: sallyport leave, then join with a new token. If nobody knows why: tell security.",
+			"unknown":           "sallyport leave, then join with a new token: sallyport-authority token create.",
 			"vault_rolled_back": "Restored on purpose? sallyport leave, then join with a new token. If not: tell security.",
 			"replaced":          "Was it cloned? Let every copy leave and join with a token of its own.",
 		}[a.GetRefused()]

@@ -563,6 +563,7 @@ func TestProblemsWithTheAuthority(t *testing.T) {
 		"down for 14 minutes":       {LinkState{Since: noon.Add(-14 * time.Minute)}, -time.Hour, 144 * time.Hour, "", ""},
 		"down for 16 minutes":       {LinkState{Since: noon.Add(-16 * time.Minute), LastError: "no route to host"}, -time.Hour, 144 * time.Hour, "authority_unreachable", "no route to host"},
 		"revoked":                   {LinkState{Since: noon, Refused: "revoked"}, -time.Hour, 144 * time.Hour, "authority_refused", "revoked this computer"},
+		"not known any more":        {LinkState{Since: noon, Refused: "unknown"}, -time.Hour, 144 * time.Hour, "authority_refused", "does not know this computer"},
 		"rolled back":               {LinkState{Since: noon, Refused: "vault_rolled_back"}, -time.Hour, 144 * time.Hour, "authority_refused", "older state"},
 		"a reason of the future":    {LinkState{Since: noon, Refused: "moved"}, -time.Hour, 144 * time.Hour, "authority_refused", "moved"},
 		"two days are left":         {LinkState{Connected: true, Since: noon}, -time.Hour, 49 * time.Hour, "", ""},

@@ -279,6 +279,8 @@ func (s *session) failed(err error) ending {
 	switch status.Code(err) {
 	case codes.PermissionDenied:
 		return s.farewell(&authorityv1.Goodbye{Reason: "revoked", Text: status.Convert(err).Message()})
+	case codes.NotFound:
+		return s.farewell(&authorityv1.Goodbye{Reason: "unknown", Text: status.Convert(err).Message()})
 	case codes.Unauthenticated:
 		return ending{err: fmt.Errorf("the authority at %s does not take this computer's certificate any more (%s); leave and join again with a new token: sallyport leave, sallyport join",
 			s.wire.place, clean(status.Convert(err).Message(), maxText)), slow: true}
@@ -299,6 +301,9 @@ func (s *session) farewell(g *authorityv1.Goodbye) ending {
 	case "revoked":
 		return ending{refused: "revoked", slow: true,
 			err: fmt.Errorf("%s has revoked this computer%s; if it is to be used again, leave and join with a new token: sallyport leave, sallyport join", who, text)}
+	case "unknown":
+		return ending{refused: "unknown", slow: true,
+			err: fmt.Errorf("%s does not know this computer%s: was it restored from a backup? Leave and join with a new token: sallyport leave, sallyport join", who, text)}
 	case "vault_rolled_back":
 		return ending{refused: "vault_rolled_back", slow: true,
 			err: fmt.Errorf("%s knows a later state of this computer's vault%s: it was restored or copied; if that was on purpose, leave and join with a new token: sallyport leave, sallyport join", who, text)}

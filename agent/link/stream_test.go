@@ -182,6 +182,7 @@ func TestGoodbyes(t *testing.T) {
 		wait                  time.Duration
 	}{
 		{"revoked", "has revoked this computer (lost in a taxi); if it is to be used again, leave and join with a new token", "revoked", slowWindow},
+		{"unknown", "does not know this computer (lost in a taxi): was it restored from a backup? Leave and join with a new token", "unknown", slowWindow},
 		{"vault_rolled_back", "knows a later state of this computer's vault (lost in a taxi)", "vault_rolled_back", slowWindow},
 		{"replaced", "was the computer cloned?", "replaced", time.Second},
 	} {
@@ -205,6 +206,25 @@ func TestGoodbyes(t *testing.T) {
 				t.Errorf("the event is %+v", e)
 			}
 		})
+	}
+}
+
+// TestTheAuthorityWasRestoredFromABackup: it knows this computer no more, and status
+// says so at once.
+func TestTheAuthorityWasRestoredFromABackup(t *testing.T) {
+	c := newComputer(t)
+	a := newAuthority(t, c.clock)
+	c.join(a)
+	a.refuse = status.Error(codes.NotFound, "this device is not known by this key")
+	var w waits
+	c.link.after = w.after(1)
+	c.run()
+	receive(t, w.full, "the wait")
+	if s := c.link.State(); s.Refused != "unknown" || !strings.Contains(s.LastError, "sallyport join") || w.list[0] != slowWindow {
+		t.Errorf("the state is %+v, the wait %v", s, w.list)
+	}
+	if a.count(&a.renewals) != 0 {
+		t.Error("it tried to renew its certificate")
 	}
 }
 

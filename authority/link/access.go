@@ -171,14 +171,16 @@ func (s *Service) status(what string, err error) error {
 	switch {
 	case errors.Is(err, enrol.ErrInvalid):
 		code = codes.InvalidArgument
-	case errors.Is(err, enrol.ErrToken), errors.Is(err, enrol.ErrKey):
+	case errors.Is(err, enrol.ErrToken):
 		code = codes.Unauthenticated
+	case errors.Is(err, enrol.ErrKey):
+		code = codes.NotFound // no renewal helps, as it would with the one before
 	case errors.Is(err, enrol.ErrRevoked), errors.Is(err, enrol.ErrNotAllowed):
 		code = codes.PermissionDenied
 	case errors.Is(err, enrol.ErrNotSigned):
 		code = codes.FailedPrecondition
 	case errors.Is(err, store.ErrNotFound):
-		return status.Error(codes.NotFound, "there is no such thing here")
+		return status.Error(codes.NotFound, "that is not known here")
 	case unavailable(err):
 		s.log.Error("the database is not available", "call", what, "err", err)
 		return status.Error(codes.Unavailable, "the authority's database is not available")

@@ -741,10 +741,24 @@ func TestRenewingOverTheWire(t *testing.T) {
 		d.key, d.chain = fresh, r.GetChain()
 		d.redial()
 		d.open()
-		refusedWith(t, call(w.ctx(), old.client, "Connect"), codes.Unauthenticated)
+		refusedWith(t, call(w.ctx(), old.client, "Connect"), codes.NotFound)
 		_, err = d.client.Renew(w.ctx(), &authorityv1.RenewRequest{Csr: []byte("x")})
 		refusedWith(t, err, codes.InvalidArgument)
 	})
+}
+
+// TestADeviceThatTheRestoredAuthorityDoesNotKnow: it is told so, in each call, and
+// not that its certificate is bad, which it would try to renew.
+func TestADeviceThatTheRestoredAuthorityDoesNotKnow(t *testing.T) {
+	w := one(t)
+	d := w.join(enrol.Everyone)
+	restored := newNode(t, storetest.Open(t, store.Options{SQLite: filepath.Join(t.TempDir(), "restored.db"), Node: "a"}), w.keys, w.clockwork)
+	d = d.on(restored)
+	for _, m := range methods() {
+		if m != "Register" {
+			refusedWith(t, call(w.ctx(), d.client, m), codes.NotFound)
+		}
+	}
 }
 
 func TestStopSaysGoodbye(t *testing.T) {

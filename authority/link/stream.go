@@ -521,7 +521,7 @@ func (st *stream) refresh(ctx context.Context, what needs) error {
 	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		st.end("revoked", "this device is not known any more")
+		st.end("unknown", "this device is not known any more")
 		return nil
 	case err != nil:
 		return err
