@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -173,3 +174,30 @@ type Status struct {
 
 // Status asks its agent.
 func (c *Computer) Status() (s Status, err error) { return s, c.JSON(&s, "status") }
+
+// Copy makes another computer of everything that this one has, as an image of its
+// disk does. Its agent does not run yet.
+func (c *Computer) Copy(dir string) (*Computer, error) {
+	if err := os.CopyFS(dir, os.DirFS(c.dir)); err != nil {
+		return nil, err
+	}
+	// What is only its owner's is so in the copy.
+	if err := filepath.WalkDir(c.dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		return os.Chmod(filepath.Join(dir, strings.TrimPrefix(path, c.dir)), st.Mode().Perm())
+	}); err != nil {
+		return nil, err
+	}
+	d := &Computer{program: c.program, config: filepath.Join(dir, "sallyport.toml"), dir: dir}
+	text, err := os.ReadFile(c.config)
+	if err != nil {
+		return nil, err
+	}
+	return d, os.WriteFile(d.config, []byte(strings.ReplaceAll(string(text), c.dir, dir)), 0o644)
+}
