@@ -96,7 +96,11 @@ func (s *Service) admit(ctx context.Context, info *tap.Info) (context.Context, e
 			return nil, status.Error(codes.ResourceExhausted, "this device calls too often")
 		}
 	}
-	ctx, c.cancel = context.WithCancel(ctx)
+	if info.FullMethodName == authorityv1.AuthorityService_Connect_FullMethodName {
+		ctx, c.cancel = context.WithCancel(ctx)
+	} else { // also for whoever begins a call and sends nothing
+		ctx, c.cancel = context.WithTimeout(ctx, s.callTime)
+	}
 	return context.WithValue(ctx, callerKey{}, c), nil
 }
 

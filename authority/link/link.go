@@ -35,6 +35,7 @@ const (
 	maxMessage     = 1 << 20 // a batch of events is the largest
 	helloTimeout   = 10 * time.Second
 	requestTimeout = 5 * time.Second
+	callTimeout    = 30 * time.Second
 	// beginTimeout: the device asks for a code after 1.5 s.
 	beginTimeout = 2 * time.Second
 	sendTimeout  = 20 * time.Second // a device that does not read for so long is cut off
@@ -73,9 +74,11 @@ type Service struct {
 	now     func() time.Time
 	log     *slog.Logger
 	server  *grpc.Server
-	most    int64
+	most    int
 	hurry   time.Duration // until Hello
-	rates   rates
+	// callTime bounds the other calls, with the time that a request takes to arrive.
+	callTime time.Duration
+	rates    rates
 
 	strangers *buckets // Register, by address
 	failures  *buckets // those that failed
@@ -107,24 +110,24 @@ func New(o Options) *Service {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.MaxConnections <= 0 {
-		o.MaxConnections = 60_000
+		o.MaxConnections = maxConnections
 	}
 	s := &Service{
-		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: int64(o.MaxConnections), hurry: helloTimeout, rates: ratesOf(cmp.Or(o.PushesPerSecond, pushesPerSecond)),
+		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: o.MaxConnections, hurry: helloTimeout, callTime: callTimeout, rates: ratesOf(cmp.Or(o.PushesPerSecond, pushesPerSecond)),
 		strangers: newBuckets(100, 200*time.Millisecond), failures: newBuckets(10, 6*time.Second),
 		calls: newBuckets(30, 500*time.Millisecond), rollbacks: newBuckets(1, 10*time.Minute), refusals: newBuckets(5, time.Second),
 		database: make(chan struct{}, databaseUses), connects: make(chan struct{}, databaseUses),
 		streams: map[string]*stream{}, stale: map[*stream]struct{}{}, wake: make(chan struct{}, 1), seed: maphash.MakeSeed(),
 	}
 	s.server = grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(&tls.Config{
+		grpc.Creds(knowing{credentials.NewTLS(&tls.Config{
 			MinVersion:     tls.VersionTLS13,
 			GetCertificate: s.keys.ServerCertificate(o.Hosts, s.now),
 			// Asked for, and judged by admit: what is wrong is then said in words, and
 			// Renew takes one that has expired.
 			ClientAuth:             tls.RequestClientCert,
 			SessionTicketsDisabled: true,
-		})),
+		}), s}),
 		grpc.InTapHandle(s.admit),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.streaming),
 		grpc.ConnectionTimeout(10*time.Second),
@@ -142,7 +145,7 @@ func New(o Options) *Service {
 
 // Serve takes connections until Stop. Run has to run beside it.
 func (s *Service) Serve(l net.Listener) error {
-	return s.server.Serve(&bounded{Listener: l, most: s.most})
+	return s.server.Serve(newConnections(l, s.most))
 }
 
 // Streams is how many devices are connected to this node.
@@ -339,38 +342,4 @@ func (s *Service) markAll(ctx context.Context) error {
 		s.later(st, what)
 	}
 	return nil
-}
-
-// bounded is a listener that hangs up on whoever is one too many.
-type bounded struct {
-	net.Listener
-	most int64
-	n    atomic.Int64
-}
-
-// Accept implements net.Listener.
-func (b *bounded) Accept() (net.Conn, error) {
-	for {
-		c, err := b.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if b.n.Add(1) <= b.most {
-			return &counted{Conn: c, n: &b.n}, nil
-		}
-		b.n.Add(-1)
-		_ = c.Close()
-	}
-}
-
-type counted struct {
-	net.Conn
-	n    *atomic.Int64
-	once sync.Once
-}
-
-// Close implements net.Conn.
-func (c *counted) Close() error {
-	c.once.Do(func() { c.n.Add(-1) })
-	return c.Conn.Close()
 }

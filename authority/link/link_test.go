@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -770,50 +769,6 @@ func TestStopSaysGoodbye(t *testing.T) {
 	s.endsWith("stopping")
 	if ctx.Err() != nil || w.link.Streams() != 0 {
 		t.Error("it did not stop")
-	}
-}
-
-func TestOneConnectionTooManyIsHungUpOn(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bounded{Listener: l, most: 1}
-	accepted := make(chan net.Conn)
-	var tasks sync.WaitGroup
-	tasks.Go(func() {
-		for {
-			c, err := b.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	})
-	dial := func() net.Conn {
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	dial()
-	first := <-accepted
-	second := dial()
-	_ = second.SetReadDeadline(time.Now().Add(patience))
-	if _, err := second.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-		t.Error("the second is kept:", err)
-	}
-	_ = first.Close()
-	_ = first.Close() // twice counts once
-	dial()
-	third := <-accepted
-	_ = third.Close()
-	_ = l.Close()
-	tasks.Wait()
-	if n := b.n.Load(); n != 0 {
-		t.Errorf("%d are counted", n)
 	}
 }
 
