@@ -202,11 +202,6 @@ func (c *computer) connected() {
 	eventually(c.t, c.name+" is connected", func() bool { return c.status().Authority.Connected })
 }
 
-func (c *computer) disconnected() {
-	c.t.Helper()
-	eventually(c.t, c.name+" is not connected", func() bool { return !c.status().Authority.Connected })
-}
-
 // person is what "sallyport user show" says.
 type person struct {
 	PushState    string  `json:"push_state"`

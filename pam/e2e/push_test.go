@@ -208,6 +208,7 @@ func TestPushSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	var question, said string
+	mark := here.Log.Mark()
 	got := wantIn(t, "sana", sshd.SSH("sana"), sandbox.Password(password), sandbox.Push(func(number string) (err error) {
 		if question, err = browser.Question(); err != nil {
 			return err
@@ -225,6 +226,9 @@ func TestPushSSH(t *testing.T) {
 	}
 	if strings.Contains(got.Screen, "Not approved yet") {
 		t.Errorf("Enter behind an approval was too early:\n%s", got.Screen)
+	}
+	if log := here.Log.Since(mark) + sshd.Log(); strings.Contains(log, "on your phone") {
+		t.Errorf("a prompt with its number is in the system's log:\n%s", log)
 	}
 	list := attempts(t, p.UID)
 	if e := list[len(list)-1]; e.Reason != "push_approved" || e.Factor != "push" || e.Service != "sshd" || e.Remote != "127.0.0.1" {
