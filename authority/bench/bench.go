@@ -89,28 +89,32 @@ type pushes struct {
 
 // crowd is what many connected computers cost.
 type crowd struct {
-	streams         int
-	seeded          time.Duration
-	connected       time.Duration // until all were, for the first time
-	connectCPU      time.Duration // of the server
-	before, after   struct{ rss, pss int }
-	heap, stacks    float64 // bytes, in the end
-	goroutines      float64 // more than before
-	idle            time.Duration
-	idleCPU         time.Duration
-	itemBytes       int
-	itemCommand     time.Duration // from the command's start until all had it
-	itemSpread      time.Duration // from the first that had it to the last
-	stopped         time.Duration // until the server had ended
-	restarted       time.Duration // until it was ready
-	stormWindow     time.Duration
-	back99, backAll time.Duration // from ready
-	stormFailed     int
-	stormCPU        time.Duration
-	stormRSS        int
+	streams                int
+	seeded                 time.Duration
+	connected              time.Duration // until all were, for the first time
+	connectCPU             time.Duration // of the server
+	before, after          struct{ rss, pss int }
+	heap, stacks           float64 // bytes, in the end
+	goroutines             float64 // more than before
+	idle                   time.Duration
+	idleCPU                time.Duration
+	itemBytes              int
+	itemCommand            time.Duration // from the command's start until all had it
+	itemSpread             time.Duration // from the first that had it to the last
+	stopped                time.Duration // until the server had ended
+	restarted              time.Duration // until it was ready
+	stormWindow            time.Duration
+	back99, backAll        time.Duration // from ready
+	stormBack, stormFailed int
+	stormCPU               time.Duration
+	stormRSS               int
 }
 
-func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
+var begun = time.Now()
+
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: %3.0f s: %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
+}
 
 func (b *bench) measure(ctx context.Context) error {
 	b.started, b.opened, b.load = time.Now(), map[string][]opened{}, loadNow()
@@ -536,6 +540,10 @@ func (b *bench) item(ctx context.Context, a *authority) error {
 	return nil
 }
 
+// stormTime is how long the computers are waited for: one that failed often waits
+// for minutes.
+const stormTime = 90 * time.Second
+
 // storm restarts the server and waits until all computers are back.
 func (b *bench) storm(ctx context.Context, a *authority) error {
 	c := &b.crowd
@@ -547,8 +555,10 @@ func (b *bench) storm(ctx context.Context, a *authority) error {
 	var mu sync.Mutex
 	var back []time.Time
 	all := make(chan error, 1)
+	bounded, cancel := context.WithTimeout(ctx, stormTime)
+	defer cancel()
 	go func() {
-		all <- each(ctx, len(a.devices), len(a.devices), func(ctx context.Context, i int) error {
+		all <- each(bounded, len(a.devices), len(a.devices), func(ctx context.Context, i int) error {
 			d := a.devices[i]
 			select {
 			case <-d.gone:
@@ -558,10 +568,13 @@ func (b *bench) storm(ctx context.Context, a *authority) error {
 			d.hangUp()
 			n, err := d.comeBack(ctx, b.firstDelay)
 			failed.Add(int64(n))
+			if err != nil {
+				return err
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			back = append(back, time.Now())
-			return err
+			return nil
 		})
 	}()
 	if err := <-stopped; err != nil {
@@ -573,11 +586,12 @@ func (b *bench) storm(ctx context.Context, a *authority) error {
 		return err
 	}
 	ready := time.Now()
-	if err := <-all; err != nil {
-		return err
+	if err := <-all; ctx.Err() != nil || err != nil && bounded.Err() == nil || len(back) == 0 {
+		return errors.Join(errors.New("the computers did not come back"), err)
 	}
+	c.stormBack = len(back)
 	c.stormFailed = int(failed.Load())
-	c.backAll, c.back99 = back[len(back)-1].Sub(ready), back[len(back)*99/100].Sub(ready)
+	c.backAll, c.back99 = back[len(back)-1].Sub(ready), back[min(c.streams*99/100, len(back)-1)].Sub(ready)
 	if c.stormCPU, err = a.cpu(); err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func (b *bench) report(w io.Writer) {
   doing nothing, for %v:      %.1f %% of a processor (keepalive every %v)
   an item of %d bytes to all: %.2f s from the start of 'sallyport-authority policy set'; %.2f s from the first that had it to the last
   restart:                      stopped in %s, ready again in %s
-  all back (within %v, then doubled, as agents do): 99 %% after %s, all after %s; %d attempts failed; %.2f ms CPU of the authority each; RSS then %.0f MB
+  back (within %v, then doubled, as agents do): 99 %% after %s, the last after %s: %d of %d; %d attempts failed; %.2f ms CPU of the authority each; RSS then %.0f MB
 The whole bench took %s.
 
 `, c.streams, msOf(c.seeded)/max(1, n-float64(b.computers[1])),
@@ -166,7 +166,7 @@ The whole bench took %s.
 		c.idle, 100*c.idleCPU.Seconds()/max(c.idle.Seconds(), 1e-9), pingEvery,
 		c.itemBytes, c.itemCommand.Seconds(), c.itemSpread.Seconds(),
 		s1(c.stopped), s1(c.restarted),
-		c.stormWindow, s1(c.back99), s1(c.backAll), c.stormFailed, msOf(c.stormCPU)/n, float64(c.stormRSS)/1e6,
+		c.stormWindow, s1(c.back99), s1(c.backAll), c.stormBack, c.streams, c.stormFailed, msOf(c.stormCPU)/n, float64(c.stormRSS)/1e6,
 		s1(b.took))
 	b.model(w)
 	fmt.Fprintln(w)
