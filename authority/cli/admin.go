@@ -495,13 +495,10 @@ func (a *app) backup(ctx context.Context, au *server.Authority, path string) (er
 		}
 	}()
 	t := tar.NewWriter(f)
+	// Whose it is and who may read it is that of the file of this name, so that the
+	// server can open what root restores; from is where its content is.
 	add := func(name, from string) error {
-		in, err := os.Open(from)
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		st, err := in.Stat()
+		st, err := os.Stat(name)
 		if err != nil {
 			return err
 		}
@@ -510,6 +507,20 @@ func (a *app) backup(ctx context.Context, au *server.Authority, path string) (er
 			return err
 		}
 		h.Name = strings.TrimPrefix(name, "/")
+		if st.IsDir() {
+			h.Name += "/"
+			return t.WriteHeader(h)
+		}
+		in, err := os.Open(from)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		content, err := in.Stat()
+		if err != nil {
+			return err
+		}
+		h.Size = content.Size()
 		if err := t.WriteHeader(h); err != nil {
 			return err
 		}
@@ -522,6 +533,11 @@ func (a *app) backup(ctx context.Context, au *server.Authority, path string) (er
 	}
 	if err := add(file, file); err != nil {
 		return err
+	}
+	for _, dir := range []string{c.StateDir, c.KeyDir()} {
+		if err := add(dir, dir); err != nil {
+			return err
+		}
 	}
 	keys, err := os.ReadDir(c.KeyDir())
 	if err != nil {
@@ -545,6 +561,22 @@ func (a *app) backup(ctx context.Context, au *server.Authority, path string) (er
 		}
 		if err := add(c.Database(), filepath.Join(dir, "db")); err != nil {
 			return err
+		}
+		// What SQLite left beside the database when the server last died would be
+		// played into the one that is restored: the backup puts nothing in its place.
+		st, err := os.Stat(c.Database())
+		if err != nil {
+			return err
+		}
+		for _, suffix := range []string{"-wal", "-shm"} {
+			h, err := tar.FileInfoHeader(st, "")
+			if err != nil {
+				return err
+			}
+			h.Name, h.Size = strings.TrimPrefix(c.Database(), "/")+suffix, 0
+			if err := t.WriteHeader(h); err != nil {
+				return err
+			}
 		}
 	}
 	if err := errors.Join(t.Close(), f.Sync()); err != nil {

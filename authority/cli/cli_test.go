@@ -6,12 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -309,6 +311,9 @@ func TestABackupIsWholeAndPrivate(t *testing.T) {
 	s.init()
 	s.serve()
 	s.ok("user", "add", "maya")
+	if os.Getuid() == 0 { // the server is not root
+		ok(t, os.Chown(filepath.Join(s.dir, "state/authority.db"), 65534, 65534))
+	}
 	path := filepath.Join(s.dir, "backup.tar")
 	s.ok("backup", path)
 	s.fails(ExitConflict, "exists", "backup", path)
@@ -319,14 +324,48 @@ func TestABackupIsWholeAndPrivate(t *testing.T) {
 	}
 	// Restored elsewhere, it is the same authority.
 	to := t.TempDir()
+	var names []string
+	restored := s.restore(path, to, func(h *tar.Header) {
+		names = append(names, strings.TrimPrefix("/"+h.Name, s.dir))
+		if strings.HasSuffix(h.Name, "-wal") || strings.HasSuffix(h.Name, "-shm") {
+			return
+		}
+		// As the server has it, also when root made the backup.
+		is, err := os.Stat("/" + h.Name)
+		ok(t, err)
+		if owner := is.Sys().(*syscall.Stat_t); h.Uid != int(owner.Uid) || h.Gid != int(owner.Gid) || h.FileInfo().Mode() != is.Mode() {
+			t.Errorf("%s is of %d:%d, %v, and in the backup of %d:%d, %v", h.Name, owner.Uid, owner.Gid, is.Mode(), h.Uid, h.Gid, h.FileInfo().Mode())
+		}
+	})
+	for _, dir := range []string{"/state/", "/state/keys/"} {
+		if !slices.Contains(names, dir) {
+			t.Errorf("the backup does not say whose %s is: %q", dir, names)
+		}
+	}
+	if out := restored.ok("user", "list"); !strings.Contains(out, "maya") {
+		t.Errorf("restored: %s", out)
+	}
+	if !bytes.Equal(read(t, filepath.Join(to, "state/keys/ca.key")), read(t, filepath.Join(s.dir, "state/keys/ca.key"))) {
+		t.Error("the keys are others")
+	}
+}
+
+// restore unpacks a backup below another directory.
+func (s *shell) restore(path, to string, each func(*tar.Header)) *shell {
+	t := s.t
+	t.Helper()
 	for r := tar.NewReader(bytes.NewReader(read(t, path))); ; {
 		h, err := r.Next()
 		if err == io.EOF {
-			break
+			return &shell{t: t, dir: to, config: filepath.Join(to, "etc", "authority.toml")}
 		}
 		ok(t, err)
 		if filepath.IsAbs(h.Name) || strings.Contains(h.Name, "..") {
 			t.Errorf("the backup names %q", h.Name)
+		}
+		each(h)
+		if h.Typeflag == tar.TypeDir {
+			continue
 		}
 		b, err := io.ReadAll(r)
 		ok(t, err)
@@ -335,12 +374,34 @@ func TestABackupIsWholeAndPrivate(t *testing.T) {
 		b = bytes.ReplaceAll(b, []byte(`state_dir = "`+s.dir), []byte(`state_dir = "`+to))
 		ok(t, os.WriteFile(name, b, h.FileInfo().Mode()))
 	}
-	restored := &shell{t: t, dir: to, config: filepath.Join(to, "etc", "authority.toml")}
-	if out := restored.ok("user", "list"); !strings.Contains(out, "maya") {
-		t.Errorf("restored: %s", out)
+}
+
+// TestABackupIsRestoredOverWhatACrashLeft: SQLite's log of the one that crashed
+// must not be played into it.
+func TestABackupIsRestoredOverWhatACrashLeft(t *testing.T) {
+	s := newShell(t)
+	s.init()
+	s.serve()
+	s.ok("user", "add", "maya")
+	path := filepath.Join(s.dir, "backup.tar")
+	s.ok("backup", path)
+	for i := range 8 {
+		s.ok("user", "add", fmt.Sprint("later", i))
 	}
-	if !bytes.Equal(read(t, filepath.Join(to, "state/keys/ca.key")), read(t, filepath.Join(s.dir, "state/keys/ca.key"))) {
-		t.Error("the keys are others")
+	to := t.TempDir()
+	ok(t, os.MkdirAll(filepath.Join(to, "state"), 0o700))
+	for _, name := range []string{"state/authority.db", "state/authority.db-wal", "state/authority.db-shm"} {
+		b := read(t, filepath.Join(s.dir, name))
+		if len(b) == 0 {
+			t.Fatalf("%s is empty: nothing would be left", name)
+		}
+		ok(t, os.WriteFile(filepath.Join(to, name), b, 0o600))
+	}
+	restored := s.restore(path, to, func(*tar.Header) {})
+	restored.ok("user", "add", "new")
+	restored.ok("backup", filepath.Join(to, "second.tar")) // it reads the whole database
+	if out := restored.ok("user", "list"); !strings.Contains(out, "maya") || !strings.Contains(out, "new") || strings.Contains(out, "later") {
+		t.Errorf("restored: %s", out)
 	}
 }
 
