@@ -69,11 +69,6 @@ func (p *planned) query(row func(scanner) error, sql string, args ...any) error 
 	return p.querier.query(row, sql, args...)
 }
 
-func (p *planned) many(row func(scanner) error, sql string, args [][]any) error {
-	p.statements = append(p.statements, sql)
-	return p.querier.many(row, sql, args)
-}
-
 // TestWhatIsQueriedIsIndexed: no call that a device or a phone can cause reads a
 // whole table.
 func TestWhatIsQueriedIsIndexed(t *testing.T) {

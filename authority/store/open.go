@@ -68,7 +68,9 @@ type core struct {
 
 	// What is said differently.
 	eventID  string // the next id
-	eventPos string // its position, when it is inserted
+	eventPos string // the next position; n.id is the id
+	// addEvent adds one now, or when the transaction commits.
+	addEvent func(t *tx, sql string, args ...any) error
 	// notify tells one run of a node when the transaction commits; "" = all nodes.
 	notify       func(t *tx, node, run string, n Notice) error
 	sweepNotices func(t *tx, before time.Time) error

@@ -56,7 +56,11 @@ func openPostgreSQL(ctx context.Context, address string, c *core) (Store, error)
 		return nil, err
 	}
 	c.eventID = `nextval('events_id_seq')`
-	c.eventPos = `NULL` // finish gives it
+	c.eventPos = `nextval('event_positions')`
+	c.addEvent = func(t *tx, sql string, args ...any) error {
+		t.events = append(t.events, func() error { return t.exec(sql, args...) })
+		return nil
+	}
 	c.notify = notifyPostgreSQL
 	c.sweepNotices = func(*tx, time.Time) error { return nil }
 	s := &pgStore{core: c, config: config.ConnConfig, listening: make(chan struct{}, 1)}
@@ -180,9 +184,9 @@ func (s *pgStore) View(ctx context.Context, fn func(Tx) error) error {
 	})
 }
 
-// finish gives the events their positions, in the order in which transactions
-// commit: else a reader would pass by one that came to be seen after a later
-// one. The lock is the last that a transaction takes.
+// finish adds the events, so that they get their positions in the order in which
+// transactions commit: else a reader would pass by one that came to be seen after
+// a later one. The lock is the last that a transaction takes.
 func (t *tx) finish() error {
 	if len(t.events) == 0 {
 		return nil
@@ -190,11 +194,12 @@ func (t *tx) finish() error {
 	if err := t.exec(`SELECT pg_advisory_xact_lock($1)`, int64(positionsLock)); err != nil {
 		return err
 	}
-	for _, id := range t.events {
-		if err := t.exec(`UPDATE events SET pos = nextval('event_positions') WHERE id = $1`, id); err != nil {
+	for _, add := range t.events {
+		if err := add(); err != nil {
 			return err
 		}
 	}
+	t.events = nil
 	return nil
 }
 
@@ -281,9 +286,11 @@ func (s *pgStore) attempt(ctx context.Context, begin string, fn func(*guarded) e
 	return nil
 }
 
+// isConflict says whether to run again: it conflicted, or the server had no more
+// room to note who conflicts with whom, which passes when the slowest has ended.
 func isConflict(err error) bool {
 	var e *pgconn.PgError
-	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")
+	return errors.As(err, &e) && slices.Contains([]string{"40001", "40P01", "53200"}, e.Code)
 }
 
 // explain says conflict or ErrUnavailable where that is what happened. broken:
@@ -464,28 +471,17 @@ func (q *pgQuerier) exec(sql string, args ...any) (int64, error) {
 }
 
 func (q *pgQuerier) query(row func(scanner) error, sql string, args ...any) error {
-	return q.many(row, sql, [][]any{args})
-}
-
-func (q *pgQuerier) many(row func(scanner) error, sql string, args [][]any) error {
 	waited := q.batch.Len()
-	for _, a := range args {
-		q.batch.Queue(sql, a...)
-	}
+	q.batch.Queue(sql, args...)
 	return q.send(waited, func(results pgx.BatchResults) error {
-		for range args {
-			rows, err := results.Query()
-			if err != nil {
-				return err
-			}
-			for rows.Next() && err == nil {
-				err = row(rows)
-			}
-			rows.Close()
-			if err = errors.Join(err, rows.Err()); err != nil {
-				return err
-			}
+		rows, err := results.Query()
+		if err != nil {
+			return err
 		}
-		return nil
+		for rows.Next() && err == nil {
+			err = row(rows)
+		}
+		rows.Close()
+		return errors.Join(err, rows.Err())
 	})
 }

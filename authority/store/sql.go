@@ -22,8 +22,6 @@ type querier interface {
 	later(sql string, args ...any) error
 	// query calls row for each row.
 	query(row func(scanner) error, sql string, args ...any) error
-	// many runs one statement for each list of arguments, in this order.
-	many(row func(scanner) error, sql string, args [][]any) error
 }
 
 // maxValue bounds whatever is put into one field.
@@ -90,18 +88,6 @@ func (g *guarded) query(row func(scanner) error, sql string, args ...any) error 
 		return err
 	}
 	g.err = g.q.query(row, sql, args...)
-	return g.err
-}
-
-func (g *guarded) many(row func(scanner) error, sql string, args [][]any) error {
-	for _, a := range args {
-		if err := g.check(true, a...); err != nil {
-			return err
-		}
-	}
-	if len(args) > 0 && g.err == nil {
-		g.err = g.q.many(row, sql, args)
-	}
 	return g.err
 }
 

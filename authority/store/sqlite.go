@@ -76,6 +76,7 @@ func openSQLite(ctx context.Context, path string, c *core) (Store, error) {
 	}
 	c.eventID = `(SELECT COALESCE(MAX(id), 0) + 1 FROM events)`
 	c.eventPos = `n.id`
+	c.addEvent = (*tx).exec
 	c.notify = notifySQLite
 	c.sweepNotices = func(t *tx, before time.Time) error {
 		return t.exec(`DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE at < $1 ORDER BY at LIMIT $2)`, nano(before), int64(sweepAtOnce))
@@ -643,13 +644,4 @@ func (c *sqliteConn) query(row func(scanner) error, text string, args ...any) er
 		}
 	}
 	return rows.Err()
-}
-
-func (c *sqliteConn) many(row func(scanner) error, text string, args [][]any) error {
-	for _, a := range args {
-		if err := c.query(row, text, a...); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -282,9 +282,9 @@ type Tx interface {
 	// ItemRefused does nothing when that version is not the newest any more.
 	ItemRefused(kind organisation.Kind, device, user string, version uint64, why string) error
 
-	// AddEvents keeps each event once, by device, vault id and seq, and returns the
-	// highest seq kept of that vault. They are of one vault, at most MaxEvents; seq 0
-	// is given the next number.
+	// AddEvents keeps each event once, by device, vault id and seq, and returns their
+	// highest seq. They are of one vault, at most MaxEvents; seq 0 is given the next
+	// number.
 	AddEvents(events []Event) (last uint64, err error)
 	// Events are those after the cursor, oldest first, at most n; "" = every device
 	// or user.

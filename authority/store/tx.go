@@ -35,8 +35,8 @@ type tx struct {
 	q    querier
 	lock string // what keeps others off a row that is read
 	// What is to be done when it commits.
-	notices  []Notice // to this process's listeners
-	events   []int64  // ids of those that have no position yet
+	notices  []Notice       // to this process's listeners
+	events   []func() error // that add one
 	attached bool
 }
 
@@ -455,48 +455,30 @@ func (t *tx) ItemRefused(kind organisation.Kind, device, user string, version ui
 // Events.
 
 func (t *tx) AddEvents(events []Event) (last uint64, err error) {
-	if len(events) == 0 {
-		return 0, nil
-	}
 	if len(events) > MaxEvents {
 		return 0, fmt.Errorf("%w: %d events are over %d", ErrInvalid, len(events), MaxEvents)
 	}
-	device, vault, own := events[0].Device, events[0].VaultID, 0
-	var rows [][]any
 	for _, e := range events {
-		if e.Device != device || e.VaultID != vault {
+		if e.Device != events[0].Device || e.VaultID != events[0].VaultID {
 			return 0, fmt.Errorf("%w: events of several vaults at once", ErrInvalid)
 		}
+		once := ` ON CONFLICT (device, vault_id, seq) DO NOTHING`
 		if e.Seq == 0 {
-			own++
+			once = ""
+			if err := t.one([]any{&e.Seq}, `SELECT `+t.eventID); err != nil {
+				return 0, err
+			}
 		}
-		rows = append(rows, []any{e.Device, e.VaultID, e.Seq, nano(e.Time), nano(e.Kept), e.Name, e.User, blob(e.JSON)})
-	}
-	// WHERE TRUE: without it SQLite takes ON for a join's.
-	err = t.q.many(func(r scanner) error {
-		var id, seq int64
-		if err := r.Scan(&id, &seq); err != nil {
-			return err
+		last = max(last, e.Seq)
+		// WHERE TRUE: without it SQLite takes ON for a join's.
+		err := t.addEvent(t, `INSERT INTO events (id, pos, device, vault_id, seq, at, kept, name, user_name, json)
+			SELECT n.id, `+t.eventPos+`, $1, $2, $3, $4, $5, $6, $7, $8 FROM (SELECT `+t.eventID+` AS id) n WHERE TRUE`+once,
+			e.Device, e.VaultID, e.Seq, nano(e.Time), nano(e.Kept), e.Name, e.User, blob(e.JSON))
+		if err != nil {
+			return 0, err
 		}
-		t.events = append(t.events, id)
-		if id == seq {
-			own--
-		}
-		last = max(last, uint64(seq))
-		return nil
-	}, `INSERT INTO events (id, pos, device, vault_id, seq, at, kept, name, user_name, json)
-		SELECT n.id, `+t.eventPos+`, $1, $2, CASE CAST($3 AS BIGINT) WHEN 0 THEN n.id ELSE $3 END, $4, $5, $6, $7, $8 FROM (SELECT `+t.eventID+` AS id) n WHERE TRUE
-		ON CONFLICT (device, vault_id, seq) DO NOTHING RETURNING id, seq`, rows)
-	if err == nil && own > 0 {
-		err = fmt.Errorf("%w: the number of an event is taken", ErrExists)
 	}
-	if err != nil {
-		return 0, err
-	}
-	if device == "" && vault == "" && last > 0 {
-		return last, nil // to ask would conflict with whoever adds another
-	}
-	return last, t.one([]any{&last}, `SELECT COALESCE(MAX(seq), 0) FROM events WHERE device = $1 AND vault_id = $2`, device, vault)
+	return last, nil
 }
 
 func (t *tx) Events(after uint64, device, user string, n int) (list []Event, next uint64, err error) {
