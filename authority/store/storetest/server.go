@@ -127,8 +127,13 @@ func (s *Server) keep() error {
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	c := exec.Command("/bin/sh", "-c", `read -r _; kill -QUIT "$(head -n 1 data/postmaster.pid)"
-		while [ -e data/postmaster.pid ] && kill -0 "$(head -n 1 data/postmaster.pid)"; do sleep 0.05; done; rm -rf "$PWD"`)
+	// A pid in the file of a server that was killed may be another process's now.
+	c := exec.Command("/bin/sh", "-c", `read -r _
+		p=$(head -n 1 data/postmaster.pid 2>/dev/null)
+		ours() { [ -n "$p" ] && grep -qsF "$PWD/data" "/proc/$p/cmdline"; }
+		if ours; then kill -QUIT "$p"; fi
+		while ours; do sleep 0.05; done
+		rm -rf "$PWD"`)
 	c.Dir, c.Stdin = s.dir, r
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := c.Start(); err != nil {
