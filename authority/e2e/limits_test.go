@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"sallyport/internal/event"
@@ -119,6 +121,11 @@ func TestThisWasntMe(t *testing.T) {
 	}
 	reported()
 	s.event(event.PushReported, "")
+	if !slices.ContainsFunc(laptop.status().Problems, func(p struct{ Code, Text, Remedy string }) bool {
+		return p.Code == "push_reported" && strings.Contains(p.Text, maya) && strings.Contains(p.Remedy, "push clear")
+	}) {
+		t.Errorf("status does not say so: %+v", laptop.status().Problems)
+	}
 	var bypass struct{ Code string }
 	ok(t, laptop.JSON(&bypass, "bypass", maya, "--for", "1h", "--reason", "reported a login"))
 	laptop.byCode(maya)
