@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -87,6 +88,38 @@ type Service struct {
 	settings organisation.Settings
 	now      func() time.Time
 	log      *slog.Logger
+	reports  reports
+}
+
+// reports bounds the events that strangers can cause, from however many addresses:
+// so many at once, and one every so often. It counts those it passes over.
+type reports struct {
+	mu     sync.Mutex
+	free   time.Time // when all of the burst is there again
+	passed int
+}
+
+const unknownToken = "unknown"
+
+const (
+	reportsBurst = 100
+	reportsGap   = 6 * time.Second
+)
+
+func (r *reports) take(now time.Time) (passed int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.free.Before(now) {
+		r.free = now
+	}
+	next := r.free.Add(reportsGap)
+	if next.Sub(now) > reportsBurst*reportsGap {
+		r.passed++
+		return 0, false
+	}
+	r.free = next
+	passed, r.passed = r.passed, 0
+	return passed, true
 }
 
 // New returns a Service.
@@ -97,7 +130,7 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{o.Store, o.Keys, o.Settings, o.Now, o.Log}
+	return &Service{store: o.Store, keys: o.Keys, settings: o.Settings, now: o.Now, log: o.Log}
 }
 
 // Keys returns the keys.
@@ -316,7 +349,7 @@ func (s *Service) Register(ctx context.Context, r JoinRequest) (*Joined, error) 
 		t, err := tx.UseToken(tokenHash[:], j.Device, now)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
-			why = "unknown"
+			why = unknownToken
 		case errors.Is(err, store.ErrUsed):
 			why = "used or expired"
 		case err != nil:
@@ -334,9 +367,20 @@ func (s *Service) Register(ctx context.Context, r JoinRequest) (*Joined, error) 
 	})
 	if errors.Is(err, ErrToken) {
 		// The token stays as it was. That somebody tried is worth knowing.
+		// Who has no token at all may come from any number of addresses.
+		passed, ok := 0, true
+		if why == unknownToken {
+			passed, ok = s.reports.take(now)
+		}
+		if !ok {
+			return nil, err
+		}
+		text := r.Name + " came with an enrolment token that is " + why
+		if passed > 0 {
+			text += fmt.Sprintf(" (and %d others before it, of which there is no event)", passed)
+		}
 		report := s.update(ctx, func(store.Tx, time.Time) (event.Event, error) {
-			return event.Event{Name: TokenRefused, Remote: r.Remote, Reason: "token_refused",
-				Text: clip(r.Name + " came with an enrolment token that is " + why)}, nil
+			return event.Event{Name: TokenRefused, Remote: r.Remote, Reason: "token_refused", Text: clip(text)}, nil
 		})
 		if report != nil {
 			s.log.Error("an event could not be kept", "event", TokenRefused, "err", report)

@@ -321,6 +321,42 @@ func TestACertificateOfAnotherCA(t *testing.T) {
 	})
 }
 
+// TestStrangersDoNotFillTheDatabase, from however many addresses; and what is known
+// of a token is told all the same.
+func TestStrangersDoNotFillTheDatabase(t *testing.T) {
+	each(t, func(w *world) {
+		stranger := func() {
+			w.Helper()
+			_, r := w.newcomer(organisation.Token{})
+			_, err := w.Register(w.Context(), r)
+			w.refused(err, enrol.ErrToken)
+		}
+		for range 130 {
+			stranger()
+		}
+		w.happened("token_refused", 100)
+		token, _, err := w.CreateToken(w.Context(), "root", enrol.TokenRequest{Users: []string{enrol.Everyone}, Serial: "S1"})
+		w.must(err)
+		_, thief := w.newcomer(token)
+		thief.Serial = "S2"
+		_, err = w.Register(w.Context(), thief)
+		w.refused(err, enrol.ErrToken)
+		w.happened("token_refused", 101)
+		w.time = w.time.Add(time.Minute)
+		stranger()
+		w.happened("token_refused", 102)
+		var last string
+		w.must(w.store.View(w.Context(), func(tx store.Tx) error {
+			list, _, err := tx.Events(0, "", "", 1000)
+			last = string(list[len(list)-1].JSON)
+			return err
+		}))
+		if !strings.Contains(last, "and 30 others before it") {
+			t.Errorf("%s", last)
+		}
+	})
+}
+
 func TestStolenEnrolmentToken(t *testing.T) {
 	each(t, func(w *world) {
 		ctx := w.Context()

@@ -30,8 +30,12 @@ func (s *Service) Register(ctx context.Context, r *authorityv1.RegisterRequest) 
 	if err != nil {
 		return nil, err
 	}
-	j, err := s.enrol.Register(ctx, enrol.JoinRequest{Token: r.GetToken(), CSR: r.GetCsr(), Name: r.GetName(), Serial: r.GetSerial(),
-		SealingKey: r.GetSealingKey(), Version: r.GetVersion(), Platform: r.GetPlatform(), Remote: who.address})
+	var j *enrol.Joined
+	err = use(ctx, s.connects, func() (err error) {
+		j, err = s.enrol.Register(ctx, enrol.JoinRequest{Token: r.GetToken(), CSR: r.GetCsr(), Name: r.GetName(), Serial: r.GetSerial(),
+			SealingKey: r.GetSealingKey(), Version: r.GetVersion(), Platform: r.GetPlatform(), Remote: who.address})
+		return err
+	})
 	if err != nil {
 		if errors.Is(err, enrol.ErrToken) || errors.Is(err, enrol.ErrInvalid) {
 			s.failures.take(who.address, s.now())
@@ -47,7 +51,11 @@ func (s *Service) Renew(ctx context.Context, r *authorityv1.RenewRequest) (*auth
 	if err != nil {
 		return nil, err
 	}
-	chain, err := s.enrol.Renew(ctx, who.Device, r.GetCsr())
+	var chain [][]byte
+	err = use(ctx, s.connects, func() (err error) {
+		chain, err = s.enrol.Renew(ctx, who.Device, r.GetCsr())
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -257,6 +265,10 @@ func keyMessage(e store.Enrolment) *authorityv1.AuthorityMessage {
 const (
 	maxEvents = 500
 	maxEvent  = 8 << 10
+	// Of one device, in kilobytes: a full file at once, and 50 a second later on. A
+	// device that is broken into shall not fill the authority's disk in a night.
+	uploadBurst = 64 << 10
+	uploadGap   = 20 * time.Millisecond
 )
 
 // UploadEvents keeps a device's events, each once.
@@ -269,6 +281,13 @@ func (s *Service) UploadEvents(ctx context.Context, r *authorityv1.UploadEventsR
 	list, err := parseEvents(who.Device, r, now)
 	if err != nil {
 		return nil, err
+	}
+	size := 1024 * len(list) / 4 // what the database needs beside the text
+	for _, e := range list {
+		size += len(e.JSON)
+	}
+	if !s.uploads.takeN(who.Device, now, (size+1023)/1024) {
+		return nil, status.Error(codes.ResourceExhausted, "this device sends too many events; the rest is taken later")
 	}
 	var last uint64
 	err = use(ctx, s.database, func() error {

@@ -12,10 +12,15 @@ type bucket struct {
 }
 
 func (b *bucket) take(now time.Time, burst int, gap time.Duration) bool {
+	return b.takeN(now, 1, burst, gap)
+}
+
+// takeN is take for n at once, all or none.
+func (b *bucket) takeN(now time.Time, n, burst int, gap time.Duration) bool {
 	if b.free.Before(now) {
 		b.free = now
 	}
-	next := b.free.Add(gap)
+	next := b.free.Add(time.Duration(n) * gap)
 	if next.Sub(now) > time.Duration(burst)*gap {
 		return false
 	}
@@ -42,7 +47,9 @@ func newBuckets(burst int, gap time.Duration) *buckets {
 	return &buckets{burst: burst, gap: gap, by: map[string]*bucket{}, sweep: 1024}
 }
 
-func (l *buckets) take(key string, now time.Time) bool {
+func (l *buckets) take(key string, now time.Time) bool { return l.takeN(key, now, 1) }
+
+func (l *buckets) takeN(key string, now time.Time, n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.by[key]
@@ -62,7 +69,7 @@ func (l *buckets) take(key string, now time.Time) bool {
 		b = new(bucket)
 		l.by[key] = b
 	}
-	return b.take(now, l.burst, l.gap)
+	return b.takeN(now, n, l.burst, l.gap)
 }
 
 // full says whether nothing was taken lately beyond what is left, without taking.

@@ -777,6 +777,38 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
+// TestARootedLaptopDoesNotFillTheDisk with events; others' are taken, and its own
+// again later.
+func TestARootedLaptopDoesNotFillTheDisk(t *testing.T) {
+	w := one(t)
+	d, other := w.join(enrol.Everyone), w.join(enrol.Everyone)
+	w.link.uploads.burst = 4 << 10
+	seq, taken := uint64(0), 0
+	batch := func() *authorityv1.UploadEventsRequest {
+		r := &authorityv1.UploadEventsRequest{VaultId: "v"}
+		for range 100 {
+			seq++
+			r.Events = append(r.Events, fmt.Appendf(nil, `{"seq":%d,"event":"login_attempt","text":"%s"}`, seq, strings.Repeat("x", 8000)))
+		}
+		return r
+	}
+	var err error
+	for err == nil && taken < 20<<20 {
+		_, err = d.client.UploadEvents(w.ctx(), batch())
+		taken += 800 << 10
+		w.advance(500 * time.Millisecond) // as often as it may call
+	}
+	refusedWith(t, err, codes.ResourceExhausted)
+	if taken < 2<<20 || taken > 8<<20 {
+		t.Errorf("%d bytes are taken", taken)
+	}
+	_, err = other.client.UploadEvents(w.ctx(), batch())
+	w.must(err)
+	w.advance(time.Minute)
+	_, err = d.client.UploadEvents(w.ctx(), batch())
+	w.must(err)
+}
+
 func TestBuckets(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	l := newBuckets(3, time.Second)
