@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -68,17 +69,24 @@ type Options struct {
 // Service relays. Safe for concurrent use.
 type Service struct {
 	Options
-	slots   chan struct{} // messages to phones that are under way
-	queued  chan struct{} // and those that wait for it
+	mu      sync.Mutex
+	slots   map[string]chan struct{} // messages that are under way, by push service
+	queued  chan struct{}            // those and all that wait
 	ringing sync.WaitGroup
+	life    context.Context // of messages
+	end     context.CancelFunc
 }
 
-// How many messages to phones may be under way, and wait, at once. One that finds
-// no room is not sent: the page asks for what is open when it is looked at.
+// How many messages to phones may be under way to one push service, and wait, at
+// once. One that finds no room is not sent, nor one whose challenge is over by its
+// turn: the page asks for what is open when it is looked at.
 const (
 	ringsAtOnce = 64
 	ringsQueued = 4096
 	ringTimeout = 10 * time.Second
+	maxServices = 64
+	// waitTime is how long Wait waits for messages that are under way.
+	waitTime = 5 * time.Second
 )
 
 // New returns a Service.
@@ -93,7 +101,9 @@ func New(o Options) *Service {
 		o.Life = time.Minute
 	}
 	o.Life = min(o.Life, maxLife)
-	return &Service{Options: o, slots: make(chan struct{}, ringsAtOnce), queued: make(chan struct{}, ringsQueued)}
+	s := &Service{Options: o, slots: map[string]chan struct{}{}, queued: make(chan struct{}, ringsQueued)}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // Request is what a device asks for.
@@ -319,9 +329,19 @@ func (s *Service) ring(session, subscription, payload []byte, ttl time.Duration)
 	}
 	s.ringing.Go(func() {
 		defer func() { <-s.queued }()
-		s.slots <- struct{}{}
-		defer func() { <-s.slots }()
-		ctx, cancel := context.WithTimeout(context.Background(), ringTimeout)
+		open, cancel := context.WithTimeout(s.life, ttl)
+		defer cancel()
+		slots := s.slotsOf(subscription)
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-open.Done():
+		}
+		if open.Err() != nil {
+			s.Log.Warn("a phone is not rung: its push service is too slow")
+			return
+		}
+		ctx, cancel := context.WithTimeout(open, ringTimeout)
 		defer cancel()
 		err := s.Ringer.Ring(ctx, subscription, payload, ttl)
 		switch {
@@ -333,6 +353,29 @@ func (s *Service) ring(session, subscription, payload []byte, ttl time.Duration)
 			s.Log.Warn("a phone could not be rung", "err", err)
 		}
 	})
+}
+
+// slotsOf are those of a subscription's push service: one that hangs holds up no
+// other's messages.
+func (s *Service) slotsOf(subscription []byte) chan struct{} {
+	var j struct {
+		Endpoint string `json:"endpoint"`
+	}
+	_ = json.Unmarshal(subscription, &j) // what is malformed, the Ringer refuses
+	name := ""
+	if u, err := url.Parse(j.Endpoint); err == nil {
+		labels := strings.Split(u.Hostname(), ".") // of wns2-db5p.notify.windows.com there are many
+		name = strings.Join(labels[max(0, len(labels)-2):], ".")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.slots) >= maxServices && s.slots[name] == nil {
+		name = ""
+	}
+	if s.slots[name] == nil {
+		s.slots[name] = make(chan struct{}, ringsAtOnce)
+	}
+	return s.slots[name]
 }
 
 // forget takes a subscription from its session, unless there is a new one by now.
@@ -349,8 +392,13 @@ func (s *Service) forget(ctx context.Context, session, subscription []byte) erro
 	})
 }
 
-// Wait returns when no message to a phone is under way any more.
-func (s *Service) Wait() { s.ringing.Wait() }
+// Wait returns when no message to a phone is under way any more. Those that take
+// long are given up, and so is every later one.
+func (s *Service) Wait() {
+	late := time.AfterFunc(waitTime, s.end)
+	defer late.Stop()
+	s.ringing.Wait()
+}
 
 // Answer records what an approver answered and tells the device's node; on disk
 // when it returns nil. The first answer wins: store.ErrUsed. A challenge that is
