@@ -41,6 +41,7 @@ type world struct {
 	store store.Store
 	keys  *enrol.Keys
 	time  time.Time
+	seen  map[string][]uint64 // versions; see nth
 }
 
 func makeKeys(t testing.TB) (dir string, k *enrol.Keys) {
@@ -57,7 +58,7 @@ func makeKeys(t testing.TB) (dir string, k *enrol.Keys) {
 }
 
 func newWorld(t *testing.T, s store.Store, k *enrol.Keys) *world {
-	w := &world{T: t, store: s, keys: k, time: time.Now().Round(time.Second)}
+	w := &world{T: t, store: s, keys: k, time: time.Now().Round(time.Second), seen: map[string][]uint64{}}
 	w.Service = enrol.New(enrol.Options{Store: s, Keys: k, Settings: settings, Now: func() time.Time { return w.time }})
 	if _, err := w.EnsureSettings(t.Context()); err != nil {
 		t.Fatal(err)
@@ -634,10 +635,28 @@ func (w *world) manifest(user string) (version uint64, phones []string) {
 	return version, phones
 }
 
-func (w *world) manifestIs(user string, version uint64, phones ...string) {
+// nth says which version this is of those seen of one thing: 1 for the first, 0 for
+// none. They only rise.
+func (w *world) nth(of string, version uint64) uint64 {
 	w.Helper()
-	if v, p := w.manifest(user); v != version || !slices.Equal(p, phones) {
-		w.Errorf("the manifest of %s is version %d with %q, want %d with %q", user, v, p, version, phones)
+	seen := w.seen[of]
+	switch {
+	case version == 0:
+		return 0
+	case len(seen) == 0 || version > seen[len(seen)-1]:
+		seen = append(seen, version)
+		w.seen[of] = seen
+	case version < seen[len(seen)-1]:
+		w.Errorf("%s went back from version %d to %d", of, seen[len(seen)-1], version)
+	}
+	return uint64(len(seen))
+}
+
+func (w *world) manifestIs(user string, nth uint64, phones ...string) {
+	w.Helper()
+	v, p := w.manifest(user)
+	if v = w.nth("the manifest of "+user, v); v != nth || !slices.Equal(p, phones) {
+		w.Errorf("the manifest of %s is the version no. %d with %q, want %d with %q", user, v, p, nth, phones)
 	}
 }
 
@@ -836,13 +855,13 @@ func TestSettingsAreSignedAgainWhenTheyChange(t *testing.T) {
 			return v
 		}
 		w.must(second(w.EnsureSettings(w.Context())))
-		if version() != 1 {
+		if w.nth("settings", version()) != 1 {
 			t.Errorf("version %d", version())
 		}
 		changed := settings
 		changed.API = "https://api.example.com"
-		w.must(second(enrol.New(enrol.Options{Store: w.store, Keys: w.keys, Settings: changed}).EnsureSettings(w.Context())))
-		if version() != 2 {
+		w.must(second(enrol.New(enrol.Options{Store: w.store, Keys: w.keys, Settings: changed, Now: func() time.Time { return w.time }}).EnsureSettings(w.Context())))
+		if w.nth("settings", version()) != 2 {
 			t.Errorf("version %d", version())
 		}
 		w.happened("settings_changed", 2)
@@ -857,7 +876,7 @@ func TestWhatIsIssuedIsSealedToTheDevice(t *testing.T) {
 		w.must(w.AddUser(ctx, "root", "maya"))
 		w.must(w.AddUser(ctx, "root", "jo"))
 		d, other := w.join("maya"), w.join("maya")
-		open := func(kind organisation.Kind, version uint64, content any) {
+		open := func(kind organisation.Kind, nth uint64, content any) {
 			t.Helper()
 			w.view(func(tx store.Tx) error {
 				i, err := tx.Item(kind, d.id, "maya")
@@ -868,8 +887,8 @@ func TestWhatIsIssuedIsSealedToTheDevice(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if e.Version != version {
-					t.Errorf("%s: version %d, want %d", kind, e.Version, version)
+				if n := w.nth(string(kind), e.Version); n != nth {
+					t.Errorf("%s: version no. %d, want %d", kind, n, nth)
 				}
 				if e.Unseal(other.sealing, content) == nil {
 					t.Errorf("%s: another device opens it", kind)
@@ -953,6 +972,26 @@ func (w *world) nowhere(canary string) {
 	})
 }
 
+// After a restore the computers may have more than the database knows of: what is
+// signed from then on must be above that.
+func TestWhatIsSignedAfterARestoreIsNewer(t *testing.T) {
+	each(t, func(w *world) {
+		ctx := w.Context()
+		w.must(second(w.SetPolicy(ctx, "root", []byte("ask = 'required'"))))
+		// Until here goes the backup; what came after it is lost.
+		lost := uint64(w.time.Unix()) + 20
+		w.time = w.time.Add(time.Hour)
+		w.must(second(w.SetPolicy(ctx, "root", []byte("ask = 'enrolled'"))))
+		w.view(func(tx store.Tx) error {
+			i, err := tx.Item(organisation.KindPolicy, "", "")
+			if i.Version <= lost {
+				t.Errorf("version %d, and the computers have %d", i.Version, lost)
+			}
+			return err
+		})
+	})
+}
+
 func TestPolicyIsSigned(t *testing.T) {
 	each(t, func(w *world) {
 		ctx := w.Context()
@@ -960,11 +999,12 @@ func TestPolicyIsSigned(t *testing.T) {
 			_, err := w.SetPolicy(ctx, "root", []byte(text))
 			w.refused(err, enrol.ErrInvalid)
 		}
+		first := uint64(w.time.Unix())
 		w.must(second(w.SetPolicy(ctx, "root", []byte("ask = 'required'\n[required]\nservices = ['sshd']"))))
 		w.must(second(w.SetPolicy(ctx, "root", []byte("ask = 'required'"))))
 		w.view(func(tx store.Tx) error {
 			i, err := tx.Item(organisation.KindPolicy, "", "")
-			if err != nil || i.Version != 2 {
+			if err != nil || i.Version <= first {
 				t.Error(i.Version, err)
 			}
 			_, err = organisation.Open(w.keys.Organisation, "any", i.Envelope)

@@ -37,8 +37,11 @@ const (
 )
 
 // version returns the version that the next item of that kind, device and user
-// has: above what is signed and what waits.
-func version(tx store.Tx, waiting []organisation.Envelope, kind organisation.Kind, device, user string) (uint64, error) {
+// has: above what is signed and what waits, and never below the time in seconds.
+// The computers refuse what is not above what they have, and after a restore they
+// may have more than this database knows of: to remove a stolen phone must not
+// depend on that.
+func version(tx store.Tx, now time.Time, waiting []organisation.Envelope, kind organisation.Kind, device, user string) (uint64, error) {
 	last := uint64(0)
 	item, err := tx.Item(kind, device, user)
 	switch {
@@ -52,7 +55,7 @@ func version(tx store.Tx, waiting []organisation.Envelope, kind organisation.Kin
 			last = max(last, e.Version)
 		}
 	}
-	return last + 1, nil
+	return max(last+1, uint64(max(0, now.Unix()))), nil
 }
 
 func same(e organisation.Envelope, kind organisation.Kind, device, user string) bool {
@@ -90,7 +93,7 @@ func (s *Service) put(tx store.Tx, kind organisation.Kind, device, user string, 
 		return false, err
 	}
 	e := organisation.Envelope{Kind: kind, Device: device, User: user}
-	if e.Version, err = version(tx, list, kind, device, user); err != nil {
+	if e.Version, err = version(tx, s.now(), list, kind, device, user); err != nil {
 		return false, err
 	}
 	if err := payload(&e); err != nil {
