@@ -46,7 +46,7 @@ func TestOnePushServiceThatHangsHoldsUpNoOther(t *testing.T) {
 		within(t, "a message to Apple", h.begun)
 	}
 	// Another name of the same company's is no other.
-	s.ring(nil, []byte(`{"endpoint":"https://other.push.apple.com/x"}`), nil, time.Millisecond)
+	s.ring(nil, []byte(`{"endpoint":"https://other.push.apple.com/x"}`), nil, 0)
 	s.ring(nil, []byte(`{"endpoint":"https://fcm.googleapis.com/x"}`), nil, time.Hour)
 	select {
 	case <-h.rang:
