@@ -2,12 +2,15 @@ package approver
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -531,6 +534,47 @@ func TestStrangersAreLimitedByAddress(t *testing.T) {
 	}
 	w.pass(time.Minute)
 	from("192.0.2.1:1", p.token).says(t, 200, "")
+}
+
+// counting is a database that counts how often it is asked.
+type counting struct {
+	store.Store
+	views atomic.Int64
+}
+
+func (c *counting) View(ctx context.Context, fn func(store.Tx) error) error {
+	c.views.Add(1)
+	return c.Store.View(ctx, fn)
+}
+
+// TestMadeUpTokensDoNotReachTheDatabase without end; whoever has a session, behind
+// the same address, is not kept out.
+func TestMadeUpTokensDoNotReachTheDatabase(t *testing.T) {
+	w := newWorld(t)
+	p := w.enrolled("LAPTOP", "alice")
+	o := w.options()
+	c := &counting{Store: w.store}
+	o.Store = c
+	w.handler = Handler(o)
+	from := func(token string) reply {
+		r := httptest.NewRequest("GET", prefix+"session", nil)
+		r.RemoteAddr = "192.0.2.1:1"
+		r.Header.Set("Authorization", "Bearer "+token)
+		return w.serve(r)
+	}
+	from(p.token).says(t, 200, "")
+	c.views.Store(0)
+	made := make([]byte, tokenSize)
+	for i := range 5000 {
+		binary.BigEndian.PutUint32(made, uint32(i))
+		if r := from(base64.StdEncoding.EncodeToString(made)); r.status != 401 && r.status != 429 {
+			t.Fatalf("token %d: %d", i, r.status)
+		}
+	}
+	if n := c.views.Load(); n > 1000 {
+		t.Errorf("the database was asked %d times", n)
+	}
+	from(p.token).says(t, 200, "")
 }
 
 func TestALimiterForgets(t *testing.T) {

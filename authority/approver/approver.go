@@ -104,6 +104,7 @@ type Options struct {
 type server struct {
 	Options
 	strangers *limiter // by address: whoever has no session
+	lookups   *limiter // by address: tokens that nobody here has seen lately
 	sessions  *limiter // by session
 
 	mu  sync.Mutex
@@ -116,7 +117,7 @@ func Handler(o Options) http.Handler {
 	if o.Address == nil {
 		o.Address = peer
 	}
-	s := &server{Options: o, strangers: newLimiter(10, 100), sessions: newLimiter(5, 60)}
+	s := &server{Options: o, strangers: newLimiter(10, 100), lookups: newLimiter(200, 1000), sessions: newLimiter(5, 60)}
 	mux := http.NewServeMux()
 	stranger := func(route string, do func(r *http.Request) (int, any, error)) {
 		method, path, _ := strings.Cut(route, " ")
@@ -306,6 +307,10 @@ func (s *server) authenticate(r *http.Request) (caller, error) {
 	hash, ok := bearer(r)
 	if !ok {
 		return caller{}, cmp.Or(s.limitStranger(r), error(errSignedOut))
+	}
+	// The database is not asked as often as somebody makes tokens up.
+	if !s.sessions.knows(string(hash)) && !s.lookups.allow(addressKey(s.Address(r)), s.Now()) {
+		return caller{}, errLimited
 	}
 	var who caller
 	err := s.Store.View(r.Context(), func(tx store.Tx) (err error) {

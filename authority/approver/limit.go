@@ -53,6 +53,14 @@ func (l *limiter) allow(key string, now time.Time) bool {
 	return ok
 }
 
+// knows says whether a key was there lately.
+func (l *limiter) knows(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, known := l.buckets[key]
+	return known
+}
+
 // fill is the bucket as it is by now. A clock that went back fills nothing.
 func (l *limiter) fill(b bucket, now time.Time) bucket {
 	b.left = min(l.burst, b.left+max(0, now.Sub(b.at).Seconds())*l.rate)
