@@ -543,7 +543,7 @@ func FuzzSettings(f *testing.F) {
 	f.Fuzz(func(t *testing.T, rp, origin, api string) {
 		b, err := json.Marshal(organisation.Settings{Name: "x", RPID: rp, Origin: origin, API: api})
 		if err != nil {
-			t.Skip()
+			return
 		}
 		s, err := parseSettings(b)
 		if err != nil {

@@ -27,13 +27,13 @@ func FuzzAPI(f *testing.F) {
 		// Mutating paths makes many that no client can send.
 		for _, c := range []byte(path) {
 			if c <= ' ' || c > '~' || c == '%' || c == '?' || c == '#' {
-				t.Skip()
+				return
 			}
 		}
 		switch method {
 		case "GET", "POST", "PUT":
 		default:
-			t.Skip()
+			return
 		}
 		r := httptest.NewRequest(method, prefix+strings.TrimLeft(path, "/"), strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")

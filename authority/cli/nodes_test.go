@@ -35,6 +35,7 @@ func TestTwoNodesOnOneDatabase(t *testing.T) {
 	for _, name := range []string{"ca.key", "ca.crt", "organisation.key", "organisation.pub", "webpush.key"} {
 		ok(t, os.Chmod(filepath.Join(two.dir, "state", "keys", name), 0o600))
 	}
+	first := one.serve() // the ports of the other are picked while these are taken
 	text := string(read(t, one.config))
 	var lines []string
 	for line := range strings.Lines(text) {
@@ -51,7 +52,7 @@ func TestTwoNodesOnOneDatabase(t *testing.T) {
 	ok(t, os.MkdirAll(filepath.Dir(two.config), 0o700))
 	ok(t, os.WriteFile(two.config, []byte(strings.Join(lines, "")), 0o600))
 
-	first, second := one.serve(), two.serve()
+	second := two.serve()
 	one.ok("user", "add", "maya")
 	var token struct{ Token string }
 	one.json(&token, "token", "create", "--user", "maya")
