@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
-	"net/netip"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
+	"sallyport/authority/door"
 	"sallyport/authority/enrol"
 	"sallyport/authority/store"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
@@ -72,7 +71,8 @@ func (s *Service) admit(ctx context.Context, info *tap.Info) (context.Context, e
 		return nil, status.Error(codes.PermissionDenied, "only over TLS")
 	}
 	now := s.now()
-	c := &caller{address: addressOf(p.Addr)}
+	c := new(caller)
+	c.address, _ = door.Address(p.Addr)
 	if need == anyone {
 		if !s.strangers.take(c.address, now) || s.failures.empty(c.address, now) {
 			return nil, status.Error(codes.ResourceExhausted, "too many computers want to join from this address at once; try again in a minute")
@@ -102,21 +102,6 @@ func (s *Service) admit(ctx context.Context, info *tap.Info) (context.Context, e
 		ctx, c.cancel = context.WithTimeout(ctx, s.callTime)
 	}
 	return context.WithValue(ctx, callerKey{}, c), nil
-}
-
-// addressOf is what limits for strangers count by.
-func addressOf(a net.Addr) string {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return "?"
-	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	if ip.Is6() {
-		if prefix, err := ip.WithZone("").Prefix(64); err == nil {
-			return prefix.String()
-		}
-	}
-	return netip.Addr.String(ip)
 }
 
 // check asks the database whether the caller's device still is one.

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
+	"sallyport/authority/door"
 	"sallyport/authority/enrol"
 	"sallyport/authority/push"
 	"sallyport/authority/store"
@@ -146,7 +147,7 @@ func New(o Options) *Service {
 
 // Serve takes connections until Stop. Run has to run beside it.
 func (s *Service) Serve(l net.Listener) error {
-	return s.server.Serve(newConnections(l, s.most))
+	return s.server.Serve(door.New(l, s.most, maxStrangers))
 }
 
 // Streams is how many devices are connected to this node.

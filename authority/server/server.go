@@ -17,10 +17,10 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
 	"sallyport/authority/approver"
 	"sallyport/authority/config"
+	"sallyport/authority/door"
 	"sallyport/authority/link"
 	"sallyport/authority/store"
 	"sallyport/internal/organisation"
@@ -194,7 +194,7 @@ func (s *server) serve(key, address string, h http.Handler, t *tls.Config) (*lis
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	l = netutil.LimitListener(l, maxConns)
+	l = door.New(l, maxConns, maxConns)
 	if t != nil {
 		l = tls.NewListener(l, t)
 	}
