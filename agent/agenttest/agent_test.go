@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"sallyport/internal/event"
@@ -218,6 +219,11 @@ func (a *agent) signal(s os.Signal) {
 	a.t.Helper()
 	if err := a.cmd.Process.Signal(s); err != nil {
 		a.t.Fatal(err)
+	}
+	if s == syscall.SIGSTOP { // on a busy machine its other threads run on for a while
+		if err := unix.Waitid(unix.P_PID, a.cmd.Process.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
+			a.t.Fatal(err)
+		}
 	}
 }
 

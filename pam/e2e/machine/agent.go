@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // readyTime is far more than the agent needs to start on a busy machine.
@@ -119,6 +121,9 @@ func (a *Daemon) Signal(signal syscall.Signal) error {
 	err := a.cmd.Process.Signal(signal)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
+	}
+	if err == nil && signal == syscall.SIGSTOP { // on a busy machine its other threads run on for a while
+		err = unix.Waitid(unix.P_PID, a.cmd.Process.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil)
 	}
 	return err
 }
