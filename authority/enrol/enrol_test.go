@@ -1068,6 +1068,38 @@ func TestADevicesOwnEnrolment(t *testing.T) {
 	})
 }
 
+// TestARootedLaptopDoesNotUseUpSomebodysPhones: as many as it likes to claim for
+// itself leave room for the user's other computers.
+func TestARootedLaptopDoesNotUseUpSomebodysPhones(t *testing.T) {
+	each(t, func(w *world) {
+		ctx := w.Context()
+		w.must(w.AddUser(ctx, "root", "maya"))
+		rooted, other := w.join("maya"), w.join("maya")
+		enrols := func(d *device) bool {
+			w.Helper()
+			id, r := push.NewID(), passkey.New(rp).Registration("Pixel")
+			w.must(w.BeginDeviceEnrolment(ctx, d.id, id, "maya", w.time.Add(time.Minute)))
+			w.must(w.store.Update(ctx, func(tx store.Tx) error {
+				return tx.PostKey(id, r, make([]byte, 32), []byte(id), w.time)
+			}))
+			w.must(w.EndDeviceEnrolment(ctx, d.id, id, true, "", r.CredentialID))
+			return w.enrolment(id).Accepted
+		}
+		n := 0
+		for range 70 {
+			if enrols(rooted) {
+				n++
+			}
+		}
+		if n != enrol.MaxApprovers {
+			t.Errorf("one computer has %d phones", n)
+		}
+		if !enrols(other) {
+			t.Error("no phone can be enrolled at another computer")
+		}
+	})
+}
+
 func FuzzCSR(f *testing.F) {
 	_, k := makeKeys(f)
 	f.Add(csr(f, newKey(f)))

@@ -336,6 +336,12 @@ func (s *Service) EndDeviceEnrolment(ctx context.Context, device, id string, acc
 		if err != nil {
 			return none, err
 		}
+		here := 0
+		for _, a := range list {
+			if a.Device == device {
+				here++
+			}
+		}
 		kept := store.Approver{ID: push.NewID(), Approver: approver, User: e.User, Device: device, Created: now}
 		why := ""
 		old, err := tx.ApproverByCredential(credentialID)
@@ -347,6 +353,8 @@ func (s *Service) EndDeviceEnrolment(ctx context.Context, device, id string, acc
 			kept.ID, kept.Counter, kept.Created = old.ID, old.Counter, old.Created
 		case !errors.Is(err, store.ErrNotFound):
 			return none, err
+		case here >= MaxApprovers: // one device that is broken into leaves the others room
+			why = fmt.Sprintf("%d phones are enrolled at this computer already; one has to be removed first", here)
 		case len(list) >= maxPhones:
 			why = fmt.Sprintf("%d phones are enrolled already; one has to be removed first", len(list))
 		}
