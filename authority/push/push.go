@@ -504,16 +504,24 @@ func (s *Service) Clear(ctx context.Context, by, user, device string) error {
 		if _, err := tx.User(user); err != nil {
 			return err
 		}
-		devices, err := tx.Devices(user)
-		if err != nil {
-			return err
-		}
-		found := false
-		for _, d := range devices {
-			if device != "" && d.ID != device {
-				continue
+		var devices []store.Device
+		if device == "" {
+			list, err := tx.Devices(user)
+			if err != nil {
+				return err
 			}
-			found = true
+			devices = list
+		} else {
+			d, err := tx.Device(device)
+			if err != nil {
+				return err
+			}
+			if !enrol.Allowed(d, user) {
+				return store.ErrNotFound
+			}
+			devices = []store.Device{d}
+		}
+		for _, d := range devices {
 			state, err := tx.PushState(user, d.ID)
 			if err != nil {
 				return err
@@ -525,9 +533,6 @@ func (s *Service) Clear(ctx context.Context, by, user, device string) error {
 			if err := tx.PutPushState(user, d.ID, state); err != nil {
 				return err
 			}
-		}
-		if device != "" && !found {
-			return store.ErrNotFound
 		}
 		return enrol.Record(tx, now, event.Event{Name: event.PushCleared, User: user, By: by, Text: device})
 	})
