@@ -577,6 +577,23 @@ func TestMadeUpTokensDoNotReachTheDatabase(t *testing.T) {
 	from(p.token).says(t, 200, "")
 }
 
+// TestIdsThatNoDatabaseTakes are of nothing, and no failure of the server's that
+// somebody is woken for.
+func TestIdsThatNoDatabaseTakes(t *testing.T) {
+	w := newWorld(t)
+	p := w.enrolled("LAPTOP", "alice")
+	for _, id := range []string{"%00", "%ff", "a%00b", strings.Repeat("x", 4000)} {
+		for _, path := range []string{"enrolment/" + id, "challenges/" + id} {
+			if r := w.ask("GET", path, p.token, nil); r.status != 404 && r.status != 400 {
+				t.Errorf("%s: %d", path, r.status)
+			}
+		}
+	}
+	if strings.Contains(w.log.String(), "ERROR") {
+		t.Errorf("logged: %s", w.log.String())
+	}
+}
+
 func TestALimiterForgets(t *testing.T) {
 	l := newLimiter(1, 2)
 	now := time.Unix(1e9, 0)

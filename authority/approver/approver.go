@@ -202,6 +202,7 @@ var (
 	errLimited   = &apiError{http.StatusTooManyRequests, "rate_limited", "That was too much at once. Wait a moment, then try again."}
 	errDown      = &apiError{http.StatusServiceUnavailable, "unavailable", "The server cannot do this right now. Try again in a moment."}
 	errInternal  = &apiError{http.StatusInternalServerError, "internal", "Something went wrong on the server. Tell your helpdesk."}
+	errMalformed = &apiError{http.StatusBadRequest, "bad_request", "The request is malformed."}
 	errPasskey   = &apiError{http.StatusForbidden, "bad_passkey", "This passkey is not enrolled here, or not any more. Ask your helpdesk to enrol this phone again."}
 )
 
@@ -217,6 +218,8 @@ func known(err error) *apiError {
 		return errNotFound
 	case errors.Is(err, store.ErrUsed):
 		return errUsed
+	case errors.Is(err, store.ErrInvalid): // an id with a NUL in it, say
+		return errMalformed
 	case errors.Is(err, store.ErrUnavailable):
 		return errDown
 	}
