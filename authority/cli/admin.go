@@ -24,6 +24,7 @@ import (
 	"sallyport/authority/config"
 	"sallyport/authority/enrol"
 	"sallyport/authority/server"
+	"sallyport/internal/manpage"
 	"sallyport/internal/textout"
 )
 
@@ -612,6 +613,24 @@ func (a *app) completionCommand() *cobra.Command {
 			default:
 				return root.GenFishCompletion(w, true)
 			}
+		}),
+	}
+}
+
+func (a *app) manCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "man DIR",
+		Short: "write the manual pages into a directory",
+		Args:  exactly(1),
+		RunE: do(func(cmd *cobra.Command, args []string) error {
+			written, err := manpage.Write(cmd.Root(), args[0], a.deps.Version, strings.TrimPrefix(exitTable(), "Exit status:\n"))
+			if err != nil {
+				return err
+			}
+			a.result(map[string][]string{"written": written}, func(w io.Writer) {
+				printf(w, "%s in %s\n", textout.Plural(len(written), "page", "pages"), args[0])
+			})
+			return nil
 		}),
 	}
 }

@@ -257,7 +257,7 @@ Files:
 	add("people", a.userCommand(), a.deviceCommand(), a.phoneCommand(), a.tokenCommand())
 	add("helpdesk", a.statusCommand(), a.eventsCommand())
 	add("admin", a.initCommand(), a.runCommand(), a.configCommand(), a.manifestCommand(), a.policyCommand(), a.approverCommand(), a.backupCommand())
-	add("other", a.completionCommand(), a.versionCommand())
+	add("other", a.completionCommand(), a.manCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("other")
 	return root
 }

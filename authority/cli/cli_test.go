@@ -486,6 +486,22 @@ func TestColoursAndCodesAreForTerminals(t *testing.T) {
 	}
 }
 
+func TestManualPages(t *testing.T) {
+	s := newShell(t)
+	dir := filepath.Join(s.dir, "man1")
+	if out := s.ok("man", dir); !strings.Contains(out, "pages in "+dir) {
+		t.Errorf("%s", out)
+	}
+	page := string(read(t, filepath.Join(dir, "sallyport-authority-user-enrol.1")))
+	for _, want := range []string{".SH EXIT STATUS", "the database cannot be reached", `\-\-for`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+	s.fails(ExitUsage, "man DIR", "man")
+	s.fails(ExitFailed, "not a directory", "man", filepath.Join(dir, "sallyport-authority.1", "x"))
+}
+
 func TestConfigCheckAndShow(t *testing.T) {
 	s := newShell(t)
 	s.init()
