@@ -25,6 +25,7 @@ import (
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
+	"sallyport/internal/textout"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -68,6 +69,10 @@ type LinkState struct {
 	Refused   string    // the authority ended it on purpose: "revoked", ...
 	Users     []string  // allowed on this computer; "*": all. Kept while not connected
 	HoldsKey  bool      // the organisation key lies on the authority
+	// Sent is the last event that the authority has, of that device and vault. On
+	// disk it stands only now and then.
+	SentDevice, SentVault string
+	Sent                  uint64
 }
 
 // allows says whether the authority lists the user for this computer.
@@ -184,8 +189,13 @@ func wirePhone(p push.Approver, source string) *adminv1.Phone {
 }
 
 func shortID(p push.Approver) string {
-	id := push.CounterKey(p.CredentialID)
+	id := longID(p)
 	return id[:min(phoneID, len(id))]
+}
+
+// longID is what shortID begins. A command would take a "-" in front for an option.
+func longID(p push.Approver) string {
+	return strings.TrimLeft(push.CounterKey(p.CredentialID), "-")
 }
 
 // mayEnrolPhone says why the person cannot have a phone enrolled here, if so.
@@ -213,7 +223,7 @@ func (f *pushFacts) mayEnrolPhone(tx *vault.Tx, p person, replace bool) error {
 	case !f.link.Connected:
 		return refuse("the authority is not connected, so no phone can enrol now: %s", cmp.Or(f.link.LastError, "see: sallyport status"))
 	case len(f.link.Users) > 0 && !f.link.allows(p.name):
-		return refuse("the authority does not list %s for this computer: sallyport-authority device allow", who)
+		return refuse("the authority does not list %s for this computer; there: sallyport-authority device allow %s %s", who, f.joined.DeviceID, textout.QuoteArg(who))
 	case !replace && len(a.Phones) >= maxPhones:
 		return refuse("%[1]s has %[2]d phones here already: sallyport phones remove %[1]s PHONE, or enroll %[1]s --push --replace", who, len(a.Phones))
 	}
@@ -341,7 +351,7 @@ func (s *Service) RemovePhone(ctx context.Context, r *adminv1.RemovePhoneRequest
 	}
 	who := cmp.Or(p.name, p.key)
 	matches := func(k push.Approver) bool {
-		return k.Phone == r.GetPhone() || len(r.GetPhone()) >= phoneID && strings.HasPrefix(push.CounterKey(k.CredentialID), r.GetPhone())
+		return k.Phone == r.GetPhone() || len(r.GetPhone()) >= phoneID && strings.HasPrefix(longID(k), r.GetPhone())
 	}
 	f := s.pushFacts()
 	e := event.Event{Name: event.PhoneRemoved, Factor: string(factor.Push), User: p.name, Key: p.key, By: caller(ctx)}
@@ -478,11 +488,15 @@ func (f *pushFacts) authorityStatus(tx *vault.Tx) (out *adminv1.AuthorityStatus,
 	if t := settings.Settings; t != nil {
 		out.Organisation, out.PageOrigin, out.PageSeparate = t.Name, t.Origin, otherHost(t.Origin, t.API)
 	}
-	if last := tx.LastSeq(); a.EventsVault == f.vaultID {
-		out.EventsWaiting = last - min(last, a.EventsSent)
-	} else {
-		out.EventsWaiting = last
+	var sent uint64
+	if a.EventsVault == f.vaultID {
+		sent = a.EventsSent
 	}
+	if l := f.link; l.SentDevice == a.DeviceID && l.SentVault == f.vaultID {
+		sent = max(sent, l.Sent)
+	}
+	last := tx.LastSeq()
+	out.EventsWaiting = last - min(last, sent)
 	if f.config.Authority.AllowExemptions {
 		out.Exceptions = append(out.Exceptions, "authority.allow_exemptions = true: its policy may exempt people and networks")
 	}
@@ -525,7 +539,7 @@ func authorityProblems(a *adminv1.AuthorityStatus, notBefore time.Time, now cloc
 		if a.GetLastError() != "" {
 			why = ": " + a.GetLastError()
 		}
-		add("authority_unreachable", fmt.Sprintf("%s has not been reached for %s%s.%s", a.GetUrl(), down.Round(time.Minute), strings.TrimSuffix(why, "."), offline),
+		add("authority_unreachable", fmt.Sprintf("%s has not been reached for %s%s.%s", a.GetUrl(), textout.HowLong(down.Round(time.Minute)), strings.TrimSuffix(why, "."), offline),
 			"Look at the network, the firewall and the authority (sallyport-authority status). It is tried again by itself.")
 	}
 	if expires := a.GetCertificateExpires(); expires != nil {
@@ -534,10 +548,10 @@ func authorityProblems(a *adminv1.AuthorityStatus, notBefore time.Time, now cloc
 			add("authority_clock", fmt.Sprintf("This computer's certificate begins at %s, and its clock says %s: the clock is behind, and the authority cannot be reached.",
 				notBefore.UTC().Format(time.RFC3339), wall.UTC().Format(time.RFC3339)), "Set the clock right (timedatectl).")
 		case left <= 0:
-			add("certificate_expired", fmt.Sprintf("This computer's certificate for the authority ended %s ago.", (-left).Round(time.Minute)),
+			add("certificate_expired", fmt.Sprintf("This computer's certificate for the authority ended %s ago.", textout.HowLong((-left).Round(time.Minute))),
 				"It is renewed by itself once the authority is reached, up to 180 days after its end; later: sallyport leave, then join with a new token. Is the clock right?")
 		case left < certificateLow:
-			add("certificate_ending", fmt.Sprintf("This computer's certificate for the authority ends in %s and could not be renewed.", left.Round(time.Minute)),
+			add("certificate_ending", fmt.Sprintf("This computer's certificate for the authority ends in %s and could not be renewed.", textout.HowLong(left.Round(time.Minute))),
 				"It is renewed by itself once the authority is reached; if it is connected: journalctl -u sallyport.")
 		}
 	}

@@ -399,6 +399,22 @@ func TestSyncedPasskeysAreThePolicys(t *testing.T) {
 	}
 }
 
+// One credential id in 64 begins with a "-" in base64url, which 'phones remove'
+// would take for an option.
+func TestAPhonesIDIsNoOption(t *testing.T) {
+	p := phone("Pixel")
+	p.CredentialID = append([]byte{0xfb, 0xef}, p.CredentialID...) // "--..."
+	id := shortID(p)
+	if len(id) != phoneID || strings.HasPrefix(id, "-") {
+		t.Fatalf("%q", id)
+	}
+	w := newWorld(t).joins().has("daemon", true, p)
+	u, err := w.svc.RemovePhone(context.Background(), &adminv1.RemovePhoneRequest{User: "daemon", Phone: id})
+	if err != nil || len(u.GetPhones()) != 0 {
+		t.Errorf("%v, %v", u.GetPhones(), err)
+	}
+}
+
 func TestPhonesAreRemovedByIDOrName(t *testing.T) {
 	central := phone("central")
 	a, b, twin := phone("Pixel"), phone("iPhone"), phone("Pixel")
@@ -545,6 +561,15 @@ func TestStatusOfTheAuthority(t *testing.T) {
 	}
 	if a.GetEventsWaiting() == 0 {
 		t.Error("nothing was sent yet, and no event waits")
+	}
+	// What was sent since the position was kept on disk does not wait.
+	w.link.state.SentDevice, w.link.state.SentVault, w.link.state.Sent = "DEV", w.status().GetVault().GetId(), 1000
+	if n := w.status().GetAuthority().GetEventsWaiting(); n != 0 {
+		t.Errorf("all was sent, and %d wait", n)
+	}
+	w.link.state.SentDevice = "OTHER" // of an authority that it left
+	if w.status().GetAuthority().GetEventsWaiting() == 0 {
+		t.Error("another device's position counts")
 	}
 	w.config.Authority.AllowExemptions = true
 	if got := w.status().GetAuthority().GetExceptions(); len(got) != 1 || !strings.Contains(got[0], "allow_exemptions") {

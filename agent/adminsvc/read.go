@@ -25,6 +25,7 @@ import (
 	"sallyport/internal/factor"
 	"sallyport/internal/nss"
 	"sallyport/internal/policy"
+	"sallyport/internal/textout"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -142,7 +143,7 @@ func problems(state State, st *adminv1.StatusResponse, marker string, ahead, rep
 			"Mend the file; 'sallyport config check' says whether it is right.")
 	}
 	if behind := st.GetVault().GetClockBehind().AsDuration(); behind > 0 {
-		add("clock_behind", fmt.Sprintf("The clock lies %s behind a time this computer has seen before.", behind),
+		add("clock_behind", fmt.Sprintf("The clock lies %s behind a time this computer has seen before.", textout.HowLong(behind)),
 			"Set the clock right (timedatectl). If the later time was the wrong one: sallyport clock reset.")
 	}
 	if n := st.GetUsersLocked(); n > 0 {

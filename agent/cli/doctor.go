@@ -131,5 +131,5 @@ func doctorAuthority(v *authorityView) *doctor.Authority {
 	if v == nil {
 		return nil
 	}
-	return &doctor.Authority{URL: v.URL, Connected: v.Connected, Why: v.LastError, Until: when(*orZero(v.CertificateExpires)), Trust: v.trust()}
+	return &doctor.Authority{URL: v.URL, Connected: v.Connected, Why: v.LastError, Refused: v.Refused != "", Until: when(*orZero(v.CertificateExpires)), Trust: v.trust()}
 }

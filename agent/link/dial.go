@@ -156,15 +156,20 @@ func (w *wire) explain(err error) error {
 	var invalid x509.CertificateInvalidError
 	var dns *net.DNSError
 	var op *net.OpError
+	var noTLS tls.RecordHeaderError
 	switch {
-	case errors.Is(cause, errOtherCA), errors.As(cause, &unknown):
+	case errors.Is(cause, errOtherCA):
+		return fmt.Errorf("%s shows a certificate that is not of the CA which the token names: the token is another authority's, the port is not that of the computers, or somebody is in between", who)
+	case errors.As(cause, &unknown):
 		return fmt.Errorf("%s shows a certificate that is not of the CA which this computer knows: it is another server, or somebody is in between", who)
 	case errors.As(cause, &name):
-		return fmt.Errorf("%s shows a certificate that is not for the name %s", who, w.place.host)
+		return fmt.Errorf("%s shows a certificate that is not for the name %s; it has to be one of its device_hosts: sallyport-authority config show", who, w.place.host)
 	case errors.As(cause, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf("%s shows a certificate that is not valid at the time of this computer; is its clock right?", who)
 	case errors.As(cause, &dns):
 		return fmt.Errorf("the name %s is not found (DNS)", w.place.host)
+	case errors.As(cause, &noTLS):
+		return fmt.Errorf("at %s nobody speaks TLS: the port is not that of an authority's computers", w.place)
 	case errors.As(cause, &op) && op.Op == "remote error":
 		return fmt.Errorf("%s ended the handshake: %s", who, clean(op.Err.Error(), maxText))
 	case cause != nil:

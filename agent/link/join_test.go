@@ -103,7 +103,7 @@ func TestNothingOfTheTokenGoesToAnotherServer(t *testing.T) {
 			t := a.token()
 			t.CA[0] ^= 1
 			return t
-		}, "not of the CA"},
+		}, "not of the CA which the token names: the token is another authority's"},
 		"of a CA that the system trusts": {func(a *authority) organisation.Token {
 			a.restart(func(c *tls.Config) { c.Certificates = []tls.Certificate{*systemCA.server("127.0.0.1")} })
 			return a.token()
@@ -168,7 +168,7 @@ func TestAServerWithoutACertificateGetsNothing(t *testing.T) {
 	authorityv1.RegisterAuthorityServiceServer(plain, a)
 	go func() { _ = plain.Serve(l) }()
 	t.Cleanup(plain.Stop)
-	wantError(t, c.link.Join(t.Context(), "uid:0", "https://"+l.Addr().String(), a.token().String(), "laptop"), "does not answer")
+	wantError(t, c.link.Join(t.Context(), "uid:0", "https://"+l.Addr().String(), a.token().String(), "laptop"), "nobody speaks TLS: the port is not that of an authority's computers")
 	if a.count(&a.registers) != 0 {
 		t.Error("the server got the token")
 	}

@@ -306,7 +306,9 @@ func (l *Link) broadcast() {
 func (l *Link) State() adminsvc.LinkState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.state // Users is replaced, never changed
+	s := l.state // Users is replaced, never changed
+	s.SentDevice, s.SentVault, s.Sent = l.sent.device, l.sent.vault, l.sent.seq
+	return s
 }
 
 // The reasons why there is no connection, for whoever waits for one.

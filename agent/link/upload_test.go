@@ -62,7 +62,7 @@ func TestEventsGoUp(t *testing.T) {
 	}
 
 	t.Log("the position is kept when the agent stops: nothing is sent twice")
-	c.eventually("the authority's answer", func() bool { c.link.mu.Lock(); defer c.link.mu.Unlock(); return c.link.sent.seq == first[0].Seq+3 })
+	c.eventually("the authority's answer, and that status has it", func() bool { s := c.link.State(); return s.Sent == first[0].Seq+3 && s.SentVault == r.GetVaultId() })
 	c.stop()
 	if k := c.authorityKept(); k.EventsSent != first[0].Seq+3 || k.EventsVault != r.GetVaultId() {
 		t.Errorf("kept: %d", k.EventsSent)

@@ -11,6 +11,7 @@ type Authority struct {
 	URL       string
 	Connected bool
 	Why       string // not connected
+	Refused   bool   // by the authority, on purpose
 	Until     string // the certificate's end, for people
 	Trust     []string
 	// NoCode have a phone and no code: push is not used for them. NotAllowed have
@@ -35,7 +36,11 @@ func checkAuthority(_ context.Context, e *Env) []Result {
 		if a.Why != "" {
 			why = ": " + a.Why
 		}
-		out = append(out, warn("authority", "it is tried again by itself; look at the network and at the authority: sallyport-authority status",
+		remedy := "it is tried again by itself; look at the network and at the authority: sallyport-authority status"
+		if a.Refused {
+			remedy = "the authority ended it on purpose; what to do: sallyport status"
+		}
+		out = append(out, warn("authority", remedy,
 			"%s is not connected%s. No phone rings; logins go on with codes", a.URL, why))
 	}
 	out = append(out, checkUnit(e)...)

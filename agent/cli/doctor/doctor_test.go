@@ -270,6 +270,15 @@ func TestAuthority(t *testing.T) {
 			}
 		})
 	}
+	// A link that was ended on purpose is not mended by waiting.
+	e := computer(nil)
+	e.Authority = joined()
+	e.Authority.Connected, e.Authority.Refused = false, true
+	for _, r := range Check(context.Background(), e) {
+		if r.Check == "authority" && r.Status == Warn && r.Remedy != "the authority ended it on purpose; what to do: sallyport status" {
+			t.Errorf("refused: %s", r.Remedy)
+		}
+	}
 	// Where none was joined nothing is asked of the unit.
 	if got := said(Check(context.Background(), computer(map[string]string{unit: "RestrictAddressFamilies=AF_UNIX\n"})), Fail, Warn); got != "" {
 		t.Errorf("no authority: %s", got)

@@ -127,8 +127,15 @@ func isRandom(s string, n int) bool {
 	return err == nil && len(b) == n && len(s) == base64.RawURLEncoding.EncodedLen(n)
 }
 
-// NewID returns 128 random bits in base64url.
-func NewID() string { return random(16) }
+// NewID returns 128 random bits in base64url. It does not begin with "-", for which
+// a command would take it for an option.
+func NewID() string {
+	for {
+		if id := random(16); id[0] != '-' {
+			return id
+		}
+	}
+}
 
 func random(n int) string {
 	b := make([]byte, n)

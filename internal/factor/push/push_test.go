@@ -81,6 +81,15 @@ func (l *login) approval() push.Answer {
 	return l.key.Answer(l.live.Bytes, push.Approve, l.live.Number)
 }
 
+// Ids are typed at commands, too.
+func TestAnIDIsNoOption(t *testing.T) {
+	for range 2000 { // one in 64 would be
+		if id := push.NewID(); id[0] == '-' || len(id) != 22 {
+			t.Fatal(id)
+		}
+	}
+}
+
 func TestWhatThePersonDecides(t *testing.T) {
 	l := newLogin(t)
 	if v := l.gets(l.approval(), push.Approved); v.Phone != "Pixel" || v.Counter != 1 {
