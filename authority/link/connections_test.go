@@ -12,6 +12,7 @@ import (
 
 	"sallyport/authority/door"
 	"sallyport/authority/enrol"
+	"sallyport/internal/organisation"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
 )
 
@@ -36,7 +37,9 @@ func TestARootedLaptopCannotHoldEveryConnection(t *testing.T) {
 	if refused < 5 {
 		t.Errorf("%d of %d are hung up on", refused, door.EachMember+5)
 	}
-	w.join(enrol.Everyone).open().alive()
+	s := w.join(enrol.Everyone).open()
+	s.synced(organisation.KindSettings, "")
+	s.alive()
 }
 
 // TestAStrangerThatBeginsToJoinAndSendsNothing holds nothing for long.

@@ -94,7 +94,7 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 		}
 	case *authorityv1.DeviceMessage_PushEnd:
 		st.mustAdd(job{until: durable, do: func(ctx context.Context) error {
-			err := st.s.push.End(ctx, st.device, m.PushEnd.GetId(), m.PushEnd.GetOutcome())
+			err := use(ctx, st.s.database, func() error { return st.s.push.End(ctx, st.device, m.PushEnd.GetId(), m.PushEnd.GetOutcome()) })
 			if !unavailable(err) {
 				delete(st.answered, m.PushEnd.GetId())
 			}
@@ -112,7 +112,9 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 	case *authorityv1.DeviceMessage_EnrolmentEnd:
 		e := m.EnrolmentEnd
 		st.mustAdd(job{until: durable, do: func(ctx context.Context) error {
-			err := st.s.enrol.EndDeviceEnrolment(ctx, st.device, e.GetId(), e.GetAccepted(), e.GetReason(), e.GetCredentialId())
+			err := use(ctx, st.s.database, func() error {
+				return st.s.enrol.EndDeviceEnrolment(ctx, st.device, e.GetId(), e.GetAccepted(), e.GetReason(), e.GetCredentialId())
+			})
 			if !unavailable(err) {
 				delete(st.keyed, e.GetId())
 			}
@@ -120,7 +122,9 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 		}})
 	case *authorityv1.DeviceMessage_SyncApplied:
 		if a := m.SyncApplied; a.GetRefused() != "" {
-			st.mustAdd(job{until: durable, do: func(ctx context.Context) error { return st.itemRefused(ctx, a) }})
+			st.mustAdd(job{until: durable, do: func(ctx context.Context) error {
+				return use(ctx, st.s.database, func() error { return st.itemRefused(ctx, a) })
+			}})
 		}
 	default: // a second Hello, or nothing
 		st.malformed()
@@ -162,8 +166,12 @@ func (st *stream) begin(ctx context.Context, r *authorityv1.PushBegin) error {
 		st.started(r.GetId(), factor.TooMany, "")
 		return nil
 	}
-	phones, err := st.s.push.Begin(ctx, st.device, push.Request{ID: r.GetId(), User: r.GetUser(), Challenge: r.GetChallenge(),
-		CredentialIDs: r.GetCredentialIds(), Resource: r.GetResource()})
+	var phones string
+	err := use(ctx, st.s.database, func() (err error) {
+		phones, err = st.s.push.Begin(ctx, st.device, push.Request{ID: r.GetId(), User: r.GetUser(), Challenge: r.GetChallenge(),
+			CredentialIDs: r.GetCredentialIds(), Resource: r.GetResource()})
+		return err
+	})
 	var no *push.Refused
 	switch {
 	case err == nil:
@@ -194,7 +202,9 @@ func (st *stream) beginEnrolment(ctx context.Context, r *authorityv1.EnrolmentBe
 	if !r.GetExpires().IsValid() {
 		refused = string(push.Malformed)
 	} else {
-		err = st.s.enrol.BeginDeviceEnrolment(ctx, st.device, r.GetId(), r.GetUser(), r.GetExpires().AsTime())
+		err = use(ctx, st.s.database, func() error {
+			return st.s.enrol.BeginDeviceEnrolment(ctx, st.device, r.GetId(), r.GetUser(), r.GetExpires().AsTime())
+		})
 	}
 	switch {
 	case err == nil:
@@ -291,7 +301,7 @@ func (s *Service) UploadEvents(ctx context.Context, r *authorityv1.UploadEventsR
 	}
 	var last uint64
 	err = use(ctx, s.database, func() error {
-		return s.store.Update(ctx, func(tx store.Tx) error {
+		return s.store.Change(ctx, func(tx store.Tx) error {
 			if last, err = tx.AddEvents(list); err != nil || r.GetDropped() == 0 {
 				return err
 			}

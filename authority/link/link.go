@@ -237,7 +237,7 @@ func (s *Service) notice(n store.Notice) {
 	}
 	switch n.Topic {
 	case store.TopicAnswer:
-		st.need(needAnswers)
+		st.needAnswer(n.ID)
 	case store.TopicEnrolment:
 		st.need(needEnrolments)
 	case store.TopicSync:
@@ -245,7 +245,7 @@ func (s *Service) notice(n store.Notice) {
 	case store.TopicRevoked:
 		st.end("revoked", "this device is revoked")
 	case store.TopicReplaced:
-		st.end("replaced", "the device has connected to another server")
+		st.need(needAttach) // it may have come back by now: the database says
 	}
 }
 

@@ -528,9 +528,13 @@ func TestEnrolmentAtTheEndpointIsRelayed(t *testing.T) {
 			return n == 1
 		})
 		for i := range enrolBurst + 1 {
+			id := factor.NewID()
 			s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_EnrolmentBegin{EnrolmentBegin: &authorityv1.EnrolmentBegin{
-				Id: factor.NewID(), User: "maya", Expires: timestamppb.New(w.now().Add(time.Minute))}}})
+				Id: id, User: "maya", Expires: timestamppb.New(w.now().Add(time.Minute))}}})
 			got := wait(s, (*authorityv1.AuthorityMessage).GetEnrolmentStarted)
+			for got.GetId() != id { // of the one before, in its own time
+				got = wait(s, (*authorityv1.AuthorityMessage).GetEnrolmentStarted)
+			}
 			if i == enrolBurst && got.GetRefused() != tooManyEnrolments {
 				t.Errorf("%v", got)
 			}

@@ -28,6 +28,7 @@ const (
 	needEnrolments
 	needSync
 	needAttach
+	needNamed // the answers of the challenges named
 )
 
 // Bounds of one stream.
@@ -37,6 +38,7 @@ const (
 	maxJobs    = 128 // requests that wait for the database
 	maxRetries = 32
 	maxHave    = 5000
+	maxNamed   = 8             // challenges that are read one by one; if more are answered, all of the device's
 	maxNumber  = math.MaxInt64 // of what a device counts: the databases have no more
 )
 
@@ -65,6 +67,8 @@ func ratesOf(perSecond int) (r rates) {
 
 // job is a request that needs the database.
 type job struct {
+	// do takes its own place at the database, and answers the device also when it
+	// gets none.
 	do func(ctx context.Context) error
 	// durable: it is tried again while the database is away, until then.
 	until time.Time
@@ -93,7 +97,8 @@ type stream struct {
 	jobs      []job
 	retries   []job
 	needs     needs
-	postponed needs // until catchUp comes
+	named     []string // challenges that were answered
+	postponed needs    // until catchUp comes
 	working   bool
 	users     []string        // as the device was told
 	have      map[item]uint64 // versions that the device has
@@ -169,7 +174,7 @@ func (st *stream) open(h *authorityv1.Hello) (bool, error) {
 		now := s.now()
 		tell := false
 		err = use(ctx, s.connects, func() error {
-			return s.store.Update(ctx, func(tx store.Tx) error {
+			return s.store.Change(ctx, func(tx store.Tx) error {
 				rolledBack = false
 				d, err := tx.Device(st.device)
 				if err != nil {
@@ -252,7 +257,7 @@ func (st *stream) close() {
 		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 		defer cancel()
 		if err := use(ctx, s.database, func() error {
-			return s.store.Update(ctx, func(tx store.Tx) error { return tx.Detach(st.device, s.now()) })
+			return s.store.Change(ctx, func(tx store.Tx) error { return tx.Detach(st.device, s.now()) })
 		}); err != nil {
 			s.log.Warn("that a device is gone cannot be written", "device", st.device, "err", err)
 		}
@@ -339,7 +344,7 @@ func (st *stream) end(reason, text string) {
 		return
 	}
 	st.ending = true
-	st.needs, st.postponed = 0, 0
+	st.needs, st.postponed, st.named = 0, 0, nil
 	st.queue = nil // what is queued is not for a device that goes
 	st.push(goodbye(reason, text))
 	// A device that does not read is not waited for.
@@ -389,6 +394,22 @@ func (st *stream) need(what needs) {
 		return
 	}
 	st.needs |= what
+	st.start()
+}
+
+// needAnswer has the stream read the answer of one challenge.
+func (st *stream) needAnswer(challenge string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.ending {
+		return
+	}
+	if len(st.named) < maxNamed && challenge != "" {
+		st.needs |= needNamed
+		st.named = append(st.named, challenge)
+	} else {
+		st.needs |= needAnswers
+	}
 	st.start()
 }
 
@@ -445,11 +466,13 @@ func (st *stream) work() (ok bool) {
 		st.mu.Lock()
 		var j job
 		var what needs
+		var named []string
 		switch {
 		case len(st.jobs) > 0:
 			j, st.jobs = st.jobs[0], st.jobs[1:]
 		case st.needs != 0 && !st.ending:
 			what, st.needs = st.needs, 0
+			named, st.named = st.named, nil
 		default:
 			st.working, st.jobs = false, nil
 			st.mu.Unlock()
@@ -459,7 +482,7 @@ func (st *stream) work() (ok bool) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(st.ctx), requestTimeout)
 		var err error
 		if j.do != nil {
-			if err = use(ctx, st.s.database, func() error { return j.do(ctx) }); unavailable(err) && st.s.now().Before(j.until) {
+			if err = j.do(ctx); unavailable(err) && st.s.now().Before(j.until) {
 				st.mu.Lock()
 				if len(st.retries) < maxRetries {
 					st.retries = append(st.retries, j)
@@ -467,7 +490,10 @@ func (st *stream) work() (ok bool) {
 				st.mu.Unlock()
 				st.s.later(st, 0)
 			}
-		} else if err = st.refresh(ctx, what); err != nil {
+		} else if err = st.refresh(ctx, what, named); err != nil {
+			if what&needNamed != 0 {
+				what = what&^needNamed | needAnswers
+			}
 			st.s.later(st, what)
 		}
 		cancel()
@@ -486,23 +512,28 @@ func (st *stream) work() (ok bool) {
 }
 
 // refresh reads what the stream needs and sends what is new to it.
-func (st *stream) refresh(ctx context.Context, what needs) error {
+func (st *stream) refresh(ctx context.Context, what needs, named []string) error {
 	s := st.s
 	now := s.now()
 	var answers []store.Challenge
 	var enrolments []store.Enrolment
 	var items []store.Item
 	var device store.Device
-	err := use(ctx, s.database, func() error {
-		if what&needAttach != 0 {
-			if err := st.attach(ctx); err != nil {
-				return err
-			}
-		}
+	read := func() error {
 		return s.store.View(ctx, func(tx store.Tx) (err error) {
+			answers = nil
 			if what&needAnswers != 0 {
 				if answers, err = tx.Undelivered(st.device, now); err != nil {
 					return err
+				}
+			} else {
+				for _, id := range named {
+					c, err := tx.Challenge(id)
+					if err == nil && c.Device == st.device && c.Answer != nil && c.Ended.IsZero() && c.Expires.After(now) {
+						answers = append(answers, c)
+					} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+						return err
+					}
 				}
 			}
 			if what&needEnrolments != 0 {
@@ -518,7 +549,14 @@ func (st *stream) refresh(ctx context.Context, what needs) error {
 			}
 			return err
 		})
-	})
+	}
+	var err error
+	if what&needAttach != 0 {
+		err = st.attach(ctx)
+	}
+	if err == nil && what != needAttach {
+		err = use(ctx, s.database, read)
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		st.end("unknown", "this device is not known any more")
@@ -534,8 +572,10 @@ func (st *stream) refresh(ctx context.Context, what needs) error {
 			if st.answered == nil {
 				st.answered = map[string]struct{}{}
 			}
+			if !st.sendWhenThereIsRoom(answerMessage(c)) {
+				return nil
+			}
 			st.answered[c.ID] = struct{}{}
-			st.send(answerMessage(c))
 		}
 	}
 	for _, e := range enrolments {
@@ -617,8 +657,13 @@ func (st *stream) attach(ctx context.Context) (err error) {
 	s := st.s
 	moved := false
 	s.inOrder(st.device, func() {
-		if s.stream(st.device) == st {
-			err = s.store.Update(ctx, func(tx store.Tx) error {
+		if s.stream(st.device) != st {
+			return
+		}
+		// The place comes after the order, as close has it: whoever has a place never
+		// waits for another of this device.
+		err = use(ctx, s.database, func() error {
+			return s.store.Change(ctx, func(tx store.Tx) error {
 				now := s.now()
 				node, err := tx.StreamNode(st.device, now)
 				if moved = node != "" && node != s.store.Node(); err != nil || moved {
@@ -627,7 +672,7 @@ func (st *stream) attach(ctx context.Context) (err error) {
 				_, err = tx.Attach(st.device, now)
 				return err
 			})
-		}
+		})
 	})
 	if err == nil && moved {
 		st.end("replaced", "the device has connected to another server")

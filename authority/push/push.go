@@ -180,7 +180,8 @@ func (s *Service) Begin(ctx context.Context, device string, r Request) (phones s
 	var rings [][]byte // hashes of sessions
 	var subscriptions [][]byte
 	var name string
-	err = s.Store.Update(ctx, func(tx store.Tx) error {
+	again := false
+	begin := func(tx store.Tx) error {
 		refused, rings, subscriptions, phones = nil, nil, nil, ""
 		refuse := func(why push.Reason, text string) error {
 			refused = &Refused{why, text}
@@ -210,10 +211,8 @@ func (s *Service) Begin(ctx context.Context, device string, r Request) (phones s
 		if len(approvers) == 0 {
 			return refuse(NoPhone, "no phone is enrolled here that this computer would take an answer from")
 		}
-		if _, err := tx.Challenge(r.ID); err == nil {
+		if again {
 			return refuse(Malformed, "a challenge of this id is there already")
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return err
 		}
 		state, err := tx.PushState(r.User, device)
 		if err != nil {
@@ -237,6 +236,7 @@ func (s *Service) Begin(ctx context.Context, device string, r Request) (phones s
 		err = tx.CreateChallenge(store.Challenge{ID: r.ID, Device: device, User: r.User, Resource: r.Resource, Bytes: r.Challenge,
 			CredentialIDs: r.CredentialIDs, Created: now, Expires: now.Add(life)})
 		if err != nil {
+			again = errors.Is(err, store.ErrExists)
 			return err
 		}
 		var names []string
@@ -256,7 +256,11 @@ func (s *Service) Begin(ctx context.Context, device string, r Request) (phones s
 		}
 		phones = strings.ToValidUTF8(cut(strings.Join(names, ", "), 64), "")
 		return nil
-	})
+	}
+	err = s.Store.Change(ctx, begin)
+	if again { // and counted for nothing
+		err = s.Store.Change(ctx, begin)
+	}
 	switch {
 	case err != nil:
 		return "", err
@@ -414,7 +418,7 @@ func (s *Service) Answer(ctx context.Context, by store.Approver, challenge strin
 		return enrol.ErrInvalid
 	}
 	now := s.Now()
-	return s.Store.Update(ctx, func(tx store.Tx) error {
+	return s.Store.Change(ctx, func(tx store.Tx) error {
 		// As it is now, not as it was when the page was opened.
 		approver, err := tx.Approver(by.ID)
 		if err != nil {
@@ -454,7 +458,7 @@ func (s *Service) End(ctx context.Context, device, id, outcome string) error {
 	}
 	now := s.Now()
 	instant := clock.Instant{Wall: now}
-	return s.Store.Update(ctx, func(tx store.Tx) error {
+	return s.Store.Change(ctx, func(tx store.Tx) error {
 		c, err := tx.Challenge(id)
 		if err != nil {
 			return err

@@ -123,9 +123,18 @@ type meteredStore struct {
 
 // Update implements store.Store.
 func (s *meteredStore) Update(ctx context.Context, fn func(store.Tx) error) error {
+	return s.write(ctx, s.Store.Update, fn)
+}
+
+// Change implements store.Store.
+func (s *meteredStore) Change(ctx context.Context, fn func(store.Tx) error) error {
+	return s.write(ctx, s.Store.Change, fn)
+}
+
+func (s *meteredStore) write(ctx context.Context, how func(context.Context, func(store.Tx) error) error, fn func(store.Tx) error) error {
 	var t *meteredTx
 	began := time.Now()
-	err := s.Store.Update(ctx, func(tx store.Tx) error {
+	err := how(ctx, func(tx store.Tx) error {
 		t = &meteredTx{Tx: tx, m: s.m} // fn may run again: what it counted then is void
 		return fn(t)
 	})
@@ -157,6 +166,25 @@ type meteredTx struct {
 	store.Tx
 	m      *metrics
 	counts []func()
+	// What was read last, so that it is not read once more to be counted.
+	challenge store.Challenge
+	device    store.Device
+}
+
+// Challenge implements store.Tx.
+func (t *meteredTx) Challenge(id string) (c store.Challenge, err error) {
+	if c, err = t.Tx.Challenge(id); err == nil {
+		t.challenge = c
+	}
+	return c, err
+}
+
+// Device implements store.Tx.
+func (t *meteredTx) Device(id string) (d store.Device, err error) {
+	if d, err = t.Tx.Device(id); err == nil {
+		t.device = d
+	}
+	return d, err
 }
 
 func (t *meteredTx) count(err error, f func()) error {
@@ -173,11 +201,19 @@ func (t *meteredTx) SweepEvents(before time.Time) error {
 
 // PutDevice implements store.Tx.
 func (t *meteredTx) PutDevice(d store.Device) error {
-	before, err := t.Tx.Device(d.ID)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
+	if t.device.ID != d.ID {
+		if _, err := t.Device(d.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
 	}
-	err = t.Tx.PutDevice(d)
+	var before store.Device
+	if t.device.ID == d.ID {
+		before = t.device
+	}
+	err := t.Tx.PutDevice(d)
+	if err == nil {
+		t.device = d
+	}
 	if before.Expires.Equal(d.Expires) {
 		return err
 	}
@@ -191,13 +227,15 @@ func (t *meteredTx) CreateChallenge(c store.Challenge) error {
 
 // Answer implements store.Tx.
 func (t *meteredTx) Answer(id string, a factor.Answer, now time.Time) error {
-	c, err := t.Tx.Challenge(id)
-	if err != nil {
-		return err
+	if t.challenge.ID != id {
+		if _, err := t.Challenge(id); err != nil {
+			return err
+		}
 	}
+	created := t.challenge.Created
 	return t.count(t.Tx.Answer(id, a, now), func() {
 		t.m.answered.WithLabelValues(oneOf(a.Decision, []factor.Decision{factor.Approve, factor.Deny, factor.Report})).Inc()
-		t.m.answerTime.Observe(now.Sub(c.Created).Seconds())
+		t.m.answerTime.Observe(now.Sub(created).Seconds())
 	})
 }
 

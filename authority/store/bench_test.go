@@ -90,7 +90,7 @@ func pushLogin(ctx context.Context, s store.Store, user, device string, now time
 	limits, instant := push.Limits{Concurrent: 1}, clock.Instant{Wall: now}
 	c := store.Challenge{ID: push.NewID(), Device: device, User: user, Resource: "sshd", Bytes: make([]byte, 400),
 		CredentialIDs: [][]byte{[]byte(user)}, Created: now, Expires: now.Add(time.Minute)}
-	err := s.Update(ctx, func(tx store.Tx) error {
+	err := s.Change(ctx, func(tx store.Tx) error {
 		state, err := tx.PushState(user, device)
 		if err != nil {
 			return err
@@ -114,7 +114,7 @@ func pushLogin(ctx context.Context, s store.Store, user, device string, now time
 	}
 	answer := push.Answer{Decision: push.Approve, Assertion: push.Assertion{CredentialID: []byte(user), AuthenticatorData: make([]byte, 37),
 		ClientData: make([]byte, 150), Signature: make([]byte, 71)}}
-	err = s.Update(ctx, func(tx store.Tx) error {
+	err = s.Change(ctx, func(tx store.Tx) error {
 		if err := tx.Answer(c.ID, answer, now); err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func pushLogin(ctx context.Context, s store.Store, user, device string, now time
 	if err != nil {
 		return err
 	}
-	return s.Update(ctx, func(tx store.Tx) error {
+	return s.Change(ctx, func(tx store.Tx) error {
 		state, err := tx.PushState(user, device)
 		if err != nil {
 			return err

@@ -73,6 +73,7 @@ type core struct {
 	addEvent func(t *tx, sql string, args ...any) error
 	// notify tells one run of a node when the transaction commits; "" = all nodes.
 	notify       func(t *tx, node, run string, n Notice) error
+	notifyDevice func(t *tx, n Notice) error // the node that has its stream
 	sweepNotices func(t *tx, before time.Time) error
 
 	beating  atomic.Bool

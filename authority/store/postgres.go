@@ -39,8 +39,10 @@ const (
 	positionsLock = 0x73616c6c79000002
 )
 
-// pgStore is a PostgreSQL database. Everything is SERIALIZABLE: what holds for
-// SQLite's one writer holds here, and whoever got in another's way runs again.
+// pgStore is a PostgreSQL database. Every Update is SERIALIZABLE: what holds for
+// SQLite's one writer holds here, and whoever got in another's way runs again. That
+// is also who read next to where another wrote, so what there is most of is Changes,
+// which lock rows; and a View is a snapshot that nobody has to mind.
 type pgStore struct {
 	*core
 	pool      *pgxpool.Pool
@@ -62,6 +64,7 @@ func openPostgreSQL(ctx context.Context, address string, c *core) (Store, error)
 		return nil
 	}
 	c.notify = notifyPostgreSQL
+	c.notifyDevice = notifyDevicePostgreSQL
 	c.sweepNotices = func(*tx, time.Time) error { return nil }
 	s := &pgStore{core: c, config: config.ConnConfig, listening: make(chan struct{}, 1)}
 	s.name = fmt.Sprintf("PostgreSQL at %s:%d, database %s", s.config.Host, s.config.Port, s.config.Database)
@@ -163,8 +166,16 @@ func (s *pgStore) Node() string { return s.node }
 func (s *pgStore) Kind() string { return kindPostgreSQL }
 
 func (s *pgStore) Update(ctx context.Context, fn func(Tx) error) error {
+	return s.write(ctx, "BEGIN ISOLATION LEVEL SERIALIZABLE", fn)
+}
+
+func (s *pgStore) Change(ctx context.Context, fn func(Tx) error) error {
+	return s.write(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ", fn)
+}
+
+func (s *pgStore) write(ctx context.Context, begin string, fn func(Tx) error) error {
 	var t *tx
-	err := s.transact(ctx, "BEGIN ISOLATION LEVEL SERIALIZABLE", func(g *guarded) error {
+	err := s.transact(ctx, begin, func(g *guarded) error {
 		t = &tx{core: s.core, q: g, lock: " FOR UPDATE"}
 		if err := fn(t); err != nil || g.err != nil {
 			return err
@@ -178,7 +189,7 @@ func (s *pgStore) Update(ctx context.Context, fn func(Tx) error) error {
 }
 
 func (s *pgStore) View(ctx context.Context, fn func(Tx) error) error {
-	return s.transact(ctx, "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", func(g *guarded) error {
+	return s.transact(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", func(g *guarded) error {
 		g.readOnly = true
 		return fn(&tx{core: s.core, q: g})
 	})
@@ -325,8 +336,15 @@ func notifyPostgreSQL(t *tx, node, _ string, n Notice) error {
 	if node != "" {
 		to = channel(node)
 	}
-	_, err := t.q.exec(`SELECT pg_notify($1, $2)`, to, text(n))
-	return err
+	return t.exec(`SELECT pg_notify($1, $2)`, to, text(n))
+}
+
+// notifyDevicePostgreSQL locks where the device's stream is until the commit: whoever
+// attaches it elsewhere does so after, and sees what the notice is about. A stream that
+// is nowhere cannot be locked, and may be anywhere by then: all nodes are told.
+func notifyDevicePostgreSQL(t *tx, n Notice) error {
+	return t.exec(`SELECT pg_notify(COALESCE((SELECT 'sallyport_' || substr(encode(sha256(convert_to(node, 'UTF8')), 'hex'), 1, 32)
+		FROM streams WHERE device = $1 FOR SHARE), $2), $3)`, n.Device, everyNode, text(n))
 }
 
 func (s *pgStore) Listen(ctx context.Context) <-chan Notice {

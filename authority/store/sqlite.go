@@ -78,6 +78,7 @@ func openSQLite(ctx context.Context, path string, c *core) (Store, error) {
 	c.eventPos = `n.id`
 	c.addEvent = (*tx).exec
 	c.notify = notifySQLite
+	c.notifyDevice = notifyDeviceSQLite
 	c.sweepNotices = func(t *tx, before time.Time) error {
 		return t.exec(`DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE at < $1 ORDER BY at LIMIT $2)`, nano(before), int64(sweepAtOnce))
 	}
@@ -398,6 +399,9 @@ func (s *sqliteStore) lend(j *job) (kept bool, err error) {
 
 var errEnded = errors.New("store: the transaction has ended")
 
+// Change is Update: there is one writer.
+func (s *sqliteStore) Change(ctx context.Context, fn func(Tx) error) error { return s.Update(ctx, fn) }
+
 func (s *sqliteStore) View(ctx context.Context, fn func(Tx) error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -427,6 +431,20 @@ func (s *sqliteStore) View(ctx context.Context, fn func(Tx) error) error {
 func (s *sqliteStore) Listen(ctx context.Context) <-chan Notice {
 	s.live(s, true)
 	return s.hub.listen(ctx, s.stop)
+}
+
+// notifyDeviceSQLite tells the node that has the stream. Whoever gets it later reads
+// what there is.
+func notifyDeviceSQLite(t *tx, n Notice) error {
+	var node, run string
+	switch err := t.one([]any{&node, &run}, `SELECT node, run FROM streams WHERE device = $1`, n.Device); err {
+	case nil:
+		return t.core.notify(t, node, run, n)
+	case ErrNotFound:
+		return nil
+	default:
+		return err
+	}
 }
 
 // notifySQLite keeps a notice for other processes in a table, where they look

@@ -182,6 +182,12 @@ type Store interface {
 	// the database ends the transaction even if fn keeps it to itself. A caller whose
 	// ctx ends does not know whether it happened.
 	Update(ctx context.Context, fn func(tx Tx) error) error
+	// Change is Update for what happens often and decides by rows that it writes
+	// itself: others may by the time it commits have changed what it has only read,
+	// as if it had committed before them. Whatever it writes, and PushState, nobody
+	// else has changed. On PostgreSQL transactions then meet only over the same rows,
+	// and not over whatever is next to them in an index.
+	Change(ctx context.Context, fn func(tx Tx) error) error
 	// View runs fn on a snapshot.
 	View(ctx context.Context, fn func(tx Tx) error) error
 	// Listen returns the notices for this node until ctx ends, beginning with a
@@ -310,7 +316,9 @@ type Tx interface {
 	Counts(now time.Time) (Counts, error)
 
 	// Notify sends a notice to the node that has the device's stream, when and if
-	// the transaction commits. With Device "" it goes to every node.
+	// the transaction commits. With Device "" it goes to every node. Whoever attaches
+	// the stream meanwhile either hears the notice or sees what it is about in the
+	// next View.
 	Notify(n Notice) error
 
 	// Sweep removes challenges, enrolments and tokens that expired before, and nodes

@@ -23,6 +23,9 @@ const (
 	MaxEvents = 1000
 	// maxRecent bounds lists of what is open or was lately.
 	maxRecent = 100
+	// maxUndelivered is more than one device can have answered within a challenge's
+	// life, by the rates of its stream as they come.
+	maxUndelivered = 2000
 	// sweepAtOnce bounds how long Sweep keeps others waiting.
 	sweepAtOnce = 2000
 	// aliveFor is how long after its last heartbeat a node counts.
@@ -348,7 +351,7 @@ func (t *tx) usedOr(sql, id string) error {
 
 func (t *tx) Undelivered(device string, now time.Time) ([]Challenge, error) {
 	return all(t, challengeFields, `SELECT `+challengeColumns+` FROM challenges
-		WHERE device = $1 AND expires > $2 AND ended = 0 AND answered <> 0 ORDER BY expires DESC, id LIMIT $3`, device, nano(now), int64(maxRecent))
+		WHERE device = $1 AND expires > $2 AND ended = 0 AND answered <> 0 ORDER BY expires DESC, id LIMIT $3`, device, nano(now), int64(maxUndelivered))
 }
 
 func (t *tx) EndChallenge(id, outcome string, now time.Time) error {
@@ -558,15 +561,7 @@ func (t *tx) Notify(n Notice) error {
 	if n.Device == "" {
 		return t.core.notify(t, "", "", n)
 	}
-	var node, run string
-	switch err := t.one([]any{&node, &run}, `SELECT node, run FROM streams WHERE device = $1`, n.Device); err {
-	case nil:
-		return t.core.notify(t, node, run, n)
-	case ErrNotFound: // whoever gets its stream reads what there is
-		return nil
-	default:
-		return err
-	}
+	return t.notifyDevice(t, n)
 }
 
 func (t *tx) ping() error {
