@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent/cli/doctor"
+	"sallyport/internal/textout"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
@@ -57,9 +58,9 @@ func (a *app) printDoctor(w io.Writer, results []doctor.Result) {
 	count := map[doctor.Status]int{}
 	for _, r := range results {
 		count[r.Status]++
-		_, _ = fmt.Fprintf(w, "%s  %-15s  %s\n", colour[r.Status](fmt.Sprintf("%-4s", r.Status)), r.Check, clean(r.Text))
+		_, _ = fmt.Fprintf(w, "%s  %-15s  %s\n", colour[r.Status](fmt.Sprintf("%-4s", r.Status)), r.Check, textout.Fold(clean(r.Text), a.columns(w), 23))
 		if r.Remedy != "" && (r.Status == doctor.Fail || r.Status == doctor.Warn) {
-			_, _ = fmt.Fprintf(w, "%23s%s\n", "-> ", clean(r.Remedy))
+			_, _ = fmt.Fprintf(w, "%23s%s\n", "-> ", textout.Fold(clean(r.Remedy), a.columns(w), 23))
 		}
 	}
 	_, _ = fmt.Fprintf(w, "%d failed, %s, %d ok\n", count[doctor.Fail], plural(count[doctor.Warn], "warning", "warnings"), count[doctor.OK])

@@ -145,6 +145,16 @@ func TestHowPushStandsIsShown(t *testing.T) {
 	}
 }
 
+// A terminal's lines are broken between words; what reads a pipe gets them whole.
+func TestStatusFitsTheTerminal(t *testing.T) {
+	f := newFake()
+	f.status.Authority = f.authority()
+	s := newSession(t, f).tty()
+	s.deps.Width = func(any) int { return 80 }
+	s.deps.Getenv = func(k string) string { return map[string]string{"NO_COLOR": "1"}[k] }
+	s.run("status").wantExit(0).wantOut("\n  trust      the organisation key lies on the authority: whoever owns it can\n             enrol a phone for anybody\n")
+}
+
 func TestStatusOfTheAuthorityIsShown(t *testing.T) {
 	runCLI(t, newFake(), "status").wantExit(0).wantOut("authority  none")
 	f := newFake()

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent/cli/pamstack"
+	"sallyport/internal/textout"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
@@ -181,7 +182,7 @@ func (a *app) downView(err error) statusView {
 func (a *app) printStatus(w io.Writer, v statusView) {
 	p := a.paint(w)
 	line := func(name, format string, args ...any) {
-		_, _ = fmt.Fprintf(w, "  %-10s %s\n", name, clean(fmt.Sprintf(format, args...)))
+		_, _ = fmt.Fprintf(w, "  %-10s %s\n", name, textout.Fold(clean(fmt.Sprintf(format, args...)), a.columns(w), 13))
 	}
 	state := p.green("healthy")
 	switch {
@@ -231,9 +232,11 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 	if len(v.Problems) > 0 {
 		_, _ = fmt.Fprintf(w, "\n%s\n", p.bold("needs attention:"))
 		for _, problem := range v.Problems {
-			_, _ = fmt.Fprintf(w, "  %s: %s\n", p.red(clean(problem.Code)), clean(problem.Text))
+			code := clean(problem.Code)
+			text := textout.Fold(code+": "+clean(problem.Text), a.columns(w), 4)
+			_, _ = fmt.Fprintf(w, "  %s%s\n", p.red(code), strings.TrimPrefix(text, code))
 			if problem.Remedy != "" {
-				_, _ = fmt.Fprintf(w, "    %s\n", clean(problem.Remedy))
+				_, _ = fmt.Fprintf(w, "    %s\n", textout.Fold(clean(problem.Remedy), a.columns(w), 4))
 			}
 		}
 	}

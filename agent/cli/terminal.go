@@ -20,6 +20,14 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// columns is how wide what is written to w may be; 0: it is no terminal, or not known.
+func (a *app) columns(w io.Writer) int {
+	if !a.deps.IsTTY(w) {
+		return 0
+	}
+	return a.deps.Width(w)
+}
+
 func terminalWidth(stream any) int {
 	f, ok := stream.(descriptor)
 	if !ok {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -185,12 +186,13 @@ func (a *app) init(ctx context.Context, c config.Config, keyFile, owner string) 
 		printf(w, "  configuration     %s\n  keys, database    %s\n  phones            %s   (passkeys of %s: keep that name)\n  computers         %s\n",
 			v.Config, v.StateDir, v.Origin, v.RPID, v.DevicesURL)
 		if keyFile == "" {
-			printf(w, "  organisation key  %s\n    %s\n", v.OrganisationKey, keyHere)
+			printf(w, "  organisation key  %s\n", v.OrganisationKey)
+			_, _ = fmt.Fprintf(w, "    %s\n", textout.Fold(keyHere, a.columns(w), 4))
 		} else {
 			printf(w, "  organisation key  %s: put it where only you get at it; there is no other copy\n", v.OrganisationKey)
 		}
 		if !v.PageSeparate {
-			printf(w, "  the page          %s\n", pageHere)
+			_, _ = fmt.Fprintf(w, "  the page          %s\n", textout.Fold(pageHere, a.columns(w), 20))
 		}
 		printf(w, "\nNext:\n")
 		if v.PageSeparate {
@@ -208,7 +210,7 @@ func (a *app) init(ctx context.Context, c config.Config, keyFile, owner string) 
 
 // Whom everybody trusts, in the same words in init and status.
 const (
-	keyHere       = "on the authority: whoever owns it can enrol a phone for anybody (init --organisation-key FILE keeps it elsewhere)"
+	keyHere       = "on the authority: whoever owns it can enrol a phone for anybody (move the file away and restart to change that)"
 	keyElsewhere  = "elsewhere: the authority cannot enrol phones by itself"
 	pageHere      = "comes from the authority: it is trusted for what it shows (another --api than --origin changes that)"
 	pageElsewhere = "comes from another server than the authority"
@@ -275,7 +277,13 @@ func (a *app) configCommand() *cobra.Command {
 			if len(args) == 1 {
 				file = args[0]
 			}
-			if _, err := config.Load(file); err != nil {
+			l, err := config.Load(file)
+			if err == nil && l.Config.TLS.Mode == config.TLSFiles {
+				if _, bad := tls.LoadX509KeyPair(l.Config.TLS.Cert, l.Config.TLS.Key); bad != nil {
+					err = fmt.Errorf("%s: tls.cert, tls.key: %w", file, bad)
+				}
+			}
+			if err != nil {
 				return &Error{Exit: ExitFailed, Text: err.Error(), Remedy: "correct it; a running server goes on with what it has read"}
 			}
 			a.result(map[string]any{"file": file, "ok": true}, func(w io.Writer) {
@@ -345,6 +353,10 @@ What changes who may log in is what is shown; what is sealed for one computer on
 			if keyFile == "" {
 				return badUsage("say where the organisation's key is: --key FILE")
 			}
+			key, err := enrol.LoadOrganisationKey(keyFile)
+			if err != nil {
+				return err
+			}
 			file, err := a.readInput(args[0])
 			if err != nil {
 				return err
@@ -360,10 +372,6 @@ What changes who may log in is what is shown; what is sealed for one computer on
 				return badUsage("standard input is the file, and cannot answer: look at it first, then say --yes")
 			}
 			if err := a.confirm(yes, fmt.Sprintf("Sign %s?", textout.Plural(len(lines), "item", "items"))); err != nil {
-				return err
-			}
-			key, err := enrol.LoadOrganisationKey(keyFile)
-			if err != nil {
 				return err
 			}
 			signed, err := enrol.SignPending(key, file)

@@ -368,6 +368,14 @@ func printf(w io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(w, format, args...)
 }
 
+// columns is how wide what is written to w may be; 0: it is no terminal, or not known.
+func (a *app) columns(w io.Writer) int {
+	if !a.deps.IsTTY(w) {
+		return 0
+	}
+	return a.deps.Width(w)
+}
+
 // painter colours words, or not.
 type painter struct{ on bool }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,10 +17,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sallyport/authority/config"
+	"sallyport/authority/server"
+	"sallyport/authority/store"
+	"sallyport/internal/clock"
+	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
 )
@@ -426,7 +433,7 @@ func TestThePageForAnotherServer(t *testing.T) {
 
 func TestBadUsage(t *testing.T) {
 	s := newShell(t)
-	s.fails(ExitFailed, "make one with 'sallyport-authority init'", "status")
+	s.fails(ExitNotFound, "make one with 'sallyport-authority init'", "status")
 	s.init()
 	for _, c := range []struct {
 		args []string
@@ -462,6 +469,61 @@ func TestBadUsage(t *testing.T) {
 	s.tty = false
 	s.ok("user", "remove", "maya")
 	s.fails(ExitNotFound, `no user "maya"`, "user", "remove", "maya")
+	s.fails(ExitNotFound, `no user "maya"`, "user", "clear", "maya")
+}
+
+// The helpdesk sees on this side, too, why no phone rings.
+func TestUserPhonesSaysWherePushIsOff(t *testing.T) {
+	s := newShell(t)
+	s.init()
+	authority := s.serve()
+	s.ok("user", "add", "maya")
+	var token struct{ Token string }
+	s.json(&token, "token", "create", "--user", "maya")
+	laptop, err := join(t, authority.Devices, token.Token)
+	ok(t, err)
+	state := func(p push.State) {
+		l, err := config.Load(s.config)
+		ok(t, err)
+		au, err := server.Open(t.Context(), l.Config, slog.New(slog.DiscardHandler))
+		ok(t, err)
+		ok(t, au.Store.Update(t.Context(), func(tx store.Tx) error { return tx.PutPushState("maya", laptop.id, p) }))
+		ok(t, au.Close())
+	}
+	var v struct {
+		Off []offView `json:"push_off"`
+	}
+	state(push.State{Reported: true})
+	if out := s.ok("user", "phones", "maya"); !strings.Contains(out, "Push is off here for maya on laptop-17 (reported). To allow it again: sallyport-authority user clear maya\n") {
+		t.Errorf("reported: %s", out)
+	}
+	s.ok("user", "clear", "maya")
+	if s.json(&v, "user", "phones", "maya"); v.Off == nil || len(v.Off) != 0 {
+		t.Errorf("cleared: %+v", v)
+	}
+	state(push.State{Paused: clock.Instant{Wall: time.Now()}.In(time.Hour)})
+	if s.json(&v, "user", "phones", "maya"); len(v.Off) != 1 || v.Off[0] != (offView{laptop.id, "laptop-17", "paused"}) {
+		t.Errorf("paused: %+v", v)
+	}
+}
+
+// A terminal's lines are broken between words; what reads a pipe gets them whole.
+func TestStatusFitsTheTerminal(t *testing.T) {
+	s := newShell(t)
+	s.init()
+	deps := s.deps(new(buffer), io.Discard)
+	out := new(buffer)
+	deps.Stdout, deps.IsTTY, deps.Width = out, func(any) bool { return true }, func(any) int { return 80 }
+	deps.Getenv = func(k string) string { return map[string]string{"NO_COLOR": "1"}[k] }
+	Main(t.Context(), []string{"status", "--config", s.config}, deps)
+	for l := range strings.Lines(out.String()) {
+		if n := utf8.RuneCountInString(strings.TrimRight(l, "\n")); n > 80 {
+			t.Errorf("%d columns: %s", n, l)
+		}
+	}
+	if !strings.Contains(out.String(), "\n             ") {
+		t.Errorf("nothing was broken:\n%s", out)
+	}
 }
 
 func TestColoursAndCodesAreForTerminals(t *testing.T) {
@@ -511,6 +573,9 @@ func TestConfigCheckAndShow(t *testing.T) {
 	if out := s.ok("config", "show"); !strings.Contains(out, "limits.gap = '1m0s'") || !strings.Contains(out, "# default") || !strings.Contains(out, "authority.toml:") {
 		t.Errorf("show: %s", out)
 	}
+	files := filepath.Join(s.dir, "files.toml")
+	ok(t, os.WriteFile(files, bytes.Replace(read(t, s.config), []byte("mode = \"none\""), []byte("mode = 'files'\ncert = '/nope.pem'\nkey = '/nope.key'"), 1), 0o600))
+	s.fails(ExitFailed, "tls.cert, tls.key: open /nope.pem", "config", "check", files)
 	bad := filepath.Join(s.dir, "bad.toml")
 	ok(t, os.WriteFile(bad, append([]byte("frobnicate = 1\n"), read(t, s.config)...), 0o600))
 	s.fails(ExitFailed, `line 1: unknown key "frobnicate"`, "config", "check", bad)

@@ -16,6 +16,7 @@ import (
 	"sallyport/authority/enrol"
 	"sallyport/authority/server"
 	"sallyport/authority/store"
+	"sallyport/internal/clock"
 	"sallyport/internal/qr"
 	"sallyport/internal/textout"
 )
@@ -432,6 +433,38 @@ func phones(tx store.Tx, user string) ([]phoneView, error) {
 	return views, nil
 }
 
+// offView is a computer for whose logins of somebody the authority rings no phone.
+type offView struct {
+	Device string `json:"device"`
+	Name   string `json:"name"`
+	Why    string `json:"why"` // reported or paused
+}
+
+// pushOff says where push is off for a user; "" is nobody.
+func (a *app) pushOff(tx store.Tx, user string) ([]offView, error) {
+	off := []offView{}
+	if user == "" {
+		return off, nil
+	}
+	devices, err := tx.Devices(user)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range devices {
+		state, err := tx.PushState(user, d.ID)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case state.Reported:
+			off = append(off, offView{d.ID, d.Name, "reported"})
+		case state.IsPaused(clock.Instant{Wall: a.deps.Now()}):
+			off = append(off, offView{d.ID, d.Name, "paused"})
+		}
+	}
+	return off, nil
+}
+
 func yesNo(b bool) string {
 	if b {
 		return "yes"
@@ -442,6 +475,7 @@ func yesNo(b bool) string {
 func (a *app) phonesOf(cmd *cobra.Command, user string) error {
 	return a.with(cmd.Context(), func(au *server.Authority) error {
 		var views []phoneView
+		var off []offView
 		names := map[string]string{}
 		if err := au.Store.View(cmd.Context(), func(tx store.Tx) (err error) {
 			if user != "" {
@@ -450,6 +484,9 @@ func (a *app) phonesOf(cmd *cobra.Command, user string) error {
 				}
 			}
 			if views, err = phones(tx, user); err != nil {
+				return err
+			}
+			if off, err = a.pushOff(tx, user); err != nil {
 				return err
 			}
 			for _, v := range views {
@@ -461,7 +498,14 @@ func (a *app) phonesOf(cmd *cobra.Command, user string) error {
 		}); err != nil {
 			return err
 		}
-		a.result(map[string]any{"phones": views}, func(w io.Writer) {
+		v := map[string]any{"phones": views}
+		if user != "" {
+			v["push_off"] = off
+		}
+		a.result(v, func(w io.Writer) {
+			for _, o := range off {
+				printf(w, "%s here for %s on %s (%s). To allow it again: sallyport-authority user clear %s\n", a.paint(w).red("Push is off"), user, o.Name, o.Why, textout.QuoteArg(user))
+			}
 			if len(views) == 0 {
 				printf(w, "No phones. Enrol one: sallyport-authority user enrol USER, or at a computer: sallyport enroll USER --push\n")
 				return
@@ -735,7 +779,12 @@ func (a *app) userCommand() *cobra.Command {
 			}
 			device = d.ID
 		}
-		if err := au.Push(nil).Clear(cmd.Context(), a.by(), user, device); err != nil {
+		if err := au.Push(nil).Clear(cmd.Context(), a.by(), user, device); errors.Is(err, store.ErrNotFound) {
+			if on != "" {
+				return fmt.Errorf("no user %q on the device %s: %w", user, on, err)
+			}
+			return fmt.Errorf("no user %q: %w", user, err)
+		} else if err != nil {
 			return err
 		}
 		a.result(map[string]string{"cleared": user, "device": device}, func(w io.Writer) {

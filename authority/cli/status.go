@@ -84,7 +84,7 @@ func (a *app) status(ctx context.Context, au *server.Authority) error {
 	}
 	v.Pending = n
 	if n > 0 {
-		problem("unsigned", "sallyport-authority manifest pending, sign, import", "%s for the organisation's key", textout.Plural(n, "item waits", "items wait"))
+		problem("unsigned", "sallyport-authority manifest pending > FILE; then 'manifest sign' where the key is, and 'manifest import'", "%s for the organisation's key", textout.Plural(n, "item waits", "items wait"))
 	}
 	if err := au.Store.Ping(ctx); err != nil {
 		problem("database_unavailable", "look at the disk or the database server", "the database cannot be written: %v", err)
@@ -118,7 +118,9 @@ func (a *app) status(ctx context.Context, au *server.Authority) error {
 
 func (a *app) printStatus(w io.Writer, v statusView) {
 	p := a.paint(w)
-	line := func(name, format string, args ...any) { printf(w, "  %-10s %s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(w, "  %-10s %s\n", name, textout.Fold(textout.Clean(fmt.Sprintf(format, args...)), a.columns(w), 13))
+	}
 	state := p.green("healthy")
 	switch {
 	case !v.Running:
@@ -139,12 +141,13 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 	if !v.PageSeparate {
 		page = pageHere
 	}
-	line("trust", "the organisation key: %s", key)
-	line("trust", "the page: %s", page)
+	line("trust", "the organisation key lies %s", key)
+	line("trust", "the page %s", page)
 	if len(v.Problems) > 0 {
 		printf(w, "\nneeds attention:\n")
 		for _, problem := range v.Problems {
-			_, _ = fmt.Fprintf(w, "  %s: %s\n    %s\n", p.red(textout.Clean(problem.Code)), textout.Clean(problem.Text), textout.Clean(problem.Remedy))
+			text := textout.Fold(problem.Code+": "+textout.Clean(problem.Text), a.columns(w), 4)
+			_, _ = fmt.Fprintf(w, "  %s%s\n    %s\n", p.red(problem.Code), strings.TrimPrefix(text, problem.Code), textout.Fold(textout.Clean(problem.Remedy), a.columns(w), 4))
 		}
 	}
 }

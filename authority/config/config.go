@@ -122,6 +122,15 @@ type Loaded struct {
 	Values []Value // every setting, by key
 }
 
+// missing is the file that is not there.
+type missing string
+
+func (m missing) Error() string {
+	return fmt.Sprintf("there is no %s: make one with 'sallyport-authority init'", string(m))
+}
+
+func (missing) Is(target error) bool { return target == os.ErrNotExist }
+
 // Load reads the file.
 func Load(path string) (*Loaded, error) {
 	if err := tomlfile.CheckDir(filepath.Dir(path)); err != nil {
@@ -129,7 +138,7 @@ func Load(path string) (*Loaded, error) {
 	}
 	text, err := tomlfile.ReadOwned(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no %s: make one with 'sallyport-authority init'", path)
+		return nil, missing(path)
 	}
 	if err != nil {
 		return nil, err

@@ -76,6 +76,34 @@ func Table(w io.Writer, rows [][]string) {
 	}
 }
 
+// Fold breaks clean text between words, so that it fits into so many columns where
+// it begins, and goes on, at column indent. A word that is too long is left as it
+// is. A width of 0 is no terminal's: what reads a pipe wants its lines whole.
+func Fold(s string, width, indent int) string {
+	const narrow = 20 // below that nothing is gained
+	room := width - indent
+	if room < narrow {
+		return s
+	}
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Split(s, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case column+1+n > room:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = 0
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
+}
+
 // When is a time for people, in their own zone.
 func When(t time.Time) string {
 	if t.IsZero() {
