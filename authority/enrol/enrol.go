@@ -157,9 +157,13 @@ func Record(tx store.Tx, now time.Time, e event.Event) error {
 
 // update runs one operation with its event, and logs the event once it is on disk.
 func (s *Service) update(ctx context.Context, fn func(tx store.Tx, now time.Time) (event.Event, error)) error {
+	return s.write(ctx, s.store.Update, fn)
+}
+
+func (s *Service) write(ctx context.Context, how func(context.Context, func(store.Tx) error) error, fn func(tx store.Tx, now time.Time) (event.Event, error)) error {
 	var e event.Event
 	now := s.now()
-	err := s.store.Update(ctx, func(tx store.Tx) (err error) {
+	err := how(ctx, func(tx store.Tx) (err error) {
 		if e, err = fn(tx, now); err != nil || e.Name == "" {
 			return err
 		}
@@ -338,7 +342,10 @@ func (s *Service) Register(ctx context.Context, r JoinRequest) (*Joined, error) 
 	j.Chain = chain
 	tokenHash := sha256.Sum256(r.Token)
 	why := ""
-	err = s.update(ctx, func(tx store.Tx, now time.Time) (e event.Event, err error) {
+	// A Change: all that decides is the token, which it writes; and many computers
+	// join at once.
+	err = s.write(ctx, s.store.Change, func(tx store.Tx, now time.Time) (e event.Event, err error) {
+		why = ""
 		item, err := tx.Item(organisation.KindSettings, "", "")
 		if errors.Is(err, store.ErrNotFound) {
 			return e, ErrNotSigned
