@@ -81,7 +81,7 @@ later (device allow).`,
 	create.Flags().StringSliceVar(&r.Users, "user", nil, "`USER` whose logins phones may approve there (repeat it)")
 	create.Flags().BoolVar(&everyone, "any-user", false, "those of every user")
 	create.Flags().StringVar(&r.Serial, "serial", "", "good only for the computer with this serial `NUMBER`")
-	create.Flags().DurationVar(&r.Life, "for", 24*time.Hour, "how `LONG` it is good: 30m to 720h")
+	create.Flags().DurationVar(&r.Life, "for", 24*time.Hour, "how `LONG` it is good: 1m to 720h")
 	_ = create.RegisterFlagCompletionFunc("user", a.completeUsers)
 
 	type view struct {
