@@ -136,7 +136,9 @@ func (s *Service) streaming(service any, g grpc.ServerStream, info *grpc.StreamS
 	if c, err := callerOf(g.Context()); err == nil {
 		defer c.cancel()
 	}
-	if err := s.check(g.Context(), info.FullMethod); err != nil {
+	var err error
+	apart(func() { err = s.check(g.Context(), info.FullMethod) })
+	if err != nil {
 		return err
 	}
 	return s.status(info.FullMethod, handler(service, g))

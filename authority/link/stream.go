@@ -129,7 +129,8 @@ func (s *Service) Connect(wire grpc.BidiStreamingServer[authorityv1.DeviceMessag
 		return errMalformed
 	}
 	st := &stream{s: s, device: who.Device, who: who, ctx: wire.Context(), wire: wire}
-	if opened, err := st.open(hello); err != nil || !opened {
+	var opened bool
+	if apart(func() { opened, err = st.open(hello) }); err != nil || !opened {
 		return err
 	}
 	defer st.close()
@@ -142,6 +143,17 @@ func (s *Service) Connect(wire grpc.BidiStreamingServer[authorityv1.DeviceMessag
 		}
 		st.receive(m)
 	}
+}
+
+// apart runs fn on a stack of its own: that of a stream, which lies idle for days,
+// stays small.
+func apart(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	<-done
 }
 
 // open judges Hello, and makes this the device's one stream; false: it is over.
