@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/backgroundservice"
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -133,12 +134,13 @@ type Tab struct {
 	mu      sync.Mutex
 	console []string
 	workers map[string]serviceworker.RegistrationID // by scope
-	changed chan struct{}                           // closed when workers changes
+	pushed  map[serviceworker.RegistrationID]int    // messages that a worker is done with
+	changed chan struct{}                           // closed when one of them changes
 }
 
 // Open opens a tab.
 func (b *Browser) Open(s Screen) (*Tab, error) {
-	t := &Tab{workers: map[string]serviceworker.RegistrationID{}, changed: make(chan struct{})}
+	t := &Tab{workers: map[string]serviceworker.RegistrationID{}, pushed: map[serviceworker.RegistrationID]int{}, changed: make(chan struct{})}
 	t.ctx, t.cancel = chromedp.NewContext(b.ctx)
 	err := chromedp.Do(t.ctx)
 	if err == nil {
@@ -146,6 +148,12 @@ func (b *Browser) Open(s Screen) (*Tab, error) {
 	}
 	if err == nil {
 		_, err = chromedp.Call(t.ctx, serviceworker.Enable, cdp.Empty{})
+	}
+	if err == nil {
+		_, err = chromedp.Call(t.ctx, backgroundservice.StartObserving, backgroundservice.StartObservingParams{Service: backgroundservice.ServiceNamePushMessaging})
+	}
+	if err == nil {
+		_, err = chromedp.Call(t.ctx, backgroundservice.SetRecording, backgroundservice.SetRecordingParams{Service: backgroundservice.ServiceNamePushMessaging, ShouldRecord: true})
 	}
 	if err == nil {
 		go t.listen()
@@ -162,16 +170,21 @@ func (b *Browser) Open(s Screen) (*Tab, error) {
 func (t *Tab) Close() { t.cancel() }
 
 func (t *Tab) heard(event any) {
-	e, ok := event.(*serviceworker.EventWorkerRegistrationUpdated)
-	if !ok {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, r := range e.Registrations {
-		if t.workers[r.ScopeURL] = r.RegistrationID; r.IsDeleted {
-			delete(t.workers, r.ScopeURL)
+	switch e := event.(type) {
+	case *serviceworker.EventWorkerRegistrationUpdated:
+		for _, r := range e.Registrations {
+			if t.workers[r.ScopeURL] = r.RegistrationID; r.IsDeleted {
+				delete(t.workers, r.ScopeURL)
+			}
 		}
+	case *backgroundservice.EventBackgroundServiceEventReceived:
+		if b := e.BackgroundServiceEvent; b.EventName == "Push event completed" {
+			t.pushed[b.ServiceWorkerRegistrationID]++
+		}
+	default:
+		return
 	}
 	close(t.changed)
 	t.changed = make(chan struct{})
@@ -392,22 +405,39 @@ func (a *Authenticator) Add(c *webauthn.Credential) error {
 }
 
 // Push delivers a push message to the service worker of origin's root, as the
-// push service would, once it has one.
+// push service would, once it has one, and waits until that is done with it: a
+// notification that is asked for while it is being shown is lost (Chromium takes
+// it for one of before that is gone).
 func (t *Tab) Push(origin, data string) error {
+	var id serviceworker.RegistrationID
+	var before int
+	if !t.until(func() bool { id = t.workers[origin+"/"]; before = t.pushed[id]; return id != "" }) {
+		return errors.New("no service worker is registered at " + origin)
+	}
+	if _, err := chromedp.Call(t.ctx, serviceworker.DeliverPushMessage, serviceworker.DeliverPushMessageParams{Origin: origin, RegistrationID: id, Data: data}); err != nil {
+		return err
+	}
+	if !t.until(func() bool { return t.pushed[id] > before }) {
+		return errors.New("the service worker of " + origin + " did not come to an end with the message")
+	}
+	return nil
+}
+
+// until waits until what was heard makes it so; false: in vain.
+func (t *Tab) until(is func() bool) bool {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	for {
 		t.mu.Lock()
-		id, changed := t.workers[origin+"/"], t.changed
+		so, changed := is(), t.changed
 		t.mu.Unlock()
-		if id != "" {
-			_, err := chromedp.Call(t.ctx, serviceworker.DeliverPushMessage, serviceworker.DeliverPushMessageParams{Origin: origin, RegistrationID: id, Data: data})
-			return err
+		if so {
+			return true
 		}
 		select {
 		case <-changed:
 		case <-deadline.C:
-			return errors.New("no service worker is registered at " + origin)
+			return false
 		}
 	}
 }
