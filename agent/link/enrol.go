@@ -18,6 +18,7 @@ import (
 	"sallyport/internal/event"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
+	"sallyport/internal/textout"
 	"sallyport/internal/vault"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
 )
@@ -130,7 +131,11 @@ func (l *Link) beginEnrolment(ctx context.Context, n *enrolment, m *authorityv1.
 	*begun = s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_EnrolmentBegin{EnrolmentBegin: m}})
 	select {
 	case r := <-n.started:
-		if r.GetRefused() != "" {
+		switch r.GetRefused() {
+		case "":
+		case "user_not_allowed": // nobody is, or not any more
+			return "", fmt.Errorf("the authority does not list %s for this computer; there: sallyport-authority device allow %s %s", m.GetUser(), s.a.DeviceID, textout.QuoteArg(m.GetUser()))
+		default:
 			return "", fmt.Errorf("the authority refuses: %s", clean(r.GetRefused(), maxText))
 		}
 		return r.GetUrl(), nil

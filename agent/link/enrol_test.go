@@ -220,11 +220,17 @@ func TestAnEnrolmentIsWithdrawn(t *testing.T) {
 }
 
 func TestAnEnrolmentThatTheAuthorityRefuses(t *testing.T) {
-	c, _, d := connected(t)
-	e := c.enrol(nil)
-	b := receive(t, d.in, "EnrolmentBegin").GetEnrolmentBegin()
-	d.send(&authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_EnrolmentStarted{EnrolmentStarted: &authorityv1.EnrolmentStarted{Id: b.GetId(), Refused: "maya is not allowed here"}}})
-	wantError(t, receive(t, e.err, "the end"), "the authority refuses: maya is not allowed here")
+	for refused, want := range map[string]string{
+		"too many enrolments": "the authority refuses: too many enrolments",
+		// When nobody is listed any more, the computer knows it only from this.
+		"user_not_allowed": "does not list maya for this computer; there: sallyport-authority device allow ",
+	} {
+		c, _, d := connected(t)
+		e := c.enrol(nil)
+		b := receive(t, d.in, "EnrolmentBegin").GetEnrolmentBegin()
+		d.send(&authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_EnrolmentStarted{EnrolmentStarted: &authorityv1.EnrolmentStarted{Id: b.GetId(), Refused: refused}}})
+		wantError(t, receive(t, e.err, "the end"), want)
+	}
 }
 
 // TestAKeyComesAfterTheStreamBroke: the person took their time, and the laptop
