@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sallyport/internal/factor/push"
@@ -44,11 +45,13 @@ type web struct {
 // one that makes a new connection for each. The certificate is the server's own,
 // on loopback.
 func newWeb(origin string, keep int) *web {
-	d := &net.Dialer{Timeout: 10 * time.Second}
+	var dialled atomic.Uint32
 	t := &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13},
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			_, port, _ := net.SplitHostPort(addr)
+			// Phones are everywhere: the authority bounds what one address may ask.
+			d := net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+dialled.Add(1)%250))}}
 			return d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
 		},
 		MaxIdleConnsPerHost: keep, DisableKeepAlives: keep == 0, IdleConnTimeout: 5 * time.Minute,
