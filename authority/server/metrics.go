@@ -194,11 +194,6 @@ func (t *meteredTx) count(err error, f func()) error {
 	return err
 }
 
-// SweepEvents implements store.EventSweeper.
-func (t *meteredTx) SweepEvents(before time.Time) error {
-	return t.Tx.(store.EventSweeper).SweepEvents(before)
-}
-
 // PutDevice implements store.Tx.
 func (t *meteredTx) PutDevice(d store.Device) error {
 	if t.device.ID != d.ID {

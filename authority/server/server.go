@@ -236,7 +236,7 @@ func (s *server) sweep(ctx context.Context) {
 	for {
 		now := s.options.Now()
 		err := s.Store.Update(ctx, func(tx store.Tx) error {
-			return errors.Join(tx.Sweep(now.Add(-kept)), tx.(store.EventSweeper).SweepEvents(now.Add(-time.Duration(s.Config.EventsKept))))
+			return errors.Join(tx.Sweep(now.Add(-kept)), tx.SweepEvents(now.Add(-time.Duration(s.Config.EventsKept))))
 		})
 		if err != nil && ctx.Err() == nil {
 			s.options.Log.Warn("what is over could not be removed from the database; it is tried again", "error", err)

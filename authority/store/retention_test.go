@@ -15,7 +15,7 @@ func TestOldEventsAreForgottenAndNumbersGoOn(t *testing.T) {
 		s := open("a")
 		sweep := func(before time.Time) {
 			t.Helper()
-			update(t, s, func(tx store.Tx) error { return tx.(store.EventSweeper).SweepEvents(before) })
+			update(t, s, func(tx store.Tx) error { return tx.SweepEvents(before) })
 		}
 		add := func(kept time.Time, e store.Event) (last uint64) {
 			t.Helper()

@@ -325,4 +325,7 @@ type Tx interface {
 	// that are gone. It takes at most 2000 of each, so that nobody waits long for it:
 	// call it every minute.
 	Sweep(before time.Time) error
+	// SweepEvents removes events kept before, at most 2000: call it every minute. The
+	// newest event stays, as the next is numbered after it.
+	SweepEvents(before time.Time) error
 }

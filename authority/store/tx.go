@@ -589,3 +589,10 @@ func (t *tx) Sweep(before time.Time) error {
 	}
 	return t.sweepNotices(t, before)
 }
+
+// SweepEvents looks at the oldest only, in the order they are read in: most often
+// none of them is old.
+func (t *tx) SweepEvents(before time.Time) error {
+	return t.exec(`DELETE FROM events WHERE id IN (SELECT id FROM (SELECT id, kept FROM events WHERE pos < (SELECT MAX(pos) FROM events) ORDER BY pos LIMIT $2) oldest WHERE kept < $1)`,
+		nano(before), int64(sweepAtOnce))
+}
