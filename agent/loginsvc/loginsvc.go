@@ -446,15 +446,10 @@ func (l *login) check(answer secret.String) engine.Input {
 		return engine.Failed{Reason: reasonIdentity}
 	}
 	var outcome factor.Outcome
-	var events []event.Event
-	err := l.Store.Update(l.ctx, func(tx *vault.Tx) error {
-		account, err := store.Account(tx, store.Key(l.user.UID))
-		if err != nil {
-			return err
-		}
+	if failed := l.change(func(tx *vault.Tx, account *factor.Account) ([]event.Event, error) {
 		codeKey, err := store.CodeKey(tx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		outcome = factor.Check(account, answer, tx.Now(), codeKey)
 		if account != nil {
@@ -463,14 +458,35 @@ func (l *login) check(answer secret.String) engine.Input {
 				account.Push.End(l.push.live.Challenge.ID, "", tx.Now(), l.pushLimits())
 			}
 			if err := store.Put(tx, account); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		events = []event.Event{l.verdictEvent(engine.Judge(outcome, l.resolved))}
+		events := []event.Event{l.verdictEvent(engine.Judge(outcome, l.resolved))}
 		if outcome.LockedNow {
 			locked := l.event
 			locked.Name, locked.Text = event.UserLocked, fmt.Sprintf("locked for %s after ten wrong codes in a row; 'sallyport unlock' ends it", outcome.LockedFor.Round(time.Second))
 			events = append(events, locked)
+		}
+		return events, nil
+	}); failed != nil {
+		return failed
+	}
+	l.recorded = true
+	return engine.Checked{Outcome: outcome}
+}
+
+// change runs fn on this user's record (nil: there is none) and keeps the events
+// that it returns, in one transaction, and logs them once they are on disk. What it
+// returns itself is nil, or the Failed that the login ends with.
+func (l *login) change(fn func(tx *vault.Tx, account *factor.Account) ([]event.Event, error)) engine.Input {
+	var events []event.Event
+	err := l.Store.Update(l.ctx, func(tx *vault.Tx) error {
+		account, err := store.Account(tx, store.Key(l.user.UID))
+		if err != nil {
+			return err
+		}
+		if events, err = fn(tx, account); err != nil {
+			return err
 		}
 		for _, e := range events {
 			tx.Append(e)
@@ -484,8 +500,7 @@ func (l *login) check(answer secret.String) engine.Input {
 	for _, e := range events {
 		l.Store.Log(e)
 	}
-	l.recorded = true
-	return engine.Checked{Outcome: outcome}
+	return nil
 }
 
 // sameUser looks the name up again: it must still be the one it was at Begin.

@@ -93,25 +93,20 @@ func (l *login) startPush() engine.Input {
 	var live *push.Live
 	var approvers []push.Approver
 	var refused factor.Reason
-	var events []event.Event
-	err := l.Store.Update(l.ctx, func(tx *vault.Tx) error {
-		account, err := store.Account(tx, store.Key(l.user.UID))
-		if err != nil {
-			return err
-		}
+	if failed := l.change(func(tx *vault.Tx, account *factor.Account) (events []event.Event, err error) {
 		setup, keys, err := l.approvers(tx, account)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		approvers, refused, events = keys, reasonPushRefused, nil
+		approvers, refused = keys, reasonPushRefused
 		if len(approvers) == 0 {
-			return nil // taken away since the login began
+			return nil, nil // taken away since the login began
 		}
 		live, err = push.NewChallenge(push.Challenge{Device: setup.DeviceID, Name: setup.DeviceName, User: clean([]byte(l.user.Name)),
 			Service: l.event.Service, From: l.event.Remote}, tx.Now(), time.Duration(c.Life), c.Digits)
 		if err != nil {
 			l.event.Text = err.Error()
-			return nil
+			return nil, nil
 		}
 		var pausedNow bool
 		refused, pausedNow = account.BeginPush(live.Challenge.ID, l.event.Service, tx.Now(), l.pushLimits())
@@ -121,17 +116,9 @@ func (l *login) startPush() engine.Input {
 		if pausedNow {
 			events = append(events, l.pushPaused())
 		}
-		for _, e := range events {
-			tx.Append(e)
-		}
-		return store.Put(tx, account)
-	})
-	if err != nil {
-		l.event.Text = err.Error()
-		return engine.Failed{Reason: reasonVault}
-	}
-	for _, e := range events {
-		l.Store.Log(e)
+		return events, store.Put(tx, account)
+	}); failed != nil {
+		return failed
 	}
 	if refused != "" {
 		return engine.PushRefused{Reason: refused}
@@ -180,30 +167,17 @@ func (l *login) withdrawPush(live *push.Live, why error) engine.Input {
 	default: // a word from outside
 		reason = reasonPushRefused
 	}
-	var events []event.Event
-	if reason != factor.PushOffline { // that is normal, and the login's own event says what was asked instead
-		events = append(events, l.pushFailed(reason, text))
-	}
-	err := l.Store.Update(l.ctx, func(tx *vault.Tx) error {
-		account, err := store.Account(tx, store.Key(l.user.UID))
-		if err != nil {
-			return err
-		}
-		for _, e := range events {
-			tx.Append(e)
+	if failed := l.change(func(tx *vault.Tx, account *factor.Account) (events []event.Event, err error) {
+		if reason != factor.PushOffline { // that is normal, and the login's own event says what was asked instead
+			events = append(events, l.pushFailed(reason, text))
 		}
 		if account == nil || account.Push == nil {
-			return nil
+			return events, nil
 		}
 		account.Push.Withdraw(live.Challenge.ID)
-		return store.Put(tx, account)
-	})
-	if err != nil {
-		l.event.Text = err.Error()
-		return engine.Failed{Reason: reasonVault}
-	}
-	for _, e := range events {
-		l.Store.Log(e)
+		return events, store.Put(tx, account)
+	}); failed != nil {
+		return failed
 	}
 	return engine.PushRefused{Reason: reason}
 }
@@ -215,17 +189,12 @@ func (l *login) verifyPush() engine.Input {
 		return engine.Failed{Reason: reasonIdentity}
 	}
 	var o factor.PushOutcome
-	var events []event.Event
 	ends := false
-	err := l.Store.Update(l.ctx, func(tx *vault.Tx) error {
-		account, err := store.Account(tx, store.Key(l.user.UID))
-		if err != nil {
-			return err
-		}
+	if failed := l.change(func(tx *vault.Tx, account *factor.Account) (events []event.Event, err error) {
 		// Anew: a phone may have been removed since it rang.
 		setup, approvers, err := l.approvers(tx, account)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		rules := push.Rules{AllowSynced: l.settings.Config.Push.AllowSynced}
 		if setup != nil {
@@ -235,11 +204,10 @@ func (l *login) verifyPush() engine.Input {
 		if account != nil {
 			account.Name = l.user.Name
 			if err := store.Put(tx, account); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		var v engine.Verdict
-		events = nil
 		if v, ends = engine.JudgePush(o.Outcome, l.resolved); ends {
 			e := l.verdictEvent(v)
 			e.Text = o.Phone
@@ -258,17 +226,9 @@ func (l *login) verifyPush() engine.Input {
 		if o.PausedNow {
 			events = append(events, l.pushPaused())
 		}
-		for _, e := range events {
-			tx.Append(e)
-		}
-		return nil
-	})
-	if err != nil {
-		l.event.Text = err.Error()
-		return engine.Failed{Reason: reasonVault}
-	}
-	for _, e := range events {
-		l.Store.Log(e)
+		return events, nil
+	}); failed != nil {
+		return failed
 	}
 	l.recorded = ends
 	return engine.PushChecked{Outcome: o.Outcome}
