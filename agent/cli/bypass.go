@@ -76,7 +76,7 @@ first that the person is who they say they are.`,
 			}{answer.GetUser(), answer.GetCode(), stampJSON(answer.GetExpires())}
 			a.result(v, func(w io.Writer) {
 				p := a.paint(w)
-				_, _ = fmt.Fprintf(w, "Bypass code for %s: %s\n", clean(v.User), p.bold(clean(v.Code)))
+				_, _ = fmt.Fprintf(w, "Bypass code for %s: %s\n", clean(v.User), p.Bold(clean(v.Code)))
 				_, _ = fmt.Fprintf(w, "Good once, until %s. Read it out; it is not shown again.\n", when(*orZero(v.Expires)))
 			})
 			return nil

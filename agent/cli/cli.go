@@ -6,8 +6,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -15,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"sallyport/internal/command"
 
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -133,33 +133,11 @@ func (a *app) target() Target { return Target{Config: a.config, RuntimeDir: a.ru
 func Main(args []string, deps Deps) int {
 	deps.fill()
 	a := &app{deps: deps}
-	root := a.rootCommand()
-	root.SetArgs(args)
-	err := root.ExecuteContext(context.Background())
-	if err == nil {
-		return ExitOK
+	exit, e := command.Execute(context.Background(), a.rootCommand(), args)
+	if e != nil {
+		e.Print(deps.Stderr, "sallyport", a.json || command.WantsJSON(args), a.paint(deps.Stderr))
 	}
-	var quiet errQuiet
-	if errors.As(err, &quiet) {
-		return quiet.exit
-	}
-	var e *Error
-	if !errors.As(err, &e) {
-		// Only cobra's own errors are left here: an unknown command or flag, a
-		// wrong number of arguments.
-		e = &Error{Exit: ExitUsage, Text: err.Error(), Remedy: "see: sallyport help"}
-	}
-	// When the flags themselves did not parse, --json may not have been reached.
-	if !a.json {
-		for _, s := range args {
-			if s == "--" {
-				break
-			}
-			a.json = a.json || s == "--json" || s == "--json=true"
-		}
-	}
-	a.printError(e)
-	return e.Exit
+	return exit
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -172,7 +150,8 @@ login of this computer, online or offline, and refuses whoever does not have it.
 
 "sallyport run" is the service; every other command asks the running agent.
 
-` + exitTable() + `
+Exit status:
+` + exits.Table() + `
 Files:
   ` + DefaultConfig + `  the configuration
   ` + defaultRuntimeDir + `/` + adminSocket + `      where the commands reach the agent`,
@@ -208,41 +187,17 @@ Files:
 		a.pushCommand(), a.tryCommand(), a.doctorCommand())
 	add("users", a.enrollCommand(), a.enrolmentCommand(), a.phonesCommand(), a.userCommand(), a.importCommand())
 	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand(), a.joinCommand(), a.leaveCommand())
-	add("other", a.completionCommand(), a.manCommand(), a.versionCommand())
+	add("other", command.Completion("sallyport"), a.manCommand(), command.Version("sallyport", a.deps.Version, a.result))
 	root.SetHelpCommandGroupID("other")
 	return root
 }
 
 // group is a command that only holds others.
-func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
-	c.AddCommand(children...)
-	c.Args = cobra.ArbitraryArgs
-	c.RunE = func(cmd *cobra.Command, args []string) error {
-		names := make([]string, len(children))
-		for i, child := range children {
-			names[i] = child.Name()
-		}
-		want := strings.Join(names, ", ")
-		if len(args) > 0 {
-			return badUsage("%s: there is no %q, only: %s", cmd.CommandPath(), args[0], want)
-		}
-		return badUsage("%s: say which: %s", cmd.CommandPath(), want)
-	}
-	return c
-}
+var group = command.Group
 
-// do adapts a command's function: what is not an Error yet becomes one, so that
-// only cobra's own errors count as bad usage.
-func do(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		err := f(cmd, args)
-		var e *Error
-		var quiet errQuiet
-		if err == nil || errors.As(err, &e) || errors.As(err, &quiet) {
-			return err
-		}
-		return failed("%v", err)
-	}
+// do adapts a command's function.
+func do(f command.RunE) command.RunE {
+	return command.Do(func(err error) *Error { return failed("%v", err) }, f)
 }
 
 // oneUser is the arguments of a command about one user.
@@ -267,21 +222,4 @@ func validUser(name string) error {
 		return badUsage("the user's name holds a control character or is not UTF-8: %s", clean(name))
 	}
 	return nil
-}
-
-func (a *app) printError(e *Error) {
-	if a.json {
-		type body struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-			Remedy  string `json:"remedy,omitempty"`
-		}
-		writeJSON(a.deps.Stderr, map[string]body{"error": {exitName(e.Exit), e.Text, e.Remedy}})
-		return
-	}
-	p := a.paint(a.deps.Stderr)
-	_, _ = fmt.Fprintf(a.deps.Stderr, "%s %s\n", p.red("sallyport:"), cleanLines(e.Text))
-	if e.Remedy != "" {
-		_, _ = fmt.Fprintf(a.deps.Stderr, "  %s\n", cleanLines(e.Remedy))
-	}
 }

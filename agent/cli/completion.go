@@ -9,27 +9,6 @@ import (
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
-func (a *app) completionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:       "completion bash|zsh|fish",
-		Short:     "print the completion script of a shell",
-		Example:   `  sallyport completion bash > /etc/bash_completion.d/sallyport`,
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"bash", "zsh", "fish"},
-		RunE: do(func(cmd *cobra.Command, args []string) error {
-			root, w := cmd.Root(), a.deps.Stdout
-			switch args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(w, true)
-			case "zsh":
-				return root.GenZshCompletion(w)
-			default:
-				return root.GenFishCompletion(w, true)
-			}
-		}),
-	}
-}
-
 // completeUser offers the enrolled users. A shell waits for it: it gives up soon.
 func (a *app) completeUser(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	const none = cobra.ShellCompDirectiveNoFileComp

@@ -34,7 +34,7 @@ it, where. Works with and without a running agent and changes nothing.`,
 				return &Error{Exit: ExitFailed, Text: err.Error(), Remedy: "correct it; a running agent keeps the last good configuration until then"}
 			}
 			a.result(map[string]any{"file": file, "ok": true}, func(w io.Writer) {
-				_, _ = fmt.Fprintf(w, "%s: %s\n", clean(file), a.paint(w).green("ok"))
+				_, _ = fmt.Fprintf(w, "%s: %s\n", clean(file), a.paint(w).Green("ok"))
 			})
 			return nil
 		}),
@@ -76,9 +76,9 @@ func (a *app) configShowCommand() *cobra.Command {
 			a.result(v, func(w io.Writer) {
 				p := a.paint(w)
 				if !v.Running {
-					_, _ = fmt.Fprintf(w, "# %s\n# this is what the file says\n", p.yellow(clean(v.Problem)))
+					_, _ = fmt.Fprintf(w, "# %s\n# this is what the file says\n", p.Yellow(clean(v.Problem)))
 				} else if v.Problem != "" {
-					_, _ = fmt.Fprintf(w, "# %s\n# the last good configuration stays in force\n", p.red(clean(v.Problem)))
+					_, _ = fmt.Fprintf(w, "# %s\n# the last good configuration stays in force\n", p.Red(clean(v.Problem)))
 				}
 				rows := make([][]string, len(v.Values))
 				for i, value := range v.Values {
@@ -87,7 +87,7 @@ func (a *app) configShowCommand() *cobra.Command {
 				table(w, rows)
 			})
 			if v.Running && v.Problem != "" {
-				return errQuiet{ExitFailed}
+				return errQuiet(ExitFailed)
 			}
 			return nil
 		}),

@@ -44,7 +44,7 @@ Exit status: 0 nothing failed, 1 something did.`,
 			}
 			a.result(v, func(w io.Writer) { a.printDoctor(w, v.Results) })
 			if !v.OK {
-				return errQuiet{ExitFailed}
+				return errQuiet(ExitFailed)
 			}
 			return nil
 		}),
@@ -53,7 +53,7 @@ Exit status: 0 nothing failed, 1 something did.`,
 
 func (a *app) printDoctor(w io.Writer, results []doctor.Result) {
 	p := a.paint(w)
-	colour := map[doctor.Status]func(string) string{doctor.OK: p.green, doctor.Warn: p.yellow, doctor.Fail: p.red,
+	colour := map[doctor.Status]func(string) string{doctor.OK: p.Green, doctor.Warn: p.Yellow, doctor.Fail: p.Red,
 		doctor.Info: func(s string) string { return s }}
 	count := map[doctor.Status]int{}
 	for _, r := range results {

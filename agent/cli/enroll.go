@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sallyport/internal/command"
 	"sallyport/internal/qr"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -186,7 +187,7 @@ func (a *app) showQR(w io.Writer, user, text string, always bool) {
 
 // qrCode draws a QR code. With colours it is light on dark whatever the
 // terminal's theme is.
-func qrCode(text string, p painter) (code string, columns int, err error) {
+func qrCode(text string, p command.Painter) (code string, columns int, err error) {
 	code, err = qr.Text(text)
 	if err != nil {
 		return "", 0, err
@@ -194,7 +195,7 @@ func qrCode(text string, p painter) (code string, columns int, err error) {
 	lines := strings.Split(strings.TrimRight(code, "\n"), "\n")
 	for i, l := range lines {
 		columns = max(columns, utf8.RuneCountInString(l))
-		lines[i] = p.sgr("97;40", l)
+		lines[i] = p.SGR("97;40", l)
 	}
 	return strings.Join(lines, "\n") + "\n", columns, nil
 }

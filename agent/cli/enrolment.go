@@ -51,7 +51,7 @@ makes a one-time code that has to be typed first: read it out to the right perso
 			a.result(v, func(w io.Writer) {
 				_, _ = fmt.Fprintf(w, "%s may enrol at the login until %s.\n", clean(v.User), when(*orZero(v.Expires)))
 				if v.Code != "" {
-					_, _ = fmt.Fprintf(w, "One-time code to read out: %s\n", a.paint(w).bold(clean(v.Code)))
+					_, _ = fmt.Fprintf(w, "One-time code to read out: %s\n", a.paint(w).Bold(clean(v.Code)))
 				}
 			})
 			return nil

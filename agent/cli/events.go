@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sallyport/internal/command"
 	"sallyport/internal/event"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -100,7 +101,7 @@ func eventJSON(raw []byte) json.RawMessage {
 }
 
 // eventLine is an event for people.
-func eventLine(raw json.RawMessage, p painter) string {
+func eventLine(raw json.RawMessage, p command.Painter) string {
 	var e event.Event
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return clean(string(raw))
@@ -116,9 +117,9 @@ func eventLine(raw json.RawMessage, p painter) string {
 	switch e.Verdict {
 	case "":
 	case "allow":
-		parts = append(parts, p.green("allow"))
+		parts = append(parts, p.Green("allow"))
 	case "deny":
-		parts = append(parts, p.red("deny"))
+		parts = append(parts, p.Red("deny"))
 	default:
 		parts = append(parts, clean(e.Verdict))
 	}

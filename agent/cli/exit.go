@@ -3,85 +3,49 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"sallyport/internal/command"
 )
 
-// The exit codes. They are stable: scripts and monitoring match on them.
+// The exit codes; see internal/command.
 const (
-	ExitOK         = 0
-	ExitFailed     = 1
-	ExitNotRunning = 2
-	ExitDenied     = 3
-	ExitNotFound   = 4
-	ExitUsage      = 5
-	ExitConflict   = 6
+	ExitOK         = command.ExitOK
+	ExitFailed     = command.ExitFailed
+	ExitNotRunning = command.ExitNotRunning
+	ExitDenied     = command.ExitDenied
+	ExitNotFound   = command.ExitNotFound
+	ExitUsage      = command.ExitUsage
+	ExitConflict   = command.ExitConflict
 )
 
-// exits is the one table of exit codes: the help, the man pages and the JSON
-// errors are made from it.
-var exits = []struct {
-	code int
-	name string // "code" of a JSON error
-	text string
-}{
-	{ExitOK, "ok", "done; status: healthy; doctor: nothing failed"},
-	{ExitFailed, "failed", "failed, or something needs attention"},
-	{ExitNotRunning, "not_running", "the agent is not running, or does not answer"},
-	{ExitDenied, "not_permitted", "not permitted for this caller"},
-	{ExitNotFound, "not_found", "no such user or record"},
-	{ExitUsage, "bad_usage", "bad usage or bad input"},
-	{ExitConflict, "conflict", "it is there already"},
+// exits say what they mean: the help and the man pages are made from it.
+var exits = command.ExitTexts{
+	ExitOK:         "done; status: healthy; doctor: nothing failed",
+	ExitFailed:     "failed, or something needs attention",
+	ExitNotRunning: "the agent is not running, or does not answer",
+	ExitDenied:     "not permitted for this caller",
+	ExitNotFound:   "no such user or record",
+	ExitUsage:      "bad usage or bad input",
+	ExitConflict:   "it is there already",
 }
 
-func exitTable() string {
-	var b strings.Builder
-	b.WriteString("Exit status:\n")
-	for _, e := range exits {
-		fmt.Fprintf(&b, "  %d  %s\n", e.code, e.text)
-	}
-	return b.String()
-}
+// Error is what a command ends with when it fails.
+type Error = command.Error
 
-func exitName(code int) string {
-	for _, e := range exits {
-		if e.code == code {
-			return e.name
-		}
-	}
-	return "failed"
-}
+// errQuiet ends a command with an exit code when the output has said it all.
+type errQuiet = command.Quiet
 
-// Error is what a command ends with when it fails: an exit code, what went
-// wrong, and what to do about it.
-type Error struct {
-	Exit   int
-	Text   string
-	Remedy string
-}
-
-// Error implements error.
-func (e *Error) Error() string {
-	if e.Remedy == "" {
-		return e.Text
-	}
-	return e.Text + "\n" + e.Remedy
-}
+var (
+	exitName = command.ExitName
+	badUsage = command.BadUsage
+)
 
 func failed(format string, args ...any) *Error {
 	return &Error{Exit: ExitFailed, Text: fmt.Sprintf(format, args...)}
 }
-
-func badUsage(format string, args ...any) *Error {
-	return &Error{Exit: ExitUsage, Text: fmt.Sprintf(format, args...)}
-}
-
-// errQuiet ends a command with an exit code when the output has said it all.
-type errQuiet struct{ exit int }
-
-func (e errQuiet) Error() string { return exitName(e.exit) }
 
 // exitOfGRPC says which exit code an agent's answer means. Whatever is not in
 // the table is a plain failure.

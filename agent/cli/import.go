@@ -164,7 +164,7 @@ func (a *app) reportImport(results []importResult) error {
 	}
 	a.result(v, func(w io.Writer) {
 		p := a.paint(w)
-		colour := map[string]func(string) string{"imported": p.green, "refused": p.red, "pending": p.yellow}
+		colour := map[string]func(string) string{"imported": p.Green, "refused": p.Red, "pending": p.Yellow}
 		for _, r := range results {
 			if r.Outcome == "imported" && r.Text == "" && len(results) > importListed {
 				continue
@@ -198,7 +198,7 @@ func (a *app) reportImport(results []importResult) error {
 		}
 	})
 	if v.Refused > 0 {
-		return errQuiet{ExitFailed}
+		return errQuiet(ExitFailed)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +15,7 @@ func (a *app) manCommand() *cobra.Command {
 		Short: "write the manual pages into a directory",
 		Args:  cobra.ExactArgs(1),
 		RunE: do(func(cmd *cobra.Command, args []string) error {
-			written, err := manpage.Write(cmd.Root(), args[0], a.deps.Version, strings.TrimPrefix(exitTable(), "Exit status:\n"))
+			written, err := manpage.Write(cmd.Root(), args[0], a.deps.Version, exits.Table())
 			if err != nil {
 				return failed("%v", err)
 			}

@@ -1,33 +1,26 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"sallyport/internal/command"
 	"sallyport/internal/textout"
 )
 
 // The authority's commands write in the same way.
 var (
 	clean      = textout.Clean
-	cleanLines = textout.CleanLines
 	table      = textout.Table
 	when       = textout.When
 	howLong    = textout.HowLong
 	plural     = textout.Plural
 	quoteArg   = textout.QuoteArg
+	writeJSON  = command.WriteJSON
 )
-
-// writeJSON writes v as one line. What the commands print always marshals.
-func writeJSON(w io.Writer, v any) {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(v)
-}
 
 // result prints what a command found out: one object with --json, else text.
 func (a *app) result(v any, text func(w io.Writer)) {
@@ -38,26 +31,10 @@ func (a *app) result(v any, text func(w io.Writer)) {
 	text(a.deps.Stdout)
 }
 
-// painter colours words, or not.
-type painter struct{ on bool }
-
-// paint says whether a stream gets colours: only a terminal does, and only when
-// NO_COLOR is unset or empty (no-color.org) and the terminal is no dumb one.
-func (a *app) paint(stream any) painter {
-	return painter{a.deps.IsTTY(stream) && a.deps.Getenv("NO_COLOR") == "" && a.deps.Getenv("TERM") != "dumb"}
+// paint returns the command.Painter of a stream.
+func (a *app) paint(stream any) command.Painter {
+	return command.Paint(a.deps.IsTTY(stream), a.deps.Getenv)
 }
-
-func (p painter) sgr(code, s string) string {
-	if !p.on {
-		return s
-	}
-	return "\x1b[" + code + "m" + s + "\x1b[0m"
-}
-
-func (p painter) red(s string) string    { return p.sgr("31", s) }
-func (p painter) green(s string) string  { return p.sgr("32", s) }
-func (p painter) yellow(s string) string { return p.sgr("33", s) }
-func (p painter) bold(s string) string   { return p.sgr("1", s) }
 
 func stamp(t *timestamppb.Timestamp) time.Time {
 	if t == nil {

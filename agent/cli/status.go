@@ -156,7 +156,7 @@ func (a *app) status(ctx context.Context) error {
 	}
 	a.result(v, func(w io.Writer) { a.printStatus(w, v) })
 	if exit != ExitOK {
-		return errQuiet{exit}
+		return errQuiet(exit)
 	}
 	return nil
 }
@@ -184,12 +184,12 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 	line := func(name, format string, args ...any) {
 		_, _ = fmt.Fprintf(w, "  %-10s %s\n", name, textout.Fold(clean(fmt.Sprintf(format, args...)), a.columns(w), 13))
 	}
-	state := p.green("healthy")
+	state := p.Green("healthy")
 	switch {
 	case !v.Running:
-		state = p.red("not running")
+		state = p.Red("not running")
 	case !v.Healthy:
-		state = p.yellow("needs attention")
+		state = p.Yellow("needs attention")
 	}
 	_, _ = fmt.Fprintf(w, "sallyport %s: %s\n", clean(v.Version), state)
 	if v.Running {
@@ -230,18 +230,18 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 		line("hook", "%s:%d %s, in the stack of %s", h.File, h.Line, h.Type, orNone(h.Services))
 	}
 	if len(v.Problems) > 0 {
-		_, _ = fmt.Fprintf(w, "\n%s\n", p.bold("needs attention:"))
+		_, _ = fmt.Fprintf(w, "\n%s\n", p.Bold("needs attention:"))
 		for _, problem := range v.Problems {
 			code := clean(problem.Code)
 			text := textout.Fold(code+": "+clean(problem.Text), a.columns(w), 4)
-			_, _ = fmt.Fprintf(w, "  %s%s\n", p.red(code), strings.TrimPrefix(text, code))
+			_, _ = fmt.Fprintf(w, "  %s%s\n", p.Red(code), strings.TrimPrefix(text, code))
 			if problem.Remedy != "" {
 				_, _ = fmt.Fprintf(w, "    %s\n", textout.Fold(clean(problem.Remedy), a.columns(w), 4))
 			}
 		}
 	}
 	if len(v.LastEvents) > 0 {
-		_, _ = fmt.Fprintf(w, "\n%s\n", p.bold("last events:"))
+		_, _ = fmt.Fprintf(w, "\n%s\n", p.Bold("last events:"))
 		for _, e := range v.LastEvents {
 			_, _ = fmt.Fprintf(w, "  %s\n", eventLine(e, p))
 		}

@@ -56,7 +56,7 @@ service (the agent is not running).`,
 			case err != nil:
 				return err
 			case exit != ExitOK:
-				return errQuiet{exit}
+				return errQuiet(exit)
 			}
 			return nil
 		}),

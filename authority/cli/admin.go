@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -182,7 +181,7 @@ func (a *app) init(ctx context.Context, c config.Config, keyFile, owner string) 
 		cmp.Or(keyFile, filepath.Join(c.KeyDir(), "organisation.key")), !l.Config.LocalPage()}
 	a.result(v, func(w io.Writer) {
 		p := a.paint(w)
-		printf(w, "%s %s has an authority.\n\n", p.green("Done:"), c.Organisation)
+		printf(w, "%s %s has an authority.\n\n", p.Green("Done:"), c.Organisation)
 		printf(w, "  configuration     %s\n  keys, database    %s\n  phones            %s   (passkeys of %s: keep that name)\n  computers         %s\n",
 			v.Config, v.StateDir, v.Origin, v.RPID, v.DevicesURL)
 		if keyFile == "" {
@@ -287,7 +286,7 @@ func (a *app) configCommand() *cobra.Command {
 				return &Error{Exit: ExitFailed, Text: err.Error(), Remedy: "correct it; a running server goes on with what it has read"}
 			}
 			a.result(map[string]any{"file": file, "ok": true}, func(w io.Writer) {
-				printf(w, "%s: %s\n  in force from the next start on: systemctl restart sallyport-authority\n", file, a.paint(w).green("ok"))
+				printf(w, "%s: %s\n  in force from the next start on: systemctl restart sallyport-authority\n", file, a.paint(w).Green("ok"))
 			})
 			return nil
 		}),
@@ -463,7 +462,7 @@ func (a *app) approverCommand() *cobra.Command {
 					printf(w, "  %s: %s\n", k, headers.Get(k))
 				}
 				if l.Config.LocalPage() {
-					printf(w, "%s web.origin is web.api: the authority serves the page itself, so that it could change it. Set web.api.\n", a.paint(w).yellow("Note:"))
+					printf(w, "%s web.origin is web.api: the authority serves the page itself, so that it could change it. Set web.api.\n", a.paint(w).Yellow("Note:"))
 				}
 			})
 			return nil
@@ -604,54 +603,18 @@ func (a *app) backup(ctx context.Context, au *server.Authority, path string) (er
 	return nil
 }
 
-func (a *app) completionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:       "completion bash|zsh|fish",
-		Short:     "print the completion script of a shell",
-		Example:   `  sallyport-authority completion bash > /etc/bash_completion.d/sallyport-authority`,
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"bash", "zsh", "fish"},
-		RunE: do(func(cmd *cobra.Command, args []string) error {
-			root, w := cmd.Root(), a.deps.Stdout
-			switch args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(w, true)
-			case "zsh":
-				return root.GenZshCompletion(w)
-			default:
-				return root.GenFishCompletion(w, true)
-			}
-		}),
-	}
-}
-
 func (a *app) manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
 		Short: "write the manual pages into a directory",
 		Args:  exactly(1),
 		RunE: do(func(cmd *cobra.Command, args []string) error {
-			written, err := manpage.Write(cmd.Root(), args[0], a.deps.Version, strings.TrimPrefix(exitTable(), "Exit status:\n"))
+			written, err := manpage.Write(cmd.Root(), args[0], a.deps.Version, exits.Table())
 			if err != nil {
 				return err
 			}
 			a.result(map[string][]string{"written": written}, func(w io.Writer) {
 				printf(w, "%s in %s\n", textout.Plural(len(written), "page", "pages"), args[0])
-			})
-			return nil
-		}),
-	}
-}
-
-func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "say which version this program is",
-		Args:  cobra.NoArgs,
-		RunE: do(func(*cobra.Command, []string) error {
-			platform := runtime.GOOS + "/" + runtime.GOARCH
-			a.result(map[string]string{"version": a.deps.Version, "go": runtime.Version(), "platform": platform}, func(w io.Writer) {
-				printf(w, "sallyport-authority %s (%s, %s)\n", a.deps.Version, platform, runtime.Version())
 			})
 			return nil
 		}),

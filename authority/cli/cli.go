@@ -6,7 +6,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +25,7 @@ import (
 	"sallyport/authority/enrol"
 	"sallyport/authority/server"
 	"sallyport/authority/store"
+	"sallyport/internal/command"
 	"sallyport/internal/textout"
 )
 
@@ -86,67 +86,42 @@ func descriptor(stream any) (fd int, ok bool) {
 	return int(f.Fd()), true
 }
 
-// The exit codes, the same as of the agent's commands. They are stable: scripts
-// and monitoring match on them.
+// The exit codes, the same as of the agent's commands; see internal/command.
 const (
-	ExitOK         = 0
-	ExitFailed     = 1
-	ExitNotRunning = 2
-	ExitDenied     = 3
-	ExitNotFound   = 4
-	ExitUsage      = 5
-	ExitConflict   = 6
+	ExitOK         = command.ExitOK
+	ExitFailed     = command.ExitFailed
+	ExitNotRunning = command.ExitNotRunning
+	ExitDenied     = command.ExitDenied
+	ExitNotFound   = command.ExitNotFound
+	ExitUsage      = command.ExitUsage
+	ExitConflict   = command.ExitConflict
 )
 
-var exits = []struct {
-	code int
-	name string // "code" of a JSON error
-	text string
-}{
-	{ExitOK, "ok", "done; status: healthy"},
-	{ExitFailed, "failed", "failed, or something needs attention"},
-	{ExitNotRunning, "not_running", "the database cannot be reached; status: the server is not running"},
-	{ExitDenied, "not_permitted", "not permitted for this caller"},
-	{ExitNotFound, "not_found", "no such user, device, phone or file"},
-	{ExitUsage, "bad_usage", "bad usage or bad input"},
-	{ExitConflict, "conflict", "it is there already"},
+var exits = command.ExitTexts{
+	ExitOK:         "done; status: healthy",
+	ExitFailed:     "failed, or something needs attention",
+	ExitNotRunning: "the database cannot be reached; status: the server is not running",
+	ExitDenied:     "not permitted for this caller",
+	ExitNotFound:   "no such user, device, phone or file",
+	ExitUsage:      "bad usage or bad input",
+	ExitConflict:   "it is there already",
 }
 
-func exitTable() string {
-	var b strings.Builder
-	b.WriteString("Exit status:\n")
-	for _, e := range exits {
-		fmt.Fprintf(&b, "  %d  %s\n", e.code, e.text)
-	}
-	return b.String()
-}
-
-// Error is what a command ends with when it fails: an exit code, what went wrong,
-// and what to do about it.
-type Error struct {
-	Exit   int
-	Text   string
-	Remedy string
-}
-
-func (e *Error) Error() string { return e.Text }
-
-func badUsage(format string, args ...any) *Error {
-	return &Error{Exit: ExitUsage, Text: fmt.Sprintf(format, args...)}
-}
+// Error is what a command ends with when it fails.
+type Error = command.Error
 
 // errQuiet ends a command with an exit code when the output has said it all.
-type errQuiet struct{ exit int }
+type errQuiet = command.Quiet
 
-func (e errQuiet) Error() string { return fmt.Sprint("exit ", e.exit) }
+var (
+	badUsage  = command.BadUsage
+	group     = command.Group
+	writeJSON = command.WriteJSON
+)
 
 // classify gives an error of the parts below its exit code.
 func classify(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
-		return e
-	}
-	e = &Error{Exit: ExitFailed, Text: err.Error()}
+	e := &Error{Exit: ExitFailed, Text: err.Error()}
 	switch {
 	case errors.Is(err, enrol.ErrInvalid):
 		e.Exit = ExitUsage
@@ -179,45 +154,15 @@ func Main(ctx context.Context, args []string, deps Deps) int {
 	a := &app{deps: deps, in: bufio.NewReaderSize(deps.Stdin, 4096)}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := a.rootCommand()
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	var quiet errQuiet
-	var run errRun
-	switch {
-	case err == nil:
-		return ExitOK
-	case errors.As(err, &quiet):
-		return quiet.exit
-	case errors.As(err, &run):
-		err = run.error
-	default:
-		// Only cobra's own errors are left: an unknown command or flag.
-		err = &Error{Exit: ExitUsage, Text: err.Error(), Remedy: "see: sallyport-authority help"}
+	exit, e := command.Execute(ctx, a.rootCommand(), args)
+	if e != nil {
+		e.Print(deps.Stderr, "sallyport-authority", a.json || command.WantsJSON(args), a.paint(deps.Stderr))
 	}
-	// When the flags themselves did not parse, --json may not have been reached.
-	for _, s := range args {
-		a.json = a.json || s == "--json" || s == "--json=true"
-	}
-	e := classify(err)
-	a.printError(e)
-	return e.Exit
+	return exit
 }
-
-// errRun is an error of a command that did run.
-type errRun struct{ error }
 
 // do adapts a command's function.
-func do(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		err := f(cmd, args)
-		var quiet errQuiet
-		if err == nil || errors.As(err, &quiet) {
-			return err
-		}
-		return errRun{err}
-	}
-}
+func do(f command.RunE) command.RunE { return command.Do(classify, f) }
 
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -230,7 +175,8 @@ opens a login is verified on the computer itself.
 "sallyport-authority run" is the server; every other command works on the database
 beside it.
 
-` + exitTable() + `
+Exit status:
+` + exits.Table() + `
 Files:
   ` + config.DefaultPath + `  the configuration
   ` + config.Default().StateDir + `            keys and database`,
@@ -257,34 +203,16 @@ Files:
 	add("people", a.userCommand(), a.deviceCommand(), a.phoneCommand(), a.tokenCommand())
 	add("helpdesk", a.statusCommand(), a.eventsCommand())
 	add("admin", a.initCommand(), a.runCommand(), a.configCommand(), a.manifestCommand(), a.policyCommand(), a.approverCommand(), a.backupCommand())
-	add("other", a.completionCommand(), a.manCommand(), a.versionCommand())
+	add("other", command.Completion("sallyport-authority"), a.manCommand(), command.Version("sallyport-authority", a.deps.Version, a.result))
 	root.SetHelpCommandGroupID("other")
 	return root
-}
-
-// group is a command that only holds others.
-func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
-	c.AddCommand(children...)
-	c.Args = cobra.ArbitraryArgs
-	c.RunE = do(func(cmd *cobra.Command, args []string) error {
-		names := make([]string, len(children))
-		for i, child := range children {
-			names[i] = child.Name()
-		}
-		want := strings.Join(names, ", ")
-		if len(args) > 0 {
-			return badUsage("%s: there is no %q, only: %s", cmd.CommandPath(), args[0], want)
-		}
-		return badUsage("%s: say which: %s", cmd.CommandPath(), want)
-	})
-	return c
 }
 
 // exactly wants so many arguments, named in the usage line.
 func exactly(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
-			return errRun{badUsage("%s: %s", cmd.CommandPath(), "usage: "+cmd.UseLine())}
+			return badUsage("%s: %s", cmd.CommandPath(), "usage: "+cmd.UseLine())
 		}
 		return nil
 	}
@@ -317,35 +245,6 @@ func (a *app) by() string {
 	return by
 }
 
-func (a *app) printError(e *Error) {
-	if a.json {
-		type body struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-			Remedy  string `json:"remedy,omitempty"`
-		}
-		name := "failed"
-		for _, x := range exits {
-			if x.code == e.Exit {
-				name = x.name
-			}
-		}
-		writeJSON(a.deps.Stderr, map[string]body{"error": {name, e.Text, e.Remedy}})
-		return
-	}
-	_, _ = fmt.Fprintf(a.deps.Stderr, "%s %s\n", a.paint(a.deps.Stderr).red("sallyport-authority:"), textout.CleanLines(e.Text))
-	if e.Remedy != "" {
-		_, _ = fmt.Fprintf(a.deps.Stderr, "  %s\n", textout.CleanLines(e.Remedy))
-	}
-}
-
-// writeJSON writes v as one line. What the commands print always marshals.
-func writeJSON(w io.Writer, v any) {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(v)
-}
-
 // result prints what a command found out: one object with --json, else text.
 func (a *app) result(v any, text func(w io.Writer)) {
 	if a.json {
@@ -376,25 +275,10 @@ func (a *app) columns(w io.Writer) int {
 	return a.deps.Width(w)
 }
 
-// painter colours words, or not.
-type painter struct{ on bool }
-
-// paint says whether a stream gets colours: only a terminal does, and only when
-// NO_COLOR is unset or empty (no-color.org) and the terminal is no dumb one.
-func (a *app) paint(stream any) painter {
-	return painter{a.deps.IsTTY(stream) && a.deps.Getenv("NO_COLOR") == "" && a.deps.Getenv("TERM") != "dumb"}
+// paint returns the command.Painter of a stream.
+func (a *app) paint(stream any) command.Painter {
+	return command.Paint(a.deps.IsTTY(stream), a.deps.Getenv)
 }
-
-func (p painter) sgr(code, s string) string {
-	if !p.on {
-		return s
-	}
-	return "\x1b[" + code + "m" + s + "\x1b[0m"
-}
-
-func (p painter) red(s string) string    { return p.sgr("31", s) }
-func (p painter) green(s string) string  { return p.sgr("32", s) }
-func (p painter) yellow(s string) string { return p.sgr("33", s) }
 
 // stampJSON is nil, and so left out, when the time is not set.
 func stampJSON(t time.Time) *time.Time {
@@ -429,7 +313,7 @@ func (a *app) confirm(yes bool, question string) error {
 // waits says that something is in force only once it was signed elsewhere.
 func (a *app) waits(w io.Writer, waits bool) {
 	if waits {
-		printf(w, "%s the organisation's key lies elsewhere; take this to it and back:\n", a.paint(w).yellow("Not in force yet:"))
+		printf(w, "%s the organisation's key lies elsewhere; take this to it and back:\n", a.paint(w).Yellow("Not in force yet:"))
 		printf(w, "  sallyport-authority manifest pending > pending.json\n  sallyport-authority manifest sign --key organisation.key pending.json > signed.json   (where the key is)\n  sallyport-authority manifest import signed.json\n")
 	}
 }

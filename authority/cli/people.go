@@ -504,7 +504,7 @@ func (a *app) phonesOf(cmd *cobra.Command, user string) error {
 		}
 		a.result(v, func(w io.Writer) {
 			for _, o := range off {
-				printf(w, "%s here for %s on %s (%s). To allow it again: sallyport-authority user clear %s\n", a.paint(w).red("Push is off"), user, o.Name, o.Why, textout.QuoteArg(user))
+				printf(w, "%s here for %s on %s (%s). To allow it again: sallyport-authority user clear %s\n", a.paint(w).Red("Push is off"), user, o.Name, o.Why, textout.QuoteArg(user))
 			}
 			if len(views) == 0 {
 				printf(w, "No phones. Enrol one: sallyport-authority user enrol USER, or at a computer: sallyport enroll USER --push\n")
@@ -814,7 +814,7 @@ func (a *app) showQR(w io.Writer, text string, always bool) {
 	lines := strings.Split(strings.TrimRight(code, "\n"), "\n")
 	for i, l := range lines {
 		columns = max(columns, utf8.RuneCountInString(l))
-		lines[i] = p.sgr("97;40", l)
+		lines[i] = p.SGR("97;40", l)
 	}
 	if width := a.deps.Width(w); tty && width > 0 && width < columns {
 		printf(w, "(The QR code needs %d columns, this terminal has %d.)\n", columns, width)

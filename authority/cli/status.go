@@ -109,9 +109,9 @@ func (a *app) status(ctx context.Context, au *server.Authority) error {
 	a.result(v, func(w io.Writer) { a.printStatus(w, v) })
 	switch {
 	case !v.Running:
-		return errQuiet{ExitNotRunning}
+		return errQuiet(ExitNotRunning)
 	case !v.Healthy:
-		return errQuiet{ExitFailed}
+		return errQuiet(ExitFailed)
 	}
 	return nil
 }
@@ -121,12 +121,12 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 	line := func(name, format string, args ...any) {
 		_, _ = fmt.Fprintf(w, "  %-10s %s\n", name, textout.Fold(textout.Clean(fmt.Sprintf(format, args...)), a.columns(w), 13))
 	}
-	state := p.green("healthy")
+	state := p.Green("healthy")
 	switch {
 	case !v.Running:
-		state = p.red("not running")
+		state = p.Red("not running")
 	case !v.Healthy:
-		state = p.yellow("needs attention")
+		state = p.Yellow("needs attention")
 	}
 	_, _ = fmt.Fprintf(w, "sallyport-authority %s of %s: %s\n", textout.Clean(v.Version), textout.Clean(v.Organisation), state)
 	line("computers", "%d joined, %d connected, at %s", v.Devices, v.Online, v.DevicesURL)
@@ -147,7 +147,7 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 		printf(w, "\nneeds attention:\n")
 		for _, problem := range v.Problems {
 			text := textout.Fold(problem.Code+": "+textout.Clean(problem.Text), a.columns(w), 4)
-			_, _ = fmt.Fprintf(w, "  %s%s\n    %s\n", p.red(problem.Code), strings.TrimPrefix(text, problem.Code), textout.Fold(textout.Clean(problem.Remedy), a.columns(w), 4))
+			_, _ = fmt.Fprintf(w, "  %s%s\n    %s\n", p.Red(problem.Code), strings.TrimPrefix(text, problem.Code), textout.Fold(textout.Clean(problem.Remedy), a.columns(w), 4))
 		}
 	}
 }
@@ -280,9 +280,9 @@ func (a *app) printEvent(w io.Writer, e store.Event, name string) {
 	switch j.Verdict {
 	case "":
 	case "allow":
-		parts = append(parts, p.green("allow"))
+		parts = append(parts, p.Green("allow"))
 	case "deny":
-		parts = append(parts, p.red("deny"))
+		parts = append(parts, p.Red("deny"))
 	default:
 		parts = append(parts, textout.Clean(j.Verdict))
 	}
