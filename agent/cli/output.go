@@ -13,13 +13,13 @@ import (
 
 // The authority's commands write in the same way.
 var (
-	clean      = textout.Clean
-	table      = textout.Table
-	when       = textout.When
-	howLong    = textout.HowLong
-	plural     = textout.Plural
-	quoteArg   = textout.QuoteArg
-	writeJSON  = command.WriteJSON
+	clean     = textout.Clean
+	table     = textout.Table
+	when      = textout.When
+	howLong   = textout.HowLong
+	plural    = textout.Plural
+	quoteArg  = textout.QuoteArg
+	writeJSON = command.WriteJSON
 )
 
 // result prints what a command found out: one object with --json, else text.
