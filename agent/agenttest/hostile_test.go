@@ -153,7 +153,7 @@ func TestMalformedLoginsAreDenied(t *testing.T) {
 		"no stage":              {good(func(b *loginv1.Begin) { b.Stage = 0 })},
 		"unknown stage":         {good(func(b *loginv1.Begin) { b.Stage = 99 })},
 		"no user":               {good(func(b *loginv1.Begin) { b.User = nil })},
-		"long user":             {good(func(b *loginv1.Begin) { b.User = long(321) })},
+		"long user":             {good(func(b *loginv1.Begin) { b.User = long(1025) })},
 		"long caller":           {good(func(b *loginv1.Begin) { b.Caller = long(321) })},
 		"long service":          {good(func(b *loginv1.Begin) { b.Service = long(129) })},
 		"long remote host":      {good(func(b *loginv1.Begin) { b.RemoteHost = long(256) })},

@@ -13,12 +13,13 @@ import (
 // refuses what is longer, so the agent sends nothing longer, and refuses the
 // same of others. A test compares the two.
 const (
-	maxUser       = 320
+	maxUser       = 1024
 	maxCaller     = 320
 	maxService    = 128
 	maxRemoteHost = 255
 	maxSession    = 128
 	maxLocale     = 32
+	maxPassword   = 1024
 	maxAnswer     = 128
 	maxPrompt     = 512
 	maxNotice     = 6144
@@ -51,7 +52,7 @@ func checkBegin(b *loginv1.Begin) error {
 	}{
 		{"user", len(b.GetUser()), maxUser}, {"caller", len(b.GetCaller()), maxCaller},
 		{"service", len(b.GetService()), maxService}, {"remote_host", len(b.GetRemoteHost()), maxRemoteHost},
-		{"session", len(b.GetSession()), maxSession}, {"locale", len(b.GetLocale()), maxLocale},
+		{"session", len(b.GetSession()), maxSession}, {"locale", len(b.GetLocale()), maxLocale}, {"password", len(b.GetPassword()), maxPassword},
 	} {
 		if f.n > f.max {
 			return fmt.Errorf("the hook's %s is %d bytes long, over %d", f.name, f.n, f.max)
@@ -59,6 +60,9 @@ func checkBegin(b *loginv1.Begin) error {
 	}
 	if len(b.GetUser()) == 0 {
 		return fmt.Errorf("the hook does not say who wants in")
+	}
+	if len(b.GetPassword()) > 0 && b.GetHook() != loginv1.HookKind_HOOK_KIND_CREDENTIAL_PROVIDER {
+		return fmt.Errorf("the hook sends a password, which only a credential provider may")
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func TestBoundsAreThoseOfTheHook(t *testing.T) {
 	}
 	ours := map[string]int{
 		"Begin.user": maxUser, "Begin.caller": maxCaller, "Begin.service": maxService, "Begin.remote_host": maxRemoteHost,
-		"Begin.session": maxSession, "Begin.locale": maxLocale, "Answer.text": maxAnswer, "Prompt.text": maxPrompt,
+		"Begin.session": maxSession, "Begin.locale": maxLocale, "Begin.password": maxPassword, "Answer.text": maxAnswer, "Prompt.text": maxPrompt,
 		"Notice.text": maxNotice, "Verdict.reason": maxReason, "Verdict.text": maxText, "Waiting.device": maxDevice,
 	}
 	found := regexp.MustCompile(`(?m)^sallyport\.login\.v1\.(\S+) max_size:(\d+)$`).FindAllStringSubmatch(string(text), -1)
@@ -44,7 +44,7 @@ func TestBeginThatIsNotWholeIsRefused(t *testing.T) {
 	if err := checkBegin(good()); err != nil {
 		t.Fatal(err)
 	}
-	long := strings.Repeat("x", 400)
+	long := strings.Repeat("x", 2000)
 	for name, spoil := range map[string]func(*loginv1.Begin){
 		"no version":       func(b *loginv1.Begin) { b.ProtocolVersion = 0 },
 		"a later version":  func(b *loginv1.Begin) { b.ProtocolVersion = 2 },
@@ -61,6 +61,10 @@ func TestBeginThatIsNotWholeIsRefused(t *testing.T) {
 		"long remote host": func(b *loginv1.Begin) { b.RemoteHost = []byte(long) },
 		"long session":     func(b *loginv1.Begin) { b.Session = []byte(long) },
 		"long locale":      func(b *loginv1.Begin) { b.Locale = []byte(long) },
+		"long password": func(b *loginv1.Begin) {
+			b.Hook, b.Password = loginv1.HookKind_HOOK_KIND_CREDENTIAL_PROVIDER, []byte(long)
+		},
+		"a password from PAM": func(b *loginv1.Begin) { b.Password = []byte("x") },
 	} {
 		b := good()
 		spoil(b)

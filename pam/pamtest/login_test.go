@@ -265,7 +265,7 @@ func TestHostileNames(t *testing.T) {
 		"space":         " alice ",
 		"realm":         `CORP\alice@corp`,
 		"300 bytes":     strings.Repeat("a", 300),
-		"320 bytes":     strings.Repeat("\n", 320),
+		"1024 bytes":    strings.Repeat("\n", 1024),
 		"like a switch": "socket=/x",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -282,13 +282,13 @@ func TestHostileNames(t *testing.T) {
 			})
 		})
 	}
-	t.Run("321 bytes", func(t *testing.T) {
+	t.Run("1025 bytes", func(t *testing.T) {
 		eachBuild(t, func(t *testing.T, b build) {
 			a := startAgent(t)
-			p := b.sit(t, a.socket, login{user: strings.Repeat("a", 321)})
+			p := b.sit(t, a.socket, login{user: strings.Repeat("a", 1025)})
 			p.authenticate()
 			p.ret(authErr)
-			p.logged("more than 320 bytes")
+			p.logged("more than 1024 bytes")
 			p.account()
 			p.ret(permDenied)
 		})
@@ -323,7 +323,7 @@ func TestNameIsNotLogged(t *testing.T) {
 		p.ret(authErr)
 		p.authenticate()
 		p.ret(authErr)
-		p.say("item %d %s", pam.User, toHex(strings.Repeat("correct-horse", 30)))
+		p.say("item %d %s", pam.User, toHex(strings.Repeat("correct-horse", 80)))
 		p.authenticate()
 		p.ret(authErr)
 	})

@@ -453,7 +453,7 @@ type Begin struct {
 	Hook            HookKind `protobuf:"varint,2,opt,name=hook,proto3,enum=sallyport.login.v1.HookKind" json:"hook,omitempty"`
 	Scenario        Scenario `protobuf:"varint,3,opt,name=scenario,proto3,enum=sallyport.login.v1.Scenario" json:"scenario,omitempty"`
 	Stage           Stage    `protobuf:"varint,4,opt,name=stage,proto3,enum=sallyport.login.v1.Stage" json:"stage,omitempty"`
-	// Who wants in, as typed or as the OS gave it; 1 to 320 bytes.
+	// Who wants in, as typed or as the OS gave it; 1 to 1024 bytes.
 	User []byte `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
 	// Who asks, when that is somebody else (PAM_RUSER); at most 320 bytes.
 	Caller []byte `protobuf:"bytes,6,opt,name=caller,proto3" json:"caller,omitempty"`
@@ -462,11 +462,17 @@ type Begin struct {
 	// PAM_RHOST or its like, as given: a name or an address; at most 255 bytes.
 	// It matches an address range only when it is a literal address.
 	RemoteHost []byte `protobuf:"bytes,8,opt,name=remote_host,json=remoteHost,proto3" json:"remote_host,omitempty"`
-	// Terminal or session ("/dev/pts/3"); at most 128 bytes.
+	// Terminal ("/dev/pts/3") or Windows session ("2"); at most 128 bytes.
 	Session []byte `protobuf:"bytes,9,opt,name=session,proto3" json:"session,omitempty"`
 	// LANG of the caller; at most 32 bytes.
-	Locale        []byte        `protobuf:"bytes,10,opt,name=locale,proto3" json:"locale,omitempty"`
-	Capabilities  *Capabilities `protobuf:"bytes,11,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	Locale       []byte        `protobuf:"bytes,10,opt,name=locale,proto3" json:"locale,omitempty"`
+	Capabilities *Capabilities `protobuf:"bytes,11,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// The first factor's password, UTF-8, at most 1024 bytes; only from a
+	// credential provider, which stands before Windows' own check. The agent has
+	// Windows check it before anything else, so that nobody without it learns who
+	// is enrolled, counts against anybody or makes a phone ring. No hook of root's
+	// on another system may send one.
+	Password      []byte `protobuf:"bytes,12,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -574,6 +580,13 @@ func (x *Begin) GetLocale() []byte {
 func (x *Begin) GetCapabilities() *Capabilities {
 	if x != nil {
 		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *Begin) GetPassword() []byte {
+	if x != nil {
+		return x.Password
 	}
 	return nil
 }
@@ -1182,7 +1195,7 @@ const file_sallyport_login_v1_login_proto_rawDesc = "" +
 	"\x05begin\x18\x01 \x01(\v2\x19.sallyport.login.v1.BeginH\x00R\x05begin\x124\n" +
 	"\x06answer\x18\x02 \x01(\v2\x1a.sallyport.login.v1.AnswerH\x00R\x06answer\x124\n" +
 	"\x06cancel\x18\x03 \x01(\v2\x1a.sallyport.login.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xae\x03\n" +
+	"\amessage\"\xca\x03\n" +
 	"\x05Begin\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x120\n" +
 	"\x04hook\x18\x02 \x01(\x0e2\x1c.sallyport.login.v1.HookKindR\x04hook\x128\n" +
@@ -1196,7 +1209,8 @@ const file_sallyport_login_v1_login_proto_rawDesc = "" +
 	"\asession\x18\t \x01(\fR\asession\x12\x16\n" +
 	"\x06locale\x18\n" +
 	" \x01(\fR\x06locale\x12D\n" +
-	"\fcapabilities\x18\v \x01(\v2 .sallyport.login.v1.CapabilitiesR\fcapabilities\"\x80\x01\n" +
+	"\fcapabilities\x18\v \x01(\v2 .sallyport.login.v1.CapabilitiesR\fcapabilities\x12\x1a\n" +
+	"\bpassword\x18\f \x01(\fR\bpassword\"\x80\x01\n" +
 	"\fCapabilities\x12!\n" +
 	"\flive_notices\x18\x01 \x01(\bR\vliveNotices\x12#\n" +
 	"\rcancel_prompt\x18\x02 \x01(\bR\fcancelPrompt\x12\x0e\n" +

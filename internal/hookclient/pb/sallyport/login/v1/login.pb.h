@@ -68,12 +68,13 @@ typedef struct _sallyport_login_v1_Capabilities {
     bool choices; /* can offer buttons */
 } sallyport_login_v1_Capabilities;
 
-typedef PB_BYTES_ARRAY_T(320) sallyport_login_v1_Begin_user_t;
+typedef PB_BYTES_ARRAY_T(1024) sallyport_login_v1_Begin_user_t;
 typedef PB_BYTES_ARRAY_T(320) sallyport_login_v1_Begin_caller_t;
 typedef PB_BYTES_ARRAY_T(128) sallyport_login_v1_Begin_service_t;
 typedef PB_BYTES_ARRAY_T(255) sallyport_login_v1_Begin_remote_host_t;
 typedef PB_BYTES_ARRAY_T(128) sallyport_login_v1_Begin_session_t;
 typedef PB_BYTES_ARRAY_T(32) sallyport_login_v1_Begin_locale_t;
+typedef PB_BYTES_ARRAY_T(1024) sallyport_login_v1_Begin_password_t;
 /* Begin opens the login. It must come first, once, within 5 s. */
 typedef struct _sallyport_login_v1_Begin {
     /* 1. The agent refuses what it does not know. */
@@ -81,7 +82,7 @@ typedef struct _sallyport_login_v1_Begin {
     sallyport_login_v1_HookKind hook;
     sallyport_login_v1_Scenario scenario;
     sallyport_login_v1_Stage stage;
-    /* Who wants in, as typed or as the OS gave it; 1 to 320 bytes. */
+    /* Who wants in, as typed or as the OS gave it; 1 to 1024 bytes. */
     sallyport_login_v1_Begin_user_t user;
     /* Who asks, when that is somebody else (PAM_RUSER); at most 320 bytes. */
     sallyport_login_v1_Begin_caller_t caller;
@@ -90,12 +91,18 @@ typedef struct _sallyport_login_v1_Begin {
     /* PAM_RHOST or its like, as given: a name or an address; at most 255 bytes.
  It matches an address range only when it is a literal address. */
     sallyport_login_v1_Begin_remote_host_t remote_host;
-    /* Terminal or session ("/dev/pts/3"); at most 128 bytes. */
+    /* Terminal ("/dev/pts/3") or Windows session ("2"); at most 128 bytes. */
     sallyport_login_v1_Begin_session_t session;
     /* LANG of the caller; at most 32 bytes. */
     sallyport_login_v1_Begin_locale_t locale;
     bool has_capabilities;
     sallyport_login_v1_Capabilities capabilities;
+    /* The first factor's password, UTF-8, at most 1024 bytes; only from a
+ credential provider, which stands before Windows' own check. The agent has
+ Windows check it before anything else, so that nobody without it learns who
+ is enrolled, counts against anybody or makes a phone ring. No hook of root's
+ on another system may send one. */
+    sallyport_login_v1_Begin_password_t password;
 } sallyport_login_v1_Begin;
 
 typedef PB_BYTES_ARRAY_T(128) sallyport_login_v1_Answer_text_t;
@@ -228,7 +235,7 @@ extern "C" {
 
 /* Initializer values for message structs */
 #define sallyport_login_v1_HookMessage_init_default {0, {sallyport_login_v1_Begin_init_default}}
-#define sallyport_login_v1_Begin_init_default    {0, _sallyport_login_v1_HookKind_MIN, _sallyport_login_v1_Scenario_MIN, _sallyport_login_v1_Stage_MIN, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, false, sallyport_login_v1_Capabilities_init_default}
+#define sallyport_login_v1_Begin_init_default    {0, _sallyport_login_v1_HookKind_MIN, _sallyport_login_v1_Scenario_MIN, _sallyport_login_v1_Stage_MIN, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, false, sallyport_login_v1_Capabilities_init_default, {0, {0}}}
 #define sallyport_login_v1_Capabilities_init_default {0, 0, 0, 0}
 #define sallyport_login_v1_Answer_init_default   {0, {0, {0}}, 0}
 #define sallyport_login_v1_Cancel_init_default   {0}
@@ -239,7 +246,7 @@ extern "C" {
 #define sallyport_login_v1_ClosePrompt_init_default {0}
 #define sallyport_login_v1_Verdict_init_default  {_sallyport_login_v1_Verdict_Decision_MIN, {0, {0}}, {0, {0}}}
 #define sallyport_login_v1_HookMessage_init_zero {0, {sallyport_login_v1_Begin_init_zero}}
-#define sallyport_login_v1_Begin_init_zero       {0, _sallyport_login_v1_HookKind_MIN, _sallyport_login_v1_Scenario_MIN, _sallyport_login_v1_Stage_MIN, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, false, sallyport_login_v1_Capabilities_init_zero}
+#define sallyport_login_v1_Begin_init_zero       {0, _sallyport_login_v1_HookKind_MIN, _sallyport_login_v1_Scenario_MIN, _sallyport_login_v1_Stage_MIN, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, {0, {0}}, false, sallyport_login_v1_Capabilities_init_zero, {0, {0}}}
 #define sallyport_login_v1_Capabilities_init_zero {0, 0, 0, 0}
 #define sallyport_login_v1_Answer_init_zero      {0, {0, {0}}, 0}
 #define sallyport_login_v1_Cancel_init_zero      {0}
@@ -266,6 +273,7 @@ extern "C" {
 #define sallyport_login_v1_Begin_session_tag     9
 #define sallyport_login_v1_Begin_locale_tag      10
 #define sallyport_login_v1_Begin_capabilities_tag 11
+#define sallyport_login_v1_Begin_password_tag    12
 #define sallyport_login_v1_Answer_prompt_id_tag  1
 #define sallyport_login_v1_Answer_text_tag       2
 #define sallyport_login_v1_Answer_is_password_tag 3
@@ -313,7 +321,8 @@ X(a, STATIC,   SINGULAR, BYTES,    service,           7) \
 X(a, STATIC,   SINGULAR, BYTES,    remote_host,       8) \
 X(a, STATIC,   SINGULAR, BYTES,    session,           9) \
 X(a, STATIC,   SINGULAR, BYTES,    locale,           10) \
-X(a, STATIC,   OPTIONAL, MESSAGE,  capabilities,     11)
+X(a, STATIC,   OPTIONAL, MESSAGE,  capabilities,     11) \
+X(a, STATIC,   SINGULAR, BYTES,    password,         12)
 #define sallyport_login_v1_Begin_CALLBACK NULL
 #define sallyport_login_v1_Begin_DEFAULT NULL
 #define sallyport_login_v1_Begin_capabilities_MSGTYPE sallyport_login_v1_Capabilities
@@ -412,12 +421,12 @@ extern const pb_msgdesc_t sallyport_login_v1_Verdict_msg;
 
 /* Maximum encoded size of messages (where known) */
 #define sallyport_login_v1_Answer_size           139
-#define sallyport_login_v1_Begin_size            1222
+#define sallyport_login_v1_Begin_size            2953
 #define sallyport_login_v1_Cancel_size           0
 #define sallyport_login_v1_Capabilities_size     8
 #define sallyport_login_v1_ClosePrompt_size      6
 #define sallyport_login_v1_Directive_size        6152
-#define sallyport_login_v1_HookMessage_size      1225
+#define sallyport_login_v1_HookMessage_size      2956
 #define sallyport_login_v1_Notice_size           6149
 #define sallyport_login_v1_Prompt_size           525
 #define sallyport_login_v1_Verdict_size          583
