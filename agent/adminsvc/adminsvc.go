@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,14 +16,15 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/onetime"
+	"sallyport/internal/identity"
 	"sallyport/internal/keychain"
 	"sallyport/internal/localsock"
-	"sallyport/internal/nss"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -54,7 +54,7 @@ type State struct {
 type Service struct {
 	adminv1.UnimplementedAdminServiceServer
 	Store      *store.Store
-	Names      *nss.Names
+	Names      *accounts.Names
 	State      func() State
 	OpenLogins func() int
 	// Link leads to the authority; nil: there is none to be had.
@@ -85,36 +85,38 @@ func (s *Service) heavy(ctx context.Context) (release func(), err error) {
 
 // person is a user named in a request.
 type person struct {
-	key  string
-	name string // "" when the uid has no name any more
-	uid  uint32
+	id   identity.ID
+	name string // "" when the account has no name any more
 }
 
-// find resolves a name or "uid:N". A name that the system does not know can
-// still be found by the uid of its record.
+// key is that of the person's record.
+func (p person) key() string { return string(p.id) }
+
+// find resolves a name, "uid:N" or "sid:S-1-...". A name that the system does not
+// know can still be found by the uid or SID of its record.
 func (s *Service) find(ctx context.Context, typed string) (person, error) {
-	if number, ok := strings.CutPrefix(typed, "uid:"); ok {
-		uid, err := strconv.ParseUint(number, 10, 32)
+	if strings.HasPrefix(typed, "uid:") || strings.HasPrefix(typed, "sid:") {
+		id, err := identity.Parse(typed)
 		if err != nil {
-			return person{}, status.Errorf(codes.InvalidArgument, "%q is not uid: and a number", typed)
+			return person{}, status.Error(codes.InvalidArgument, err.Error())
 		}
-		u, err := s.Names.ByUID(ctx, uint32(uid))
-		if err != nil && !errors.Is(err, nss.ErrUnknown) {
-			return person{}, status.Errorf(codes.Unavailable, "uid %d cannot be looked up: %v", uid, err)
+		u, err := s.Names.ByID(ctx, id)
+		if err != nil && !errors.Is(err, accounts.ErrUnknown) {
+			return person{}, status.Errorf(codes.Unavailable, "%s cannot be looked up: %v", id, err)
 		}
-		return person{store.Key(uint32(uid)), u.Name, uint32(uid)}, nil
+		return person{id, u.Name}, nil
 	}
 	if typed == "" {
 		return person{}, status.Error(codes.InvalidArgument, "no user was named")
 	}
 	u, err := s.Names.Lookup(ctx, typed)
-	if errors.Is(err, nss.ErrUnknown) {
-		return person{}, status.Errorf(codes.NotFound, "this computer knows no user %q (see: getent passwd); a record of a deleted user is named by uid:NUMBER", typed)
+	if errors.Is(err, accounts.ErrUnknown) {
+		return person{}, status.Errorf(codes.NotFound, "this computer knows no user %q (see: "+accounts.ListCommand+"); a record of a deleted user is named by uid:NUMBER or sid:S-1-...", typed)
 	}
 	if err != nil {
 		return person{}, status.Errorf(codes.Unavailable, "%q cannot be looked up: %v", typed, err)
 	}
-	return person{store.Key(u.UID), u.Name, u.UID}, nil
+	return person{u.ID, u.Name}, nil
 }
 
 // caller is who calls, for an event; the gate let nobody by without an identity.
@@ -137,16 +139,16 @@ func vaultError(err error) error {
 }
 
 func noRecord(p person) error {
-	return status.Errorf(codes.NotFound, "%s has no record; enrol with: sallyport enroll %s", cmp.Or(p.name, p.key), cmp.Or(p.name, p.key))
+	return status.Errorf(codes.NotFound, "%s has no record; enrol with: sallyport enroll %s", cmp.Or(p.name, p.key()), cmp.Or(p.name, p.key()))
 }
 
 // change runs fn on a person's record in one transaction with the event. With
 // create, a person without a record gets an empty one.
 func (s *Service) change(ctx context.Context, p person, create bool, e event.Event,
 	fn func(tx *vault.Tx, a *factor.Account, codeKey []byte) error) error {
-	e.User, e.Key, e.By = p.name, p.key, caller(ctx)
+	e.User, e.Key, e.By = p.name, p.key(), caller(ctx)
 	err := s.Store.Update(ctx, func(tx *vault.Tx) error {
-		a, err := store.Account(tx, p.key)
+		a, err := store.Account(tx, p.key())
 		if err != nil {
 			return err
 		}
@@ -154,7 +156,7 @@ func (s *Service) change(ctx context.Context, p person, create bool, e event.Eve
 			if !create {
 				return noRecord(p)
 			}
-			a = &factor.Account{Key: p.key}
+			a = &factor.Account{Key: p.key()}
 		}
 		a.Name = cmp.Or(p.name, a.Name)
 		codeKey, err := store.CodeKey(tx)
@@ -194,20 +196,20 @@ func (s *Service) RemoveUser(ctx context.Context, r *adminv1.UserRequest) (*admi
 	if err != nil {
 		return nil, err
 	}
-	e := event.Event{Name: event.UserRemoved, User: p.name, Key: p.key, By: caller(ctx)}
+	e := event.Event{Name: event.UserRemoved, User: p.name, Key: p.key(), By: caller(ctx)}
 	var before *adminv1.User
 	err = s.Store.Update(ctx, func(tx *vault.Tx) error {
-		a, err := store.Account(tx, p.key)
+		a, err := store.Account(tx, p.key())
 		switch {
 		case err != nil:
-			a = &factor.Account{Key: p.key} // a record that cannot be read can still be removed
+			a = &factor.Account{Key: p.key()} // a record that cannot be read can still be removed
 		case a == nil:
 			return noRecord(p)
 		}
 		before = wireUser(a, tx.Now())
 		e.User = cmp.Or(e.User, a.Name)
 		tx.Append(e)
-		return tx.Delete(vault.Users, p.key)
+		return tx.Delete(vault.Users, p.key())
 	})
 	if err != nil {
 		return nil, vaultError(err)
@@ -222,7 +224,7 @@ func (s *Service) NewRecoveryCodes(ctx context.Context, r *adminv1.UserRequest) 
 	if err != nil {
 		return nil, err
 	}
-	out := &adminv1.NewRecoveryCodesResponse{User: cmp.Or(p.name, p.key)}
+	out := &adminv1.NewRecoveryCodesResponse{User: cmp.Or(p.name, p.key())}
 	err = s.change(ctx, p, false, event.Event{Name: event.RecoveryIssued}, func(_ *vault.Tx, a *factor.Account, codeKey []byte) (err error) {
 		if !a.IsEnrolled() {
 			return noRecord(p)
@@ -258,7 +260,7 @@ func (s *Service) CreateBypass(ctx context.Context, r *adminv1.CreateBypassReque
 	if reason == "" || len(reason) > maxReason || strings.ContainsFunc(reason, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return nil, status.Errorf(codes.InvalidArgument, "a bypass needs a reason of 1 to %d printable bytes: --reason 'lost phone, ticket 123'", maxReason)
 	}
-	out := &adminv1.CreateBypassResponse{User: cmp.Or(p.name, p.key)}
+	out := &adminv1.CreateBypassResponse{User: cmp.Or(p.name, p.key())}
 	err = s.change(ctx, p, true, event.Event{Name: event.BypassIssued, Text: "for " + valid.String() + ": " + reason},
 		func(tx *vault.Tx, a *factor.Account, codeKey []byte) (err error) {
 			out.Code, a.Bypass, err = onetime.NewSpoken(codeKey, a.Key, tx.Now().In(valid))
@@ -277,7 +279,7 @@ func (s *Service) OpenEnrolment(ctx context.Context, r *adminv1.OpenEnrolmentReq
 	if err != nil {
 		return nil, err
 	}
-	out := &adminv1.OpenEnrolmentResponse{User: cmp.Or(p.name, p.key)}
+	out := &adminv1.OpenEnrolmentResponse{User: cmp.Or(p.name, p.key())}
 	if r.GetClose() {
 		return out, s.change(ctx, p, false, event.Event{Name: event.EnrolmentOpened, Text: "closed"}, func(_ *vault.Tx, a *factor.Account, _ []byte) error {
 			a.Enrolment = nil

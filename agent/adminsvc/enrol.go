@@ -14,11 +14,11 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/totp"
-	"sallyport/internal/nss"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -55,7 +55,7 @@ func (s *Service) Enrol(ctx context.Context, r *adminv1.EnrolRequest) (*adminv1.
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	if err := vaultError(s.Store.View(func(tx *vault.Tx) error {
-		a, err := store.Account(tx, p.key)
+		a, err := store.Account(tx, p.key())
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (s *Service) Enrol(ctx context.Context, r *adminv1.EnrolRequest) (*adminv1.
 	})); err != nil {
 		return nil, err
 	}
-	uri := state.URI(s.State().Issuer, cmp.Or(p.name, p.key))
+	uri := state.URI(s.State().Issuer, cmp.Or(p.name, p.key()))
 	e := pendingEnrolment{person: p, state: state, replace: r.GetReplace()}
 	if r.GetNoConfirm() || r.GetOtpauthUri() != "" { // an existing secret is in an app already
 		out, err := s.enrol(ctx, e)
@@ -76,12 +76,12 @@ func (s *Service) Enrol(ctx context.Context, r *adminv1.EnrolRequest) (*adminv1.
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.EnrolResponse{User: cmp.Or(p.name, p.key), Key: p.key, EnrolmentId: id, OtpauthUri: uri}, nil
+	return &adminv1.EnrolResponse{User: cmp.Or(p.name, p.key()), Key: p.key(), EnrolmentId: id, OtpauthUri: uri}, nil
 }
 
 func enrolledAlready(a *factor.Account, p person, replace bool) error {
 	if a.IsEnrolled() && !replace {
-		return status.Errorf(codes.AlreadyExists, "%[1]s is enrolled already; for a new phone: sallyport enroll %[1]s --replace", cmp.Or(p.name, p.key))
+		return status.Errorf(codes.AlreadyExists, "%[1]s is enrolled already; for a new phone: sallyport enroll %[1]s --replace", cmp.Or(p.name, p.key()))
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func (s *Service) ConfirmEnrolment(ctx context.Context, r *adminv1.ConfirmEnrolm
 
 // enrol puts a secret in force.
 func (s *Service) enrol(ctx context.Context, e pendingEnrolment) (*adminv1.EnrolResponse, error) {
-	out := &adminv1.EnrolResponse{User: cmp.Or(e.person.name, e.person.key), Key: e.person.key}
+	out := &adminv1.EnrolResponse{User: cmp.Or(e.person.name, e.person.key()), Key: e.person.key()}
 	err := s.change(ctx, e.person, true, event.Event{Name: event.UserEnrolled}, func(tx *vault.Tx, a *factor.Account, codeKey []byte) (err error) {
 		if err := enrolledAlready(a, e.person, e.replace); err != nil {
 			return err
@@ -193,8 +193,8 @@ func (s *Service) Import(ctx context.Context, r *adminv1.ImportRequest) (*adminv
 	for i, imp := range imports {
 		u, err := s.Names.Lookup(ctx, imp.Name)
 		if err == nil {
-			people[i] = person{store.Key(u.UID), u.Name, u.UID}
-		} else if !errors.Is(err, nss.ErrUnknown) {
+			people[i] = person{u.ID, u.Name}
+		} else if !errors.Is(err, accounts.ErrUnknown) {
 			return nil, status.Errorf(codes.Unavailable, "%q cannot be looked up: %v; nothing of this batch was imported", imp.Name, err)
 		}
 	}
@@ -209,7 +209,7 @@ func (s *Service) Import(ctx context.Context, r *adminv1.ImportRequest) (*adminv
 			}
 			results = append(results, result)
 			if result.Outcome == "imported" {
-				e := event.Event{Name: event.UserImported, User: people[i].name, Key: people[i].key, By: by, Text: "from " + imp.Source}
+				e := event.Event{Name: event.UserImported, User: people[i].name, Key: people[i].key(), By: by, Text: "from " + imp.Source}
 				events = append(events, e)
 				tx.Append(e)
 			}
@@ -228,12 +228,12 @@ func (s *Service) Import(ctx context.Context, r *adminv1.ImportRequest) (*adminv
 
 func importOne(tx *vault.Tx, imp store.Import, p person, replace bool) (*adminv1.ImportResult, error) {
 	result := &adminv1.ImportResult{User: imp.Name}
-	if p.key == "" {
+	if p.key() == "" {
 		result.Outcome = "pending"
 		result.Text = "this computer knows no such user; kept until it does"
 		return result, tx.Put(vault.Pending, imp.Name, imp)
 	}
-	a, err := store.Account(tx, p.key)
+	a, err := store.Account(tx, p.key())
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +242,7 @@ func importOne(tx *vault.Tx, imp store.Import, p person, replace bool) (*adminv1
 		return result, nil
 	}
 	result.Outcome = "imported"
-	return result, store.Adopt(tx, imp, p.key, p.name)
+	return result, store.Adopt(tx, imp, p.key(), p.name)
 }
 
 // pendingUsers lists the imported names that did not resolve.

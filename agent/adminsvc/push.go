@@ -200,11 +200,11 @@ func longID(p push.Approver) string {
 
 // mayEnrolPhone says why the person cannot have a phone enrolled here, if so.
 func (f *pushFacts) mayEnrolPhone(tx *vault.Tx, p person, replace bool) error {
-	who := cmp.Or(p.name, p.key)
+	who := cmp.Or(p.name, p.key())
 	refuse := func(format string, args ...any) error {
 		return status.Errorf(codes.FailedPrecondition, format, args...)
 	}
-	a, err := store.Account(tx, p.key)
+	a, err := store.Account(tx, p.key())
 	if err != nil {
 		return err
 	}
@@ -316,7 +316,7 @@ func (s *Service) pinPhone(ctx context.Context, p person, key push.Approver, rep
 			// The same passkey again: its new registration counts.
 			a.Phones = slices.DeleteFunc(a.Phones, func(k push.Approver) bool { return bytes.Equal(k.CredentialID, key.CredentialID) })
 			if len(a.Phones) >= maxPhones {
-				return status.Errorf(codes.FailedPrecondition, "%s has %d phones here already", cmp.Or(p.name, p.key), len(a.Phones))
+				return status.Errorf(codes.FailedPrecondition, "%s has %d phones here already", cmp.Or(p.name, p.key()), len(a.Phones))
 			}
 			a.Phones = append(a.Phones, key)
 			return nil
@@ -349,19 +349,19 @@ func (s *Service) RemovePhone(ctx context.Context, r *adminv1.RemovePhoneRequest
 	if err != nil {
 		return nil, err
 	}
-	who := cmp.Or(p.name, p.key)
+	who := cmp.Or(p.name, p.key())
 	matches := func(k push.Approver) bool {
 		return k.Phone == r.GetPhone() || len(r.GetPhone()) >= phoneID && strings.HasPrefix(longID(k), r.GetPhone())
 	}
 	f := s.pushFacts()
-	e := event.Event{Name: event.PhoneRemoved, Factor: string(factor.Push), User: p.name, Key: p.key, By: caller(ctx)}
+	e := event.Event{Name: event.PhoneRemoved, Factor: string(factor.Push), User: p.name, Key: p.key(), By: caller(ctx)}
 	err = s.Store.Update(ctx, func(tx *vault.Tx) error {
-		a, err := store.Account(tx, p.key)
+		a, err := store.Account(tx, p.key())
 		if err != nil {
 			return err
 		}
 		if a == nil {
-			a = &factor.Account{Key: p.key, Name: p.name}
+			a = &factor.Account{Key: p.key(), Name: p.name}
 		}
 		a.Name = cmp.Or(p.name, a.Name)
 		central, err := f.signedPhones(tx, a.Name)

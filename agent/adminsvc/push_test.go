@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
@@ -29,7 +30,6 @@ import (
 	"sallyport/internal/factor/push"
 	"sallyport/internal/factor/totp"
 	"sallyport/internal/keychain"
-	"sallyport/internal/nss"
 	"sallyport/internal/organisation"
 	"sallyport/internal/testkit/passkey"
 	"sallyport/internal/vault"
@@ -71,7 +71,7 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	w.link.store = s
-	w.svc = &Service{Store: s, Names: new(nss.Names), State: func() State { return State{Config: loaded} }, OpenLogins: func() int { return 0 }, Link: w.link}
+	w.svc = &Service{Store: s, Names: new(accounts.Names), State: func() State { return State{Config: loaded} }, OpenLogins: func() int { return 0 }, Link: w.link}
 	return w
 }
 
@@ -116,7 +116,7 @@ func (w *world) has(name string, code bool, phones ...push.Approver) *world {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a := &factor.Account{Key: p.key, Name: name, Phones: phones}
+	a := &factor.Account{Key: p.key(), Name: name, Phones: phones}
 	if code {
 		if a.TOTP, err = totp.New("SHA1", 6); err != nil {
 			w.t.Fatal(err)
@@ -133,7 +133,7 @@ func (w *world) account(name string) *factor.Account {
 		w.t.Fatal(err)
 	}
 	var a *factor.Account
-	if err := w.svc.Store.View(func(tx *vault.Tx) (err error) { a, err = store.Account(tx, p.key); return err }); err != nil {
+	if err := w.svc.Store.View(func(tx *vault.Tx) (err error) { a, err = store.Account(tx, p.key()); return err }); err != nil {
 		w.t.Fatal(err)
 	}
 	return a

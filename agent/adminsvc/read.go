@@ -19,11 +19,12 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
-	"sallyport/internal/nss"
+	"sallyport/internal/identity"
 	"sallyport/internal/policy"
 	"sallyport/internal/textout"
 	"sallyport/internal/vault"
@@ -184,7 +185,7 @@ func describe(r *policy.Rules) string {
 		text = "asked: everyone"
 	}
 	count := func(m *policy.Match) int {
-		return len(m.Users) + len(m.UIDs) + len(m.Groups) + len(m.Services) + len(m.Remote)
+		return len(m.Users) + len(m.UIDs) + len(m.SIDs) + len(m.Groups) + len(m.Services) + len(m.Remote)
 	}
 	return fmt.Sprintf("%s; required entries: %d, exempt entries: %d", text, count(&r.Required), count(&r.Exempt))
 }
@@ -245,7 +246,7 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 	var out *adminv1.User
 	f := s.pushFacts()
 	err = s.Store.View(func(tx *vault.Tx) error {
-		a, err := store.Account(tx, p.key)
+		a, err := store.Account(tx, p.key())
 		if err != nil {
 			return err
 		}
@@ -253,7 +254,7 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 			return noRecord(p)
 		}
 		if a == nil {
-			a = &factor.Account{Key: p.key} // whether they are asked is of interest all the same
+			a = &factor.Account{Key: p.key()} // whether they are asked is of interest all the same
 		}
 		out = wireUser(a, tx.Now())
 		out.Resolves, out.Name = p.name != "", cmp.Or(p.name, out.GetName())
@@ -266,7 +267,7 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 		return nil, vaultError(err)
 	}
 	// As at a login: whom root exempts nobody requires.
-	subject, names := policy.Subject{Name: p.name, UID: p.uid, Resolved: p.name != ""}, s.Names.Resolver(ctx, s.Store.LastSeen)
+	subject, names := policy.Subject{Name: p.name, ID: p.id, Resolved: p.name != ""}, s.Names.Resolver(ctx, s.Store.LastSeen)
 	decision := f.config.Policy.Decide(subject, names)
 	if decision.Effect != policy.Skip {
 		raised, err := s.Store.Raised(f.config)
@@ -341,11 +342,11 @@ func (s *Service) ListUsers(ctx context.Context, _ *adminv1.ListUsersRequest) (*
 		return nil, vaultError(err)
 	}
 	for _, u := range out.GetUsers() {
-		if uid, err := strconv.ParseUint(strings.TrimPrefix(u.GetKey(), "uid:"), 10, 32); err == nil {
-			known, err := s.Names.ByUID(ctx, uint32(uid))
+		if id, err := identity.Parse(u.GetKey()); err == nil {
+			known, err := s.Names.ByID(ctx, id)
 			if err == nil {
 				u.Name, u.Resolves = known.Name, true
-			} else if !errors.Is(err, nss.ErrUnknown) {
+			} else if !errors.Is(err, accounts.ErrUnknown) {
 				break // the directory does not answer: the names kept must do
 			}
 		}
@@ -362,7 +363,7 @@ func (s *Service) Events(r *adminv1.EventsRequest, stream grpc.ServerStreamingSe
 		if err != nil {
 			return err
 		}
-		key = p.key
+		key = p.key()
 	}
 	after, last := r.GetAfter(), min(int(r.GetLast()), maxLast)
 	for {

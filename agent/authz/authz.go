@@ -5,13 +5,13 @@ package authz
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
 )
 
@@ -62,8 +62,8 @@ var table = map[string]Who{
 
 // Gate checks calls against the table.
 type Gate struct {
-	// InAdminGroup says whether a uid is in the configured group.
-	InAdminGroup func(uid uint32) bool
+	// InAdminGroup says whether an account is in the configured group.
+	InAdminGroup func(id identity.ID) bool
 	// Refused is told of every call that was.
 	Refused func(peer localsock.Peer, method string)
 }
@@ -74,15 +74,14 @@ func (g *Gate) allow(ctx context.Context, method string) error {
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
-	isRoot := peer.UID == 0 || int(peer.UID) == os.Geteuid()
 	ok := false
 	switch table[method] {
 	case Anyone:
 		ok = true
 	case Readers:
-		ok = isRoot || g.InAdminGroup(peer.UID)
+		ok = peer.IsOwner() || g.InAdminGroup(peer.ID)
 	case Root:
-		ok = isRoot
+		ok = peer.IsOwner()
 	}
 	if ok {
 		return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 	loginv1 "sallyport/proto/sallyport/login/v1"
@@ -64,13 +64,12 @@ var callers = map[string]struct {
 	is  credentials.AuthInfo
 	may string
 }{
-	"root":                 {localsock.Peer{UID: 0}, "LRW"},
-	"the agent's own user": {localsock.Peer{UID: uint32(os.Geteuid())}, "LRW"},
-	"the admin group":      {localsock.Peer{UID: helpdesk}, "LR"},
-	"a stranger":           {localsock.Peer{UID: stranger, GID: stranger}, "L"},
-	"uid -1":               {localsock.Peer{UID: ^uint32(0)}, "L"},
-	// The group that a process runs with is not asked: it is no membership.
-	"a stranger in group 0": {localsock.Peer{UID: stranger, GID: 0}, "L"},
+	"root":                  {localsock.Peer{ID: identity.Root}, "LRW"},
+	"the agent's own user":  {localsock.Peer{ID: localsock.Self()}, "LRW"},
+	"the admin group":       {localsock.Peer{ID: identity.UID(helpdesk)}, "LR"},
+	"a stranger":            {localsock.Peer{ID: identity.UID(stranger)}, "L"},
+	"uid -1":                {localsock.Peer{ID: identity.UID(^uint32(0))}, "L"},
+	"nobody":                {localsock.Peer{}, "L"},
 	"somebody of no uid":    {nil, ""},
 	"somebody known by TLS": {credentials.TLSInfo{}, ""},
 }
@@ -117,7 +116,7 @@ func TestTheTableIsTheServices(t *testing.T) {
 func gate() (*Gate, *[]string) {
 	var refused []string
 	return &Gate{
-		InAdminGroup: func(uid uint32) bool { return uid == helpdesk },
+		InAdminGroup: func(id identity.ID) bool { return id == identity.UID(helpdesk) },
 		Refused:      func(p localsock.Peer, method string) { refused = append(refused, p.String()+" "+method) },
 	}, &refused
 }
@@ -213,7 +212,7 @@ func TestZeroValues(t *testing.T) {
 
 func TestARefusalSaysWhatToDo(t *testing.T) {
 	g, _ := gate()
-	st := call(t, serve(t, g, localsock.Peer{UID: stranger}), admin+"Unlock")
+	st := call(t, serve(t, g, localsock.Peer{ID: identity.UID(stranger)}), admin+"Unlock")
 	if want := fmt.Sprintf("uid:%d may not call Unlock; run the command as root", stranger); st.Message() != want {
 		t.Errorf("%v, want %s", st, want)
 	}
@@ -222,15 +221,15 @@ func TestARefusalSaysWhatToDo(t *testing.T) {
 // TestTheAdminGroupIsAskedOnlyWhenItMatters: the look-up may be slow, and must
 // not decide about root.
 func TestTheAdminGroupIsAskedOnlyWhenItMatters(t *testing.T) {
-	var asked []uint32
-	g := &Gate{InAdminGroup: func(uid uint32) bool { asked = append(asked, uid); return true }, Refused: func(localsock.Peer, string) {}}
+	var asked []identity.ID
+	g := &Gate{InAdminGroup: func(id identity.ID) bool { asked = append(asked, id); return true }, Refused: func(localsock.Peer, string) {}}
 	for _, uid := range []uint32{0, stranger} {
-		conn := serve(t, g, localsock.Peer{UID: uid})
+		conn := serve(t, g, localsock.Peer{ID: identity.UID(uid)})
 		for method := range expected {
 			call(t, conn, method)
 		}
 	}
-	if slices.Contains(asked, 0) || len(asked) != 5 {
+	if slices.Contains(asked, identity.Root) || len(asked) != 5 {
 		t.Errorf("asked about %v", asked)
 	}
 }

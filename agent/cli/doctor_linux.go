@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sallyport/agent/cli/doctor"
+	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
 )
 
@@ -21,14 +22,14 @@ func (a *app) platformEnv(e *doctor.Env) {
 		}
 		return doctor.Stat{Mode: st.Mode(), UID: int(st.Sys().(*syscall.Stat_t).Uid)}, nil
 	}
-	e.Peer = func(socket string) (int, error) {
+	e.Peer = func(socket string) (identity.ID, error) {
 		c, err := net.DialTimeout("unix", socket, dialTimeout)
 		if err != nil {
-			return 0, err
+			return "", err
 		}
 		defer func() { _ = c.Close() }()
 		peer, err := localsock.PeerOf(c)
-		return int(peer.UID), err
+		return peer.ID, err
 	}
 	e.Synchronised = func() (bool, error) {
 		var t unix.Timex // modes 0: only asks, adjtimex(2)

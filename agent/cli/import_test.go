@@ -272,7 +272,7 @@ func TestDialRefusesAStrangersSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	s.run("enroll", "alice", "--no-confirm").wantExit(3).wantErr("served by uid 4321, neither root nor you", "--runtime-dir")
+	s.run("enroll", "alice", "--no-confirm").wantExit(3).wantErr("served by uid:4321, neither the system nor you", "--runtime-dir")
 	s.run("status").wantExit(3)
 }
 

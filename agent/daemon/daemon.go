@@ -28,12 +28,13 @@ import (
 	"sallyport/agent/link"
 	"sallyport/agent/loginsvc"
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
+	"sallyport/internal/identity"
 	"sallyport/internal/keychain"
 	"sallyport/internal/localsock"
-	"sallyport/internal/nss"
 	"sallyport/internal/policy"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
@@ -73,7 +74,7 @@ type daemon struct {
 	options Options
 	log     *slog.Logger
 	store   *store.Store
-	names   nss.Names
+	names   accounts.Names
 	started clock.Instant
 	host    string
 
@@ -377,15 +378,15 @@ func (d *daemon) state() adminsvc.State {
 }
 
 // inAdminGroup asks NSS. Whatever goes wrong is a no.
-func (d *daemon) inAdminGroup(uid uint32) bool {
+func (d *daemon) inAdminGroup(id identity.ID) bool {
 	d.mu.Lock()
 	group := d.loaded.Config.AdminGroup
 	d.mu.Unlock()
 	if group == "" {
 		return false
 	}
-	ctx := nss.ForOthers(context.Background())
-	u, err := d.names.ByUID(ctx, uid)
+	ctx := accounts.ForOthers(context.Background())
+	u, err := d.names.ByID(ctx, id)
 	return err == nil && d.names.Membership(ctx, u.Name, group) == policy.Member
 }
 
@@ -396,7 +397,7 @@ func (d *daemon) known(p localsock.Peer) error {
 	if p.IsOwner() {
 		return nil
 	}
-	if _, err := d.names.ByUID(nss.ForOthers(context.Background()), p.UID); err != nil {
+	if _, err := d.names.ByID(accounts.ForOthers(context.Background()), p.ID); err != nil {
 		d.store.LogRefused(event.Event{Name: event.RequestRefused, By: p.String(), Text: "no account: " + err.Error()})
 		return err
 	}

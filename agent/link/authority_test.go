@@ -34,11 +34,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
+	"sallyport/internal/identity"
 	"sallyport/internal/keychain"
-	"sallyport/internal/nss"
 	"sallyport/internal/organisation"
 	"sallyport/internal/vault"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
@@ -123,7 +124,7 @@ func (c *ca) device(csr []byte, id string, from time.Time, life time.Duration) [
 	if err != nil {
 		panic(err)
 	}
-	u, _ := url.Parse(identity + id)
+	u, _ := url.Parse(deviceURI + id)
 	t := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: from, NotAfter: from.Add(life), URIs: []*url.URL{u}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	der, err := x509.CreateCertificate(rand.Reader, t, c.cert, r.PublicKey, c.key)
 	if err != nil {
@@ -440,14 +441,14 @@ func (d *devStream) sync(envelope []byte) *authorityv1.SyncApplied {
 // names are the users of the test's computer.
 type names map[string]uint32
 
-func (n names) Lookup(_ context.Context, name string) (nss.User, error) {
+func (n names) Lookup(_ context.Context, name string) (accounts.User, error) {
 	if name == "hangs" {
-		return nss.User{}, errors.New("the directory did not answer")
+		return accounts.User{}, errors.New("the directory did not answer")
 	}
 	if uid, ok := n[name]; ok {
-		return nss.User{Name: name, UID: uid}, nil
+		return accounts.User{Name: name, ID: identity.UID(uid)}, nil
 	}
-	return nss.User{}, nss.ErrUnknown
+	return accounts.User{}, accounts.ErrUnknown
 }
 
 // logs is what was logged.

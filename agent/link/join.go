@@ -31,8 +31,8 @@ const (
 	maxName   = 64
 	maxSerial = 128
 	idLength  = 26
-	// identity is before the device's id in its certificate.
-	identity = "sallyport://device/"
+	// deviceURI is before the device's id in its certificate.
+	deviceURI = "sallyport://device/"
 )
 
 // errMember: a computer has one authority.
@@ -183,7 +183,7 @@ func (l *Link) checkChain(chain [][]byte, ca *x509.Certificate, key *ecdsa.Priva
 	if public, ok := own.PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(&key.PublicKey) {
 		return nil, errors.New("the certificate is for another key")
 	}
-	if len(own.URIs) != 1 || own.URIs[0].String() != identity+device {
+	if len(own.URIs) != 1 || own.URIs[0].String() != deviceURI+device {
 		return nil, errors.New("the certificate is for another device")
 	}
 	return [][]byte{own.Raw, ca.Raw}, nil

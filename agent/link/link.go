@@ -23,10 +23,10 @@ import (
 	"sallyport/agent/adminsvc"
 	"sallyport/agent/loginsvc"
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
-	"sallyport/internal/nss"
 	"sallyport/internal/vault"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
 )
@@ -55,7 +55,7 @@ const (
 
 // Names is who is who on this computer.
 type Names interface {
-	Lookup(ctx context.Context, name string) (nss.User, error)
+	Lookup(ctx context.Context, name string) (accounts.User, error)
 }
 
 // Options are what a Link works with.

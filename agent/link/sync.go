@@ -19,12 +19,12 @@ import (
 	"unicode/utf8"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/onetime"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/factor/totp"
-	"sallyport/internal/nss"
 	"sallyport/internal/organisation"
 	"sallyport/internal/policy"
 	"sallyport/internal/vault"
@@ -357,35 +357,35 @@ func preparePolicy(_ context.Context, _ *Link, _ *store.Authority, e *organisati
 }
 
 // sealed opens what is for this computer alone, and finds whom it is about.
-func sealed(ctx context.Context, l *Link, a *store.Authority, e *organisation.Envelope, content any) (nss.User, error) {
+func sealed(ctx context.Context, l *Link, a *store.Authority, e *organisation.Envelope, content any) (accounts.User, error) {
 	key, err := ecdh.X25519().NewPrivateKey(a.SealingKey)
 	if err != nil {
-		return nss.User{}, err
+		return accounts.User{}, err
 	}
 	var raw json.RawMessage
 	if err := e.Unseal(key, &raw); err != nil {
-		return nss.User{}, errors.New("what is sealed in it does not open with this computer's key")
+		return accounts.User{}, errors.New("what is sealed in it does not open with this computer's key")
 	}
 	if strict(raw, content) != nil {
-		return nss.User{}, errors.New("its content is malformed") // the error may quote it
+		return accounts.User{}, errors.New("its content is malformed") // the error may quote it
 	}
 	u, err := l.o.Names.Lookup(ctx, e.User)
-	if errors.Is(err, nss.ErrUnknown) {
-		return nss.User{}, errors.New("this computer knows no such user")
+	if errors.Is(err, accounts.ErrUnknown) {
+		return accounts.User{}, errors.New("this computer knows no such user")
 	} else if err != nil {
-		return nss.User{}, fmt.Errorf("the user cannot be looked up: %w", err)
+		return accounts.User{}, fmt.Errorf("the user cannot be looked up: %w", err)
 	}
 	return u, nil
 }
 
 // record is a person's, or a new one.
-func record(tx *vault.Tx, u nss.User) (*factor.Account, error) {
-	a, err := store.Account(tx, store.Key(u.UID))
+func record(tx *vault.Tx, u accounts.User) (*factor.Account, error) {
+	a, err := store.Account(tx, string(u.ID))
 	if err != nil {
 		return nil, err
 	}
 	if a == nil {
-		a = &factor.Account{Key: store.Key(u.UID)}
+		a = &factor.Account{Key: string(u.ID)}
 	}
 	a.Name = u.Name
 	return a, nil

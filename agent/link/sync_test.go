@@ -18,6 +18,7 @@ import (
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/totp"
+	"sallyport/internal/identity"
 	"sallyport/internal/organisation"
 	"sallyport/internal/secret"
 	"sallyport/internal/vault"
@@ -26,7 +27,7 @@ import (
 
 func (c *computer) account(name string) (a *factor.Account) {
 	c.t.Helper()
-	key := store.Key(c.link.o.Names.(names)[name])
+	key := string(identity.UID(c.link.o.Names.(names)[name]))
 	if err := c.store.View(func(tx *vault.Tx) (err error) { a, err = store.Account(tx, key); return err }); err != nil {
 		c.t.Fatal(err)
 	}
@@ -36,7 +37,7 @@ func (c *computer) account(name string) (a *factor.Account) {
 // change changes a record as the helpdesk would.
 func (c *computer) change(name string, fn func(a *factor.Account, tx *vault.Tx)) {
 	c.t.Helper()
-	key := store.Key(c.link.o.Names.(names)[name])
+	key := string(identity.UID(c.link.o.Names.(names)[name]))
 	if err := c.store.Update(c.t.Context(), func(tx *vault.Tx) error {
 		a, err := store.Account(tx, key)
 		if err != nil {

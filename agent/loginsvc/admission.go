@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sallyport/internal/config"
+	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
 )
 
@@ -30,9 +31,9 @@ type admission struct {
 	mu       sync.Mutex
 	owner    int // root's, and the agent's own user's
 	others   int
-	byUID    map[uint32]int           // the others'
-	spent    map[uint32]time.Duration // boot time until which a burst is used up
-	accounts map[string]int           // by the key of whom they are for; "" for unknown names
+	byID     map[identity.ID]int           // the others'
+	spent    map[identity.ID]time.Duration // boot time until which a burst is used up
+	accounts map[string]int                // by the key of whom they are for; "" for unknown names
 }
 
 // Open is how many logins are under way.
@@ -54,27 +55,27 @@ func (a *admission) enter(peer localsock.Peer, limits config.Limits, now time.Du
 		a.owner++
 		return a.leaving(func() { a.owner-- }), true
 	}
-	if a.byUID == nil {
-		a.byUID, a.spent = map[uint32]int{}, map[uint32]time.Duration{}
+	if a.byID == nil {
+		a.byID, a.spent = map[identity.ID]int{}, map[identity.ID]time.Duration{}
 	}
-	spent := max(a.spent[peer.UID], now) + pause
-	if a.byUID[peer.UID] >= limits.LoginsPerUID || a.others >= limits.LoginsTotal || spent-now > burst*pause {
+	spent := max(a.spent[peer.ID], now) + pause
+	if a.byID[peer.ID] >= limits.LoginsPerUID || a.others >= limits.LoginsTotal || spent-now > burst*pause {
 		return nil, false
 	}
 	if len(a.spent) >= maxSpent {
-		for uid, until := range a.spent {
+		for id, until := range a.spent {
 			if until <= now {
-				delete(a.spent, uid)
+				delete(a.spent, id)
 			}
 		}
 	}
-	a.spent[peer.UID] = spent
-	a.byUID[peer.UID]++
+	a.spent[peer.ID] = spent
+	a.byID[peer.ID]++
 	a.others++
 	return a.leaving(func() {
 		a.others--
-		if a.byUID[peer.UID]--; a.byUID[peer.UID] == 0 {
-			delete(a.byUID, peer.UID)
+		if a.byID[peer.ID]--; a.byID[peer.ID] == 0 {
+			delete(a.byID, peer.ID)
 		}
 	}), true
 }

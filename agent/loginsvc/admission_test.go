@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sallyport/internal/config"
+	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
 )
 
@@ -13,7 +14,7 @@ var limits = config.Default().Limits
 
 func TestWhoeverHoldsPromptsKeepsNobodyElseOut(t *testing.T) {
 	var a admission
-	root := localsock.Peer{UID: 0}
+	root := localsock.Peer{ID: identity.Root}
 	enter := func(key string) bool {
 		if _, ok := a.enter(root, limits, 0); !ok {
 			t.Fatal("root was not let in")
@@ -43,7 +44,7 @@ func TestRootTakesAtLeast64AtOnce(t *testing.T) {
 func TestOthersAreBoundedByUserAndInTotal(t *testing.T) {
 	var a admission
 	uid := uint32(os.Geteuid())
-	stranger := func(n int) localsock.Peer { return localsock.Peer{UID: uid + uint32(n) + 1} }
+	stranger := func(n int) localsock.Peer { return localsock.Peer{ID: identity.UID(uid + uint32(n) + 1)} }
 	var leave []func()
 	for range limits.LoginsPerUID {
 		l, ok := a.enter(stranger(0), limits, 0)
@@ -66,7 +67,7 @@ func TestOthersAreBoundedByUserAndInTotal(t *testing.T) {
 	if _, ok := a.enter(stranger(1000), limits, 0); ok {
 		t.Error("more than logins_total")
 	}
-	if _, ok := a.enter(localsock.Peer{UID: 0}, limits, 0); !ok {
+	if _, ok := a.enter(localsock.Peer{ID: identity.Root}, limits, 0); !ok {
 		t.Error("the total of the others kept root out")
 	}
 	for _, l := range leave {
@@ -82,7 +83,8 @@ func TestOthersAreBoundedByUserAndInTotal(t *testing.T) {
 
 func TestAFloodOfLoginsDoesNotPushOutTheEvents(t *testing.T) {
 	var a admission
-	p := localsock.Peer{UID: uint32(os.Geteuid()) + 1}
+	uid := uint32(os.Geteuid()) + 1
+	p := localsock.Peer{ID: identity.UID(uid)}
 	try := func(now time.Duration) bool {
 		leave, ok := a.enter(p, limits, now)
 		if ok {
@@ -103,7 +105,8 @@ func TestAFloodOfLoginsDoesNotPushOutTheEvents(t *testing.T) {
 		t.Error("not one more every pause")
 	}
 	for range maxSpent + 10 {
-		p.UID++
+		uid++
+		p.ID = identity.UID(uid)
 		try(2 * time.Hour)
 	}
 	if len(a.spent) > maxSpent+10 {

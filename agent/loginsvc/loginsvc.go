@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/engine"
@@ -23,7 +24,6 @@ import (
 	"sallyport/internal/factor/push"
 	"sallyport/internal/factor/totp"
 	"sallyport/internal/localsock"
-	"sallyport/internal/nss"
 	"sallyport/internal/policy"
 	"sallyport/internal/qr"
 	"sallyport/internal/secret"
@@ -67,7 +67,7 @@ type Settings struct {
 type Service struct {
 	loginv1.UnimplementedLoginServiceServer
 	Store    *store.Store
-	Names    *nss.Names
+	Names    *accounts.Names
 	Clock    clock.Clock
 	Settings func() Settings
 	Stopping <-chan struct{} // closed when open logins must end
@@ -87,7 +87,7 @@ type login struct {
 	peer     localsock.Peer
 	begin    *loginv1.Begin
 
-	user     nss.User
+	user     accounts.User
 	resolved bool
 	event    event.Event // what every event of this login says
 	machine  engine.Machine
@@ -108,8 +108,8 @@ func (s *Service) Converse(stream grpc.BidiStreamingServer[loginv1.HookMessage, 
 		return err
 	}
 	l := &login{Service: s, ctx: stream.Context(), stream: stream, settings: s.Settings(), peer: peer}
-	if peer.UID != 0 {
-		l.ctx = nss.ForOthers(l.ctx)
+	if !peer.IsRoot() {
+		l.ctx = accounts.ForOthers(l.ctx)
 	}
 	leave, ok := s.enter(peer, l.settings.Config.Limits, s.Clock.Now().Boot)
 	if !ok {
@@ -292,13 +292,13 @@ func (l *login) identify() (reason factor.Reason, text string) {
 	switch {
 	case err == nil:
 		l.user, l.resolved = user, true
-		l.event.User, l.event.Key = user.Name, store.Key(user.UID)
-	case !errors.Is(err, nss.ErrUnknown):
+		l.event.User, l.event.Key = user.Name, string(user.ID)
+	case !errors.Is(err, accounts.ErrUnknown):
 		l.event.Text = err.Error()
 		return reasonLookup, "This computer cannot look up your account right now."
 	}
 	// A user that is not root asks only for itself. What it typed is not logged.
-	if l.peer.UID != 0 && (!l.resolved || l.user.UID != l.peer.UID) {
+	if !l.peer.IsRoot() && (!l.resolved || l.user.ID != l.peer.ID) {
 		l.event.User, l.event.Key, l.event.Text = "", "", "asked to log in somebody else"
 		return reasonNotYou, "You may only log in yourself."
 	}
@@ -307,8 +307,8 @@ func (l *login) identify() (reason factor.Reason, text string) {
 
 // decide asks the policy, and the vault where the policy wants to know.
 func (l *login) decide() engine.Input {
-	subject := policy.Subject{Name: l.user.Name, UID: l.user.UID, Resolved: l.resolved,
-		Service: string(l.begin.GetService()), Trusted: l.peer.UID == 0}
+	subject := policy.Subject{Name: l.user.Name, ID: l.user.ID, Resolved: l.resolved,
+		Service: string(l.begin.GetService()), Trusted: l.peer.IsRoot()}
 	host := string(l.begin.GetRemoteHost())
 	if addr, err := netip.ParseAddr(host); err == nil {
 		subject.Remote = addr
@@ -356,7 +356,7 @@ func (l *login) decide() engine.Input {
 func (l *login) lookUp(begun *engine.Begun) error {
 	waiting := false
 	read := func(tx *vault.Tx) error {
-		account, err := store.Account(tx, store.Key(l.user.UID))
+		account, err := store.Account(tx, string(l.user.ID))
 		if err != nil {
 			return err
 		}
@@ -366,7 +366,7 @@ func (l *login) lookUp(begun *engine.Begun) error {
 		e := l.settings.Config.Enrolment
 		// Only root's hooks say the truth of where the person is, and have seen
 		// the password.
-		begun.MayEnrol = l.peer.UID == 0 && e.AtLogin && begun.Decision.Effect == policy.Ask &&
+		begun.MayEnrol = l.peer.IsRoot() && e.AtLogin && begun.Decision.Effect == policy.Ask &&
 			account.EnrolmentOpen(tx.Now()) && (e.Remote || !l.remote())
 		begun.NeedsEnrolCode = begun.MayEnrol && account.Enrolment.Code != nil
 		if err == nil && l.mayPush() {
@@ -389,7 +389,7 @@ func (l *login) lookUp(begun *engine.Begun) error {
 			}
 		}
 		if group := begun.Decision.Group; group != "" {
-			if err := store.NoteSeen(tx, l.user.UID, group); err != nil {
+			if err := store.NoteSeen(tx, l.user.ID, group); err != nil {
 				return err
 			}
 		}
@@ -402,13 +402,13 @@ func (l *login) adoptImport(tx *vault.Tx) error {
 	if err != nil || !found {
 		return err
 	}
-	if a, err := store.Account(tx, store.Key(l.user.UID)); err != nil || a.IsEnrolled() {
+	if a, err := store.Account(tx, string(l.user.ID)); err != nil || a.IsEnrolled() {
 		return err
 	}
 	imported := l.event
 	imported.Name, imported.Text = event.UserImported, "from "+i.Source+", kept until this login"
 	tx.Append(imported)
-	return store.Adopt(tx, i, store.Key(l.user.UID), l.user.Name)
+	return store.Adopt(tx, i, string(l.user.ID), l.user.Name)
 }
 
 // remote says whether the person may sit somewhere else.
@@ -481,7 +481,7 @@ func (l *login) check(answer secret.String) engine.Input {
 func (l *login) change(fn func(tx *vault.Tx, account *factor.Account) ([]event.Event, error)) engine.Input {
 	var events []event.Event
 	err := l.Store.Update(l.ctx, func(tx *vault.Tx) error {
-		account, err := store.Account(tx, store.Key(l.user.UID))
+		account, err := store.Account(tx, string(l.user.ID))
 		if err != nil {
 			return err
 		}
@@ -581,7 +581,7 @@ func (l *login) confirm(code secret.String) engine.Input {
 // withAccount changes this user's record, which must exist, in one transaction.
 func (l *login) withAccount(fn func(*vault.Tx, *factor.Account, []byte) error) error {
 	return l.Store.Update(l.ctx, func(tx *vault.Tx) error {
-		account, err := store.Account(tx, store.Key(l.user.UID))
+		account, err := store.Account(tx, string(l.user.ID))
 		if err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ type pushing struct {
 // is not root has not: it says itself which service it is, and nobody asked it for
 // a password. It still has the code.
 func (l *login) mayPush() bool {
-	return l.Courier != nil && l.settings.Config.Push.Enabled && l.resolved && l.peer.UID == 0
+	return l.Courier != nil && l.settings.Config.Push.Enabled && l.resolved && l.peer.IsRoot()
 }
 
 // approvers reads what asking a phone of this user needs, and whose answer is

@@ -9,11 +9,12 @@ import (
 	"unicode/utf8"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/engine"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/push"
+	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
-	"sallyport/internal/nss"
 	"sallyport/internal/organisation"
 	"sallyport/internal/testkit/passkey"
 	"sallyport/internal/vault"
@@ -325,7 +326,9 @@ func TestWhoIsNotRootAsksNoPhone(t *testing.T) {
 	w := newWorld(t)
 	w.enrols("daemon", 1, w.phone.Approver("Pixel of maya"))
 	asDaemon := func(uid uint32) func(*loginv1.Begin, *localsock.Peer) {
-		return func(b *loginv1.Begin, p *localsock.Peer) { b.User, p.UID = []byte("daemon"), uid }
+		return func(b *loginv1.Begin, p *localsock.Peer) {
+			b.User, p.ID, p.Admin = []byte("daemon"), identity.UID(uid), false
+		}
 	}
 	w.logsIn(asDaemon(1)).prompts("Code from your authenticator app: $").types(w.code()).gets("allow code_accepted")
 	w.silent()
@@ -389,7 +392,7 @@ func TestAPhoneRemovedWhileItRingsCountsNoMore(t *testing.T) {
 	w := newWorld(t)
 	h, s := w.asksPhone()
 	w.change(func(tx *vault.Tx) error {
-		a, err := store.Account(tx, store.Key(0))
+		a, err := store.Account(tx, string(identity.Root))
 		if err == nil {
 			a.Phones = nil
 			err = store.Put(tx, a)
@@ -405,7 +408,7 @@ func TestAPhoneRemovedWhileItRingsCountsNoMore(t *testing.T) {
 func TestThePushOutlivesALockoutOfTheCode(t *testing.T) {
 	w := newWorld(t)
 	w.change(func(tx *vault.Tx) error {
-		a, err := store.Account(tx, store.Key(0))
+		a, err := store.Account(tx, string(identity.Root))
 		if err == nil {
 			a.Lockout = factor.Lockout{Until: tx.Now().In(time.Hour)}
 			err = store.Put(tx, a)
@@ -486,22 +489,22 @@ func TestAnApprovalIsForWhomTheLoginBeganWith(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	begin := func(user nss.User) *login {
+	begin := func(user accounts.User) *login {
 		return &login{Service: w.service, ctx: t.Context(), settings: w.service.Settings(), begin: &loginv1.Begin{User: []byte("root")}, user: user, resolved: true,
 			push: &pushing{live: live, answer: w.phone.Answer(live.Bytes, push.Approve, live.Number)}}
 	}
 	w.change(func(tx *vault.Tx) error {
-		a, err := store.Account(tx, store.Key(0))
+		a, err := store.Account(tx, string(identity.Root))
 		if err == nil {
 			a.BeginPush(live.Challenge.ID, "sshd", tx.Now(), push.DefaultLimits())
 			err = store.Put(tx, a)
 		}
 		return err
 	})
-	if in := begin(nss.User{Name: "root", UID: 1}).verifyPush(); in != (engine.Failed{Reason: reasonIdentity}) {
+	if in := begin(accounts.User{Name: "root", ID: identity.UID(1)}).verifyPush(); in != (engine.Failed{Reason: reasonIdentity}) {
 		t.Errorf("%+v", in)
 	}
-	if in, ok := begin(nss.User{Name: "root", UID: 0}).verifyPush().(engine.PushChecked); !ok || !in.Outcome.OK {
+	if in, ok := begin(accounts.User{Name: "root", ID: identity.UID(0)}).verifyPush().(engine.PushChecked); !ok || !in.Outcome.OK {
 		t.Errorf("%+v", in)
 	}
 }

@@ -19,15 +19,16 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/push"
 	seeds "sallyport/internal/factor/totp"
+	"sallyport/internal/identity"
 	"sallyport/internal/keychain"
 	"sallyport/internal/localsock"
-	"sallyport/internal/nss"
 	"sallyport/internal/organisation"
 	"sallyport/internal/testkit/passkey"
 	"sallyport/internal/vault"
@@ -87,7 +88,7 @@ func (w *world) starts() {
 	s := store.New(w.options)
 	w.Cleanup(func() { _ = s.Close() })
 	w.stopping = make(chan struct{})
-	w.service = &Service{Store: s, Names: new(nss.Names), Clock: w, Courier: w.courier, Stopping: w.stopping, timer: w.timer,
+	w.service = &Service{Store: s, Names: new(accounts.Names), Clock: w, Courier: w.courier, Stopping: w.stopping, timer: w.timer,
 		Settings: func() Settings {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -110,14 +111,14 @@ func (w *world) enrols(name string, uid uint32, phones ...push.Approver) {
 		if err != nil {
 			return err
 		}
-		return store.Put(tx, &factor.Account{Key: store.Key(uid), Name: name, TOTP: state, Phones: phones})
+		return store.Put(tx, &factor.Account{Key: string(identity.UID(uid)), Name: name, TOTP: state, Phones: phones})
 	})
 }
 
 func (w *world) account() *factor.Account {
 	w.Helper()
 	var a *factor.Account
-	if err := w.service.Store.View(func(tx *vault.Tx) (err error) { a, err = store.Account(tx, store.Key(0)); return err }); err != nil {
+	if err := w.service.Store.View(func(tx *vault.Tx) (err error) { a, err = store.Account(tx, string(identity.Root)); return err }); err != nil {
 		w.Fatal(err)
 	}
 	return a
@@ -302,7 +303,7 @@ func (h *hook) Send(d *loginv1.Directive) error {
 func (w *world) logsIn(change ...func(*loginv1.Begin, *localsock.Peer)) *hook {
 	b := &loginv1.Begin{ProtocolVersion: 1, Hook: loginv1.HookKind_HOOK_KIND_PAM, Scenario: loginv1.Scenario_SCENARIO_REMOTE,
 		Stage: loginv1.Stage_STAGE_AUTHENTICATE, User: []byte(w.person), Service: []byte("sshd"), RemoteHost: []byte("192.0.2.7")}
-	p := &localsock.Peer{}
+	p := &localsock.Peer{ID: identity.Root, Admin: true}
 	for _, fn := range change {
 		fn(b, p)
 	}

@@ -15,6 +15,7 @@ import (
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/totp"
+	"sallyport/internal/identity"
 	"sallyport/internal/policy"
 	"sallyport/internal/vault"
 )
@@ -35,9 +36,6 @@ const (
 	seenFor     = 24 * time.Hour
 	seenRefresh = time.Hour
 )
-
-// Key is the account key of a uid.
-func Key(uid uint32) string { return fmt.Sprintf("uid:%d", uid) }
 
 // Store gives access to the vault and records events.
 type Store struct {
@@ -355,11 +353,11 @@ func (s *Store) LastRules() *policy.Rules {
 type seen map[string]time.Time
 
 // LastSeen says whether the user was in the group within the last day.
-func (s *Store) LastSeen(uid uint32, group string) bool {
+func (s *Store) LastSeen(id identity.ID, group string) bool {
 	member := false
 	_ = s.View(func(tx *vault.Tx) error { // unreadable: the login is denied for that anyway
 		groups := seen{}
-		if _, err := tx.Get(vault.Settings, seenSetting+Key(uid), &groups); err != nil {
+		if _, err := tx.Get(vault.Settings, seenSetting+string(id), &groups); err != nil {
 			return err
 		}
 		at, ok := groups[group]
@@ -370,9 +368,9 @@ func (s *Store) LastSeen(uid uint32, group string) bool {
 }
 
 // NoteSeen records that the user is in a required group now.
-func NoteSeen(tx *vault.Tx, uid uint32, group string) error {
+func NoteSeen(tx *vault.Tx, id identity.ID, group string) error {
 	groups := seen{}
-	key := seenSetting + Key(uid)
+	key := seenSetting + string(id)
 	if _, err := tx.Get(vault.Settings, key, &groups); err != nil {
 		return err
 	}

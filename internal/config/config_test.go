@@ -77,7 +77,7 @@ func TestAFileOfCommentsIsTheDefaults(t *testing.T) {
 	if len(c.Authority.Accept) != 5 || c.Authority.AllowExemptions || c.Push.Concurrent != 1 || c.Push.InFiveMinutes != 3 || c.Push.Misses != 3 {
 		t.Errorf("the authority may more than it should, or phones ring more often: %+v", c)
 	}
-	if len(l.Values) != 37 {
+	if len(l.Values) != 39 {
 		t.Errorf("%d settings are listed", len(l.Values))
 	}
 }

@@ -15,22 +15,26 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+
+	"sallyport/internal/identity"
 )
 
 // Peer is the process at the other end, as the kernel saw it when it connected.
 // There is no PID in it: PIDs are used again.
 type Peer struct {
-	UID uint32
-	GID uint32
+	ID identity.ID
+	// Admin: an administrator of this computer whose rights are switched on. On
+	// Linux and macOS that is root alone.
+	Admin bool
 }
 
 // AuthType implements credentials.AuthInfo.
 func (Peer) AuthType() string { return "local" }
 
-func (p Peer) String() string { return fmt.Sprintf("uid:%d", p.UID) }
+func (p Peer) String() string { return string(p.ID) }
 
 // FromContext returns who calls. A call without an identity is an error, never
-// a zero Peer: uid 0 would be root.
+// a zero Peer.
 func FromContext(ctx context.Context) (Peer, error) {
 	if p, ok := peer.FromContext(ctx); ok {
 		if local, ok := p.AuthInfo.(Peer); ok {
@@ -82,14 +86,18 @@ func (creds) OverrideServerName(string) error           { return nil }
 
 // TrustAgent is what a client accepts as the agent: root, or its own user.
 func TrustAgent(p Peer) error {
-	if p.UID != 0 && int(p.UID) != os.Geteuid() {
-		return fmt.Errorf("the socket is served by uid %d, neither root nor you", p.UID)
+	if !p.IsRoot() && p.ID != Self() {
+		return fmt.Errorf("the socket is served by %s, neither the system nor you", p)
 	}
 	return nil
 }
 
-// IsOwner says whether the peer is root or the agent's own user.
-func (p Peer) IsOwner() bool { return p.UID == 0 || int(p.UID) == os.Geteuid() }
+// IsRoot says whether the peer is the system itself: root, or LocalSystem.
+func (p Peer) IsRoot() bool { return p.ID.IsRoot() }
+
+// IsOwner says whether the peer may do anything here: the system, an
+// administrator, or the agent's own user.
+func (p Peer) IsOwner() bool { return p.IsRoot() || p.Admin || p.ID != "" && p.ID == Self() }
 
 // maxOthers bounds the connections of all users but root and the agent's own:
 // with subordinate uids (subuid(5)) one person is many users.
@@ -130,7 +138,7 @@ func Listen(path string, mode os.FileMode, perUID int) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &listener{UnixListener: l, perUID: perUID, open: map[uint32]int{},
+	return &listener{UnixListener: l, perUID: perUID, open: map[identity.ID]int{},
 		// Once: the name may be another agent's by then.
 		close: sync.OnceValue(func() error { return errors.Join(os.Remove(path), l.Close()) })}, nil
 }
@@ -141,8 +149,8 @@ type listener struct {
 	close  func() error
 
 	mu     sync.Mutex
-	open   map[uint32]int // by uid, without root and the agent's own
-	others int            // of them all
+	open   map[identity.ID]int // without root and the agent's own
+	others int                 // of them all
 }
 
 // Accept returns the next connection within its user's bound. What is over it
@@ -161,31 +169,31 @@ func (l *listener) Accept() (net.Conn, error) {
 		if p.IsOwner() {
 			return &countedConn{Conn: conn, peer: p, done: func() {}}, nil
 		}
-		if !l.take(p.UID) {
+		if !l.take(p.ID) {
 			conn.Close()
 			continue
 		}
-		return &countedConn{Conn: conn, peer: p, done: sync.OnceFunc(func() { l.release(p.UID) })}, nil
+		return &countedConn{Conn: conn, peer: p, done: sync.OnceFunc(func() { l.release(p.ID) })}, nil
 	}
 }
 
-func (l *listener) take(uid uint32) bool {
+func (l *listener) take(id identity.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[uid] >= l.perUID || l.others >= maxOthers {
+	if l.open[id] >= l.perUID || l.others >= maxOthers {
 		return false
 	}
-	l.open[uid]++
+	l.open[id]++
 	l.others++
 	return true
 }
 
-func (l *listener) release(uid uint32) {
+func (l *listener) release(id identity.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.others--
-	if l.open[uid]--; l.open[uid] == 0 {
-		delete(l.open, uid)
+	if l.open[id]--; l.open[id] == 0 {
+		delete(l.open, id)
 	}
 }
 

@@ -20,6 +20,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"sallyport/internal/identity"
 )
 
 // socketDir is a directory that every user can reach.
@@ -71,7 +73,7 @@ func call(t *testing.T, path string, c credentials.TransportCredentials) *status
 func TestAHandlerSeesWhoCalls(t *testing.T) {
 	path := filepath.Join(socketDir(t), "s")
 	whoami(t, listen(t, path, 4), grpc.Creds(Credentials(nil)))
-	me := Peer{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	me := Peer{ID: Self(), Admin: os.Geteuid() == 0}
 	if st := call(t, path, Credentials(TrustAgent)); st.Code() != codes.AlreadyExists || st.Message() != me.String() {
 		t.Errorf("%v", st)
 	}
@@ -94,14 +96,14 @@ func TestACallWithoutAnIdentityIsAnError(t *testing.T) {
 		"no peer":          t.Context(),
 		"no identity":      peer.NewContext(t.Context(), &peer.Peer{}),
 		"another identity": peer.NewContext(t.Context(), &peer.Peer{AuthInfo: credentials.TLSInfo{State: tls.ConnectionState{}}}),
-		"a pointer to one": peer.NewContext(t.Context(), &peer.Peer{AuthInfo: &Peer{UID: 1000}}),
+		"a pointer to one": peer.NewContext(t.Context(), &peer.Peer{AuthInfo: &Peer{ID: identity.UID(1000)}}),
 	} {
 		if p, err := FromContext(ctx); err == nil {
 			t.Errorf("%s: %v", name, p)
 		}
 	}
-	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: Peer{UID: 1000, GID: 100}})
-	if p, err := FromContext(ctx); err != nil || p != (Peer{UID: 1000, GID: 100}) {
+	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: Peer{ID: identity.UID(1000)}})
+	if p, err := FromContext(ctx); err != nil || p != (Peer{ID: identity.UID(1000)}) {
 		t.Errorf("%v, %v", p, err)
 	}
 
@@ -141,7 +143,7 @@ func TestOnlyAUnixSocketHasAnIdentity(t *testing.T) {
 func TestTrustAgent(t *testing.T) {
 	own := uint32(os.Geteuid())
 	for uid, trusted := range map[uint32]bool{0: true, own: true, own + 1: false, 65534: own == 65534, ^uint32(0): false} {
-		if err := TrustAgent(Peer{UID: uid}); trusted != (err == nil) {
+		if err := TrustAgent(Peer{ID: identity.UID(uid)}); trusted != (err == nil) {
 			t.Errorf("uid %d: %v", uid, err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/internal/identity"
 )
 
 // PeerOf asks the kernel (SO_PEERCRED, unix(7)) who is at the other end: who
@@ -28,5 +30,5 @@ func PeerOf(conn net.Conn) (Peer, error) {
 	if credErr != nil {
 		return Peer{}, fmt.Errorf("SO_PEERCRED: %w", credErr)
 	}
-	return Peer{UID: cred.Uid, GID: cred.Gid}, nil
+	return Peer{ID: identity.UID(cred.Uid), Admin: cred.Uid == 0}, nil
 }

@@ -15,6 +15,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+
+	"sallyport/internal/identity"
 )
 
 // asEnv makes the test's program play another user's: "dial PATH" or "serve PATH".
@@ -201,7 +203,7 @@ func TestTheKernelNamesAnotherUser(t *testing.T) {
 	}
 	defer conn.Close()
 	_, info, err := Credentials(nil).ServerHandshake(conn)
-	if err != nil || info != (Peer{UID: mallory, GID: mallory}) {
+	if err != nil || info != (Peer{ID: identity.UID(mallory)}) {
 		t.Errorf("%+v, %v", info, err)
 	}
 	if _, err := conn.Write([]byte{'k'}); err != nil {
@@ -219,7 +221,7 @@ func TestASocketThatAnotherUserServesIsNotTheAgent(t *testing.T) {
 	path := filepath.Join(dir, "s")
 	as(t, mallory, "serve "+path).says("listening")
 	st := call(t, path, Credentials(TrustAgent))
-	if st.Code() != codes.Unavailable || !strings.Contains(st.Message(), "served by uid 54321, neither root nor you") {
+	if st.Code() != codes.Unavailable || !strings.Contains(st.Message(), "served by uid:54321, neither the system nor you") {
 		t.Errorf("%v", st)
 	}
 	if _, err := Listen(path, 0o666, 1); err == nil {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"sallyport/internal/identity"
 )
 
 // Rules is the [policy] section of the configuration.
@@ -23,9 +25,10 @@ type Rules struct {
 
 // Match names people and places. Any one entry that fits makes it match.
 type Match struct {
-	Users    []string `toml:"users"`    // names; resolved to uids before they are compared
+	Users    []string `toml:"users"`    // names; resolved to uids or SIDs before they are compared
 	UIDs     []uint32 `toml:"uids"`     //
-	Groups   []string `toml:"groups"`   // names or numbers
+	SIDs     []string `toml:"sids"`     // of accounts, on Windows
+	Groups   []string `toml:"groups"`   // names, numbers or SIDs
 	Services []string `toml:"services"` // PAM services
 	Remote   []string `toml:"remote"`   // addresses or CIDR ranges of the remote host
 }
@@ -45,6 +48,11 @@ func (r *Rules) Validate() error {
 		for _, entry := range m.Remote {
 			if _, err := parseRange(entry); err != nil {
 				return fmt.Errorf("%s.remote: %q is not an address or a range such as 192.0.2.0/24", name, entry)
+			}
+		}
+		for _, entry := range m.SIDs {
+			if _, err := identity.SID(entry); err != nil {
+				return fmt.Errorf("%s.sids: %w", name, err)
 			}
 		}
 		for key, list := range map[string][]string{"users": m.Users, "groups": m.Groups, "services": m.Services} {
@@ -75,7 +83,7 @@ func notAName(entry string, group bool) string {
 	case strings.ContainsAny(entry, ",*"):
 		return "has a comma or an asterisk in it: an entry is one name, and there are no patterns"
 	case strings.ContainsFunc(inner, unicode.IsSpace):
-		return "has a space in it: an entry is one name; a user whose name has one goes into uids"
+		return "has a space in it: an entry is one name; a user whose name has one goes into uids or sids"
 	}
 	return ""
 }
@@ -92,21 +100,21 @@ const (
 
 // Resolver is what the operating system knows of names (NSS on Linux).
 type Resolver interface {
-	// IsUser says whether a name on a list is the user with that uid. A name that
-	// the system does not know is nobody's: NotMember.
-	IsUser(name string, uid uint32) Membership
+	// IsUser says whether a name on a list is that account's. A name that the
+	// system does not know is nobody's: NotMember.
+	IsUser(name string, id identity.ID) Membership
 	// Membership of the user in a group named on a list.
 	Membership(user string, group string) Membership
 	// LastSeen says whether the user was a member not long ago. It only ever
 	// requires: glibc's getgrouplist hides a directory that is down, and its
 	// silence must not read as "not a member".
-	LastSeen(uid uint32, group string) bool
+	LastSeen(id identity.ID, group string) bool
 }
 
 // Subject is who wants in, and where.
 type Subject struct {
 	Name     string // as the system spells it; "" when it does not resolve
-	UID      uint32
+	ID       identity.ID
 	Resolved bool // false: unknown to the system
 	Service  string
 	Remote   netip.Addr // the zero Addr when missing or not a literal address
@@ -154,7 +162,7 @@ func (r *Rules) Decide(s Subject, names Resolver) Decision {
 		return Decision{Effect: Ask, Rule: "required." + failed + " (look-up failed)"}
 	}
 	for _, group := range r.Required.Groups {
-		if s.Resolved && names.LastSeen(s.UID, group) {
+		if s.Resolved && names.LastSeen(s.ID, group) {
 			return Decision{Effect: Ask, Rule: "required.groups=" + group + " (last seen)"}
 		}
 	}
@@ -170,14 +178,17 @@ func (r *Rules) Decide(s Subject, names Resolver) Decision {
 // hangs, and the organisation's lists may have hundreds.
 func (m *Match) match(s Subject, names Resolver, places, enough bool) (rule, failed string) {
 	if s.Resolved {
-		if slices.Contains(m.UIDs, s.UID) {
-			return fmt.Sprintf("uids=%d", s.UID), ""
+		if uid, ok := s.ID.UID(); ok && slices.Contains(m.UIDs, uid) {
+			return fmt.Sprintf("uids=%d", uid), ""
+		}
+		if sid, ok := s.ID.SID(); ok && slices.ContainsFunc(m.SIDs, func(entry string) bool { return strings.EqualFold(entry, sid) }) {
+			return "sids=" + sid, ""
 		}
 		if slices.Contains(m.Users, s.Name) {
 			return "users=" + s.Name, ""
 		}
 		for _, name := range m.Users {
-			switch names.IsUser(name, s.UID) {
+			switch names.IsUser(name, s.ID) {
 			case Member:
 				return "users=" + name, ""
 			case Unknown:

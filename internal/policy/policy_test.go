@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/internal/identity"
 	"sallyport/internal/policy"
 )
 
@@ -19,12 +20,12 @@ type directory struct {
 	seen    map[string]uint32   // group: who was in it not long ago
 }
 
-func (d directory) IsUser(name string, uid uint32) policy.Membership {
+func (d directory) IsUser(name string, id identity.ID) policy.Membership {
 	known, ok := d.uids[name]
 	switch {
 	case slices.Contains(d.failing, name):
 		return policy.Unknown
-	case ok && known == uid:
+	case ok && identity.UID(known) == id:
 		return policy.Member
 	}
 	return policy.NotMember
@@ -41,7 +42,10 @@ func (d directory) Membership(user, group string) policy.Membership {
 	return policy.NotMember
 }
 
-func (d directory) LastSeen(uid uint32, group string) bool { return d.seen[group] == uid && uid != 0 }
+func (d directory) LastSeen(id identity.ID, group string) bool {
+	uid, ok := d.seen[group]
+	return ok && identity.UID(uid) == id
+}
 
 var company = directory{
 	uids:   map[string]uint32{"root": 0, "alice": 1000, "ALICE": 1000, "alice@corp": 1000, "bob": 1001},
@@ -49,9 +53,9 @@ var company = directory{
 }
 
 var (
-	alice = policy.Subject{Name: "alice", UID: 1000, Resolved: true, Service: "sshd", Trusted: true}
-	bob   = policy.Subject{Name: "bob", UID: 1001, Resolved: true, Service: "sshd", Trusted: true}
-	root  = policy.Subject{Name: "root", UID: 0, Resolved: true, Service: "login", Trusted: true}
+	alice = policy.Subject{Name: "alice", ID: identity.UID(1000), Resolved: true, Service: "sshd", Trusted: true}
+	bob   = policy.Subject{Name: "bob", ID: identity.UID(1001), Resolved: true, Service: "sshd", Trusted: true}
+	root  = policy.Subject{Name: "root", ID: identity.UID(0), Resolved: true, Service: "login", Trusted: true}
 	ghost = policy.Subject{Service: "sshd", Trusted: true}
 )
 
@@ -314,9 +318,9 @@ func TestNothingUncertainWeakens(t *testing.T) {
 // hanging is a directory that does not answer, after a while.
 type hanging struct{ waits *int }
 
-func (h hanging) IsUser(string, uint32) policy.Membership     { *h.waits++; return policy.Unknown }
-func (h hanging) Membership(string, string) policy.Membership { *h.waits++; return policy.Unknown }
-func (hanging) LastSeen(uint32, string) bool                  { return false }
+func (h hanging) IsUser(string, identity.ID) policy.Membership { *h.waits++; return policy.Unknown }
+func (h hanging) Membership(string, string) policy.Membership  { *h.waits++; return policy.Unknown }
+func (hanging) LastSeen(identity.ID, string) bool              { return false }
 
 // TestADirectoryThatHangsIsWaitedForOnce: seconds for each of the hundreds whom
 // the organisation requires would keep everybody out.

@@ -26,7 +26,8 @@ func Raise(local, central Rules, allowExemptions bool) Rules {
 }
 
 func (m Match) and(o Match) Match {
-	return Match{Users: slices.Concat(m.Users, o.Users), UIDs: slices.Concat(m.UIDs, o.UIDs), Groups: slices.Concat(m.Groups, o.Groups),
+	return Match{Users: slices.Concat(m.Users, o.Users), UIDs: slices.Concat(m.UIDs, o.UIDs), SIDs: slices.Concat(m.SIDs, o.SIDs),
+		Groups:   slices.Concat(m.Groups, o.Groups),
 		Services: slices.Concat(m.Services, o.Services), Remote: slices.Concat(m.Remote, o.Remote)}
 }
 

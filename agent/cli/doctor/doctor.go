@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+
+	"sallyport/internal/identity"
 )
 
 // Status is how a check came out.
@@ -43,8 +45,8 @@ type Env struct {
 	EUID  int
 	Run   func(ctx context.Context, name string, args ...string) ([]byte, error)
 	Lstat func(path string) (Stat, error)
-	// Peer is the uid that listens on a socket.
-	Peer func(socket string) (int, error)
+	// Peer is the account that listens on a socket.
+	Peer func(socket string) (identity.ID, error)
 	// Synchronised says whether the kernel's clock is.
 	Synchronised func() (bool, error)
 
@@ -151,16 +153,16 @@ func checkSockets(_ context.Context, e *Env) []Result {
 			out = append(out, fail("sockets", restart, "%s has mode %#o, %s", s.path, st.Mode.Perm(), wrong))
 			continue
 		}
-		uid, err := e.Peer(s.path)
+		who, err := e.Peer(s.path)
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			out = append(out, info("sockets", "%s is not for you (run doctor as root to check it)", s.path))
 		case err != nil:
 			out = append(out, fail("sockets", restart, "%s: %v", s.path, err))
-		case uid != 0 && uid != e.EUID:
-			out = append(out, fail("sockets", "see who it is: ss -xlp", "uid %d answers on %s: hooks refuse an agent that is not root's", uid, s.path))
+		case !who.IsRoot() && who != identity.UID(uint32(e.EUID)):
+			out = append(out, fail("sockets", "see who it is: ss -xlp", "%s answers on %s: hooks refuse an agent that is not root's", who, s.path))
 		default:
-			out = append(out, ok("sockets", "%s: mode %#o, answered by uid %d", s.path, st.Mode.Perm(), uid))
+			out = append(out, ok("sockets", "%s: mode %#o, answered by %s", s.path, st.Mode.Perm(), who))
 		}
 	}
 	return out

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"sallyport/internal/identity"
 )
 
 // computer is a healthy Debian with Sallyport in sshd, sudo and login; a case
@@ -55,7 +57,7 @@ func computer(changes map[string]string) *Env {
 			}
 			return Stat{st.Mode(), 0}, nil
 		},
-		Peer:         func(string) (int, error) { return 0, nil },
+		Peer:         func(string) (identity.ID, error) { return identity.Root, nil },
 		Synchronised: func() (bool, error) { return true, nil },
 	}
 }
@@ -79,7 +81,7 @@ func TestHealthyComputer(t *testing.T) {
 		t.Errorf("findings on a healthy computer:\n%s", bad)
 	}
 	good := said(results, OK)
-	for _, want := range []string{"ok agent", "login.sock: mode 0666, answered by uid 0", "ok module: /lib/x86_64-linux-gnu/security/pam_sallyport.so",
+	for _, want := range []string{"ok agent", "login.sock: mode 0666, answered by uid:0", "ok module: /lib/x86_64-linux-gnu/security/pam_sallyport.so",
 		"ok stacks: a code is asked for after the first factor: login, sshd, sudo", "publickey alone runs no auth stack: the account line refuses",
 		"UsePAM and KbdInteractiveAuthentication are on", "ok clock"} {
 		if !strings.Contains(good, want) {
@@ -186,9 +188,11 @@ func TestMistakes(t *testing.T) {
 		{"socket gone", nil, func(e *Env) {
 			e.Lstat = func(string) (Stat, error) { return Stat{}, &fs.PathError{Op: "lstat", Path: "x", Err: fs.ErrNotExist} }
 		}, Fail, "sockets", "login.sock: file does not exist", ""},
-		{"a stranger answers", nil, func(e *Env) { e.Peer = func(string) (int, error) { return 1000, nil } }, Fail, "sockets", "uid 1000 answers", ""},
-		{"nobody answers", nil, func(e *Env) { e.Peer = func(string) (int, error) { return 0, errors.New("connection refused") } }, Fail, "sockets", "connection refused", ""},
-		{"admin socket not for us", nil, func(e *Env) { e.Peer = func(string) (int, error) { return 0, fs.ErrPermission } }, Info, "sockets", "not for you", ""},
+		{"a stranger answers", nil, func(e *Env) { e.Peer = func(string) (identity.ID, error) { return identity.UID(1000), nil } }, Fail, "sockets", "uid:1000 answers", ""},
+		{"nobody answers", nil, func(e *Env) {
+			e.Peer = func(string) (identity.ID, error) { return "", errors.New("connection refused") }
+		}, Fail, "sockets", "connection refused", ""},
+		{"admin socket not for us", nil, func(e *Env) { e.Peer = func(string) (identity.ID, error) { return "", fs.ErrPermission } }, Info, "sockets", "not for you", ""},
 		{"runtime directory open", nil, func(e *Env) { e.Lstat = mode("/run/sallyport", fs.ModeDir|0o777, 0) }, Fail, "sockets", "can be written by others", "chmod"},
 		{"clock", nil, func(e *Env) { e.Synchronised = func() (bool, error) { return false, nil } }, Warn, "clock", "not synchronised", "timedatectl"},
 		{"clock by timedatectl", nil, func(e *Env) {

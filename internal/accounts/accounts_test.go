@@ -1,4 +1,4 @@
-package nss_test
+package accounts_test
 
 import (
 	"context"
@@ -8,20 +8,21 @@ import (
 	"strings"
 	"testing"
 
-	"sallyport/internal/nss"
+	"sallyport/internal/accounts"
+	"sallyport/internal/identity"
 	"sallyport/internal/policy"
 )
 
 func TestRootIsUID0(t *testing.T) {
-	var n nss.Names
+	var n accounts.Names
 	for range 2 {
 		u, err := n.Lookup(t.Context(), "root")
-		if err != nil || u != (nss.User{Name: "root", UID: 0}) {
+		if err != nil || u != (accounts.User{Name: "root", ID: identity.Root}) {
 			t.Fatalf("%+v, %v", u, err)
 		}
 	}
-	if u, err := n.ByUID(t.Context(), 0); err != nil || u.Name != "root" {
-		t.Errorf("uid 0 is %+v, %v", u, err)
+	if u, err := n.ByID(t.Context(), identity.Root); err != nil || u.Name != "root" {
+		t.Errorf("uid:0 is %+v, %v", u, err)
 	}
 }
 
@@ -37,7 +38,7 @@ func TestTheCLibraryAgrees(t *testing.T) {
 			t.Skipf("this system has no user %s: %v", name, err)
 		}
 		f := strings.Split(string(out), ":")
-		var n nss.Names
+		var n accounts.Names
 		u, err := n.Lookup(t.Context(), name)
 		known, byID := user.LookupId(f[2])
 		if err != nil || byID != nil || u.Name != f[0] || known.Username != f[0] {
@@ -50,7 +51,7 @@ func TestTheCLibraryAgrees(t *testing.T) {
 // library's own files are separated by colons and newlines, and its strings end
 // at a NUL.
 func TestStrangeNamesAreNobodys(t *testing.T) {
-	var n nss.Names
+	var n accounts.Names
 	for _, name := range []string{
 		"", "\x00", "root\x00", "root\x00x", "\x00root", "nosuchuser", "root:", "root:x", "root:x:0:0", ":root", "root\n", "\nroot",
 		"nosuch\nroot", "root\r", " root", "root ", "root/", "/root", "../root", "ro%6ft", "%s", "%n%n%n", "root%", "root@", "\\root",
@@ -58,10 +59,10 @@ func TestStrangeNamesAreNobodys(t *testing.T) {
 		"\xff\xfe", "root\xff", "r\xf6\xf6t", "ｒｏｏｔ", "rооt", "0", "-1", "4294967295", "+", "+root", "-root", "#0", "*", "root,daemon",
 	} {
 		u, err := n.Lookup(t.Context(), name)
-		if !errors.Is(err, nss.ErrUnknown) || u != (nss.User{}) {
+		if !errors.Is(err, accounts.ErrUnknown) || u != (accounts.User{}) {
 			t.Errorf("%.40q is %+v, %v", name, u, err)
 		}
-		if n.IsUser(t.Context(), name, 0) != policy.NotMember {
+		if n.IsUser(t.Context(), name, identity.Root) != policy.NotMember {
 			t.Errorf("%.40q is taken for root on a list", name)
 		}
 	}
@@ -69,7 +70,7 @@ func TestStrangeNamesAreNobodys(t *testing.T) {
 
 func TestErrorsDoNotHoldTheName(t *testing.T) {
 	// What is typed at the prompt for a name may be the password.
-	var n nss.Names
+	var n accounts.Names
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, ctx := range []context.Context{t.Context(), ctx} {
@@ -80,41 +81,41 @@ func TestErrorsDoNotHoldTheName(t *testing.T) {
 }
 
 func TestUIDsThatNobodyHas(t *testing.T) {
-	var n nss.Names
+	var n accounts.Names
 	for _, uid := range []uint32{4_000_000_123, 1<<32 - 1} {
-		if u, err := n.ByUID(t.Context(), uid); !errors.Is(err, nss.ErrUnknown) || u != (nss.User{}) {
+		if u, err := n.ByID(t.Context(), identity.UID(uid)); !errors.Is(err, accounts.ErrUnknown) || u != (accounts.User{}) {
 			t.Errorf("%d is %+v, %v", uid, u, err)
 		}
 	}
 }
 
 func TestIsUser(t *testing.T) {
-	var n nss.Names
+	var n accounts.Names
 	daemon, err := n.Lookup(t.Context(), "daemon")
-	if err != nil || daemon.UID == 0 {
+	if err != nil || daemon.ID == identity.Root {
 		t.Fatalf("daemon is %+v, %v", daemon, err)
 	}
 	for range 2 { // the second time from memory
 		for _, c := range []struct {
 			name string
-			uid  uint32
+			id   identity.ID
 			want policy.Membership
 		}{
-			{"root", 0, policy.Member},
-			{"root", 1, policy.NotMember},
-			{"daemon", daemon.UID, policy.Member},
-			{"daemon", daemon.UID + 1, policy.NotMember},
-			{"nosuchuser", 0, policy.NotMember},
+			{"root", identity.Root, policy.Member},
+			{"root", identity.UID(1), policy.NotMember},
+			{"daemon", daemon.ID, policy.Member},
+			{"daemon", identity.ID(string(daemon.ID) + "1"), policy.NotMember},
+			{"nosuchuser", identity.Root, policy.NotMember},
 		} {
-			if got := n.IsUser(t.Context(), c.name, c.uid); got != c.want {
-				t.Errorf("%s is uid %d: %v, want %v", c.name, c.uid, got, c.want)
+			if got := n.IsUser(t.Context(), c.name, c.id); got != c.want {
+				t.Errorf("%s is %s: %v, want %v", c.name, c.id, got, c.want)
 			}
 		}
 	}
 }
 
 func TestMembership(t *testing.T) {
-	var n nss.Names
+	var n accounts.Names
 	g, err := user.LookupGroupId("0")
 	if err != nil {
 		t.Fatal(err)

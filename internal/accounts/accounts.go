@@ -1,19 +1,17 @@
-// Package nss asks the C library who is who, so that accounts from SSSD, LDAP
-// or systemd count like those in /etc/passwd (nsswitch.conf(5)). It needs cgo:
-// Go's own look-up reads only the files.
-package nss
+// Package accounts asks the system who is who. On Linux that is the C library, so
+// that accounts from SSSD, LDAP or systemd count like those in /etc/passwd
+// (nsswitch.conf(5)); on Windows the local security authority.
+package accounts
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os/user"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"sallyport/internal/identity"
 	"sallyport/internal/policy"
 )
 
@@ -26,7 +24,7 @@ const (
 	// maxOthers bounds those made for callers that are not root: whoever they
 	// are, they leave room for root's hooks.
 	maxOthers = 64
-	// listTTL is how long the uid of a name on a policy list is remembered.
+	// listTTL is how long the account of a name on a policy list is remembered.
 	listTTL = time.Minute
 )
 
@@ -36,15 +34,15 @@ var ErrUnknown = errors.New("no such user")
 // User is an account as the system knows it.
 type User struct {
 	Name string // as the system spells it, not as it was typed
-	UID  uint32
+	ID   identity.ID
 }
 
 // Names looks names up. The zero value is ready.
 type Names struct {
 	mu      sync.Mutex
-	pending int // of all
-	others  int // of them, for callers that are not root
-	uids    map[string]cachedUID
+	pending int                 // of all
+	others  int                 // of them, for callers that are not root
+	listed  map[string]cachedID // the names on the policy's lists
 }
 
 // ForOthers marks the look-ups of ctx as made for a caller that is not root's
@@ -53,8 +51,8 @@ func ForOthers(ctx context.Context) context.Context { return context.WithValue(c
 
 type others struct{}
 
-type cachedUID struct {
-	uid   uint32
+type cachedID struct {
+	id    identity.ID
 	until time.Time
 }
 
@@ -65,64 +63,47 @@ func (n *Names) Lookup(ctx context.Context, name string) (User, error) {
 	if name == "" || strings.ContainsRune(name, 0) {
 		return User{}, ErrUnknown
 	}
-	return bounded(ctx, n, func() (User, error) { return convert(user.Lookup(name)) })
+	return bounded(ctx, n, func() (User, error) { return lookup(name) })
 }
 
-// ByUID finds a user by number.
-func (n *Names) ByUID(ctx context.Context, uid uint32) (User, error) {
-	return bounded(ctx, n, func() (User, error) { return convert(user.LookupId(strconv.FormatUint(uint64(uid), 10))) })
+// ByID finds a user by uid or SID.
+func (n *Names) ByID(ctx context.Context, id identity.ID) (User, error) {
+	return bounded(ctx, n, func() (User, error) { return byID(id) })
 }
 
-func convert(u *user.User, err error) (User, error) {
-	var noName user.UnknownUserError
-	var noID user.UnknownUserIdError
-	if errors.As(err, &noName) || errors.As(err, &noID) {
-		return User{}, ErrUnknown
-	}
-	if err != nil {
-		// The library's text names the user; a mistyped password would be in it.
-		return User{}, errors.New("the look-up failed (nsswitch.conf, SSSD?)")
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return User{}, fmt.Errorf("uid %q of %s is not a number", u.Uid, u.Username)
-	}
-	return User{u.Username, uint32(uid)}, nil
-}
-
-// IsUser says whether a name on a policy list is the user with that uid; only a
-// name that resolves is remembered.
-func (n *Names) IsUser(ctx context.Context, name string, uid uint32) policy.Membership {
-	known, err := n.uid(ctx, name)
+// IsUser says whether a name on a policy list is that account's; only a name that
+// resolves is remembered.
+func (n *Names) IsUser(ctx context.Context, name string, id identity.ID) policy.Membership {
+	known, err := n.id(ctx, name)
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return policy.NotMember
 	case err != nil:
 		return policy.Unknown
-	case known == uid:
+	case known == id:
 		return policy.Member
 	}
 	return policy.NotMember
 }
 
-func (n *Names) uid(ctx context.Context, name string) (uint32, error) {
+func (n *Names) id(ctx context.Context, name string) (identity.ID, error) {
 	n.mu.Lock()
-	c, ok := n.uids[name]
+	c, ok := n.listed[name]
 	n.mu.Unlock()
 	if ok && time.Now().Before(c.until) {
-		return c.uid, nil
+		return c.id, nil
 	}
 	u, err := n.Lookup(ctx, name)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.uids == nil {
-		n.uids = map[string]cachedUID{}
+	if n.listed == nil {
+		n.listed = map[string]cachedID{}
 	}
-	n.uids[name] = cachedUID{u.UID, time.Now().Add(listTTL)}
-	return u.UID, nil
+	n.listed[name] = cachedID{u.ID, time.Now().Add(listTTL)}
+	return u.ID, nil
 }
 
 // Membership says whether a user is in a group, named or numbered. A group that
@@ -131,28 +112,7 @@ func (n *Names) Membership(ctx context.Context, name, group string) policy.Membe
 	if strings.ContainsRune(name+group, 0) { // see Lookup
 		return policy.Unknown
 	}
-	m, err := bounded(ctx, n, func() (policy.Membership, error) {
-		gid := group
-		if _, err := strconv.ParseUint(group, 10, 32); err != nil {
-			g, err := user.LookupGroup(group)
-			if err != nil {
-				return policy.Unknown, err
-			}
-			gid = g.Gid
-		}
-		u, err := user.Lookup(name)
-		if err != nil {
-			return policy.Unknown, err
-		}
-		gids, err := u.GroupIds()
-		if err != nil {
-			return policy.Unknown, err
-		}
-		if slices.Contains(gids, gid) {
-			return policy.Member, nil
-		}
-		return policy.NotMember, nil
-	})
+	m, err := bounded(ctx, n, func() (policy.Membership, error) { return membership(name, group) })
 	if err != nil {
 		return policy.Unknown
 	}
@@ -204,22 +164,22 @@ func bounded[T any](ctx context.Context, n *Names, look func() (T, error)) (T, e
 
 // Resolver answers a policy's questions within ctx. seen is what is remembered of
 // memberships.
-func (n *Names) Resolver(ctx context.Context, seen func(uid uint32, group string) bool) policy.Resolver {
+func (n *Names) Resolver(ctx context.Context, seen func(id identity.ID, group string) bool) policy.Resolver {
 	return resolver{ctx, n, seen}
 }
 
 type resolver struct {
 	ctx  context.Context
 	n    *Names
-	seen func(uid uint32, group string) bool
+	seen func(id identity.ID, group string) bool
 }
 
-func (r resolver) IsUser(name string, uid uint32) policy.Membership {
-	return r.n.IsUser(r.ctx, name, uid)
+func (r resolver) IsUser(name string, id identity.ID) policy.Membership {
+	return r.n.IsUser(r.ctx, name, id)
 }
 
 func (r resolver) Membership(user, group string) policy.Membership {
 	return r.n.Membership(r.ctx, user, group)
 }
 
-func (r resolver) LastSeen(uid uint32, group string) bool { return r.seen(uid, group) }
+func (r resolver) LastSeen(id identity.ID, group string) bool { return r.seen(id, group) }

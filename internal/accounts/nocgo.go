@@ -1,6 +1,6 @@
 //go:build linux && !cgo
 
-package nss
+package accounts
 
 // Without cgo only /etc/passwd would be read, and whoever is in the company's
 // directory would not be asked for a second factor.
