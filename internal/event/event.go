@@ -42,6 +42,8 @@ const (
 	ConfigRejected   Name = "config_rejected"         // a broken configuration file; the last good one stays
 	ConfigLoaded     Name = "config_loaded"           // a configuration took effect
 	RequestRefused   Name = "request_refused"         // a local caller asked for what it may not do
+	SessionUnguarded Name = "session_unguarded"       // somebody is in without having come by us
+	BreakGlassUsed   Name = "break_glass_used"        // an emergency account is in
 	AgentStarted     Name = "agent_started"           //
 	AgentStopped     Name = "agent_stopped"           //
 )

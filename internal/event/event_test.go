@@ -3,6 +3,7 @@ package event_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -60,9 +61,18 @@ func TestTheNamesAreStable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	numbered := map[uint32]bool{}
 	for _, name := range names {
 		if !strings.Contains(string(docs), "`"+name+"`") {
 			t.Errorf("%s is not in docs/events.md", name)
+		}
+		if id := event.Name(name).ID(); id < 100 || id > 1000 || numbered[id] {
+			t.Errorf("%s has the number %d in the Event Log: it must be its own, 100 to 1000", name, id)
+		} else {
+			numbered[id] = true
+			if !strings.Contains(string(docs), fmt.Sprintf("| %d |", id)) {
+				t.Errorf("%s: its number %d is not in docs/events.md", name, id)
+			}
 		}
 		if !slices.Contains(shipped, name) {
 			t.Errorf("%s is new: add it to testdata/names.txt", name)
