@@ -10,16 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
@@ -39,12 +36,6 @@ import (
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 	loginv1 "sallyport/proto/sallyport/login/v1"
-)
-
-// Socket names in the runtime directory.
-const (
-	LoginSocket = "login.sock"
-	AdminSocket = "admin.sock"
 )
 
 const (
@@ -67,7 +58,18 @@ type Options struct {
 	RuntimeDir string // overrides the configuration's; "" does not
 	Version    string
 	Clock      clock.Clock
+	// Tell hears how far the agent is, for the service manager; nil: nobody asks.
+	Tell func(State)
 }
+
+// State is how far the agent is.
+type State int
+
+// The states that a service manager hears of. It learns the end from the exit.
+const (
+	Ready    State = iota // logins are answered
+	Stopping              // open logins are being ended
+)
 
 // daemon is a running agent.
 type daemon struct {
@@ -156,32 +158,29 @@ func run(ctx context.Context, o Options) (err error) {
 	go func() { failed <- loginServer.Serve(logins) }()
 	go func() { failed <- adminServer.Serve(admins) }()
 	d.store.Record(ctx, event.Event{Name: event.AgentStarted, Text: "version " + o.Version})
-	// Without NOTIFY_SOCKET this does nothing: sd_notify(3).
-	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
-		d.log.Warn("systemd could not be told that the agent is ready", "error", err)
-	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	for {
-		select {
-		case <-hup:
-			d.reload(true)
-			continue
-		case err = <-failed:
-		case <-d.mended:
-			err = errMended
-		case <-ctx.Done():
-		}
-		break
+	d.tell(Ready)
+	reloading, stopReloading := context.WithCancel(ctx)
+	defer stopReloading()
+	go onReload(reloading, d.log, func() { d.reload(true) })
+	select {
+	case err = <-failed:
+	case <-d.mended:
+		err = errMended
+	case <-ctx.Done():
 	}
 	if err != errMended {
-		_, _ = sd.SdNotify(false, sd.SdNotifyStopping) // it learns it from the exit as well
+		d.tell(Stopping)
 	}
 	close(stopping)
 	stop(loginServer, adminServer)
 	d.store.Record(context.Background(), event.Event{Name: event.AgentStopped})
 	return err
+}
+
+func (d *daemon) tell(s State) {
+	if d.options.Tell != nil {
+		d.options.Tell(s)
+	}
 }
 
 // stop lets open calls end, for a while.
@@ -201,7 +200,7 @@ func stop(servers ...*grpc.Server) {
 
 // listen makes both sockets.
 func (d *daemon) listen(c *config.Config) (logins, admins net.Listener, err error) {
-	if err := os.MkdirAll(c.RuntimeDir, 0o755); err != nil {
+	if err := prepareRuntime(c.RuntimeDir); err != nil {
 		return nil, nil, err
 	}
 	// Lockers run as their user: everybody may ask, the kernel says who does.

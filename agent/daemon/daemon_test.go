@@ -45,15 +45,19 @@ func start(t *testing.T, config string) *agent {
 
 func startAt(t *testing.T, path, run string) *agent {
 	t.Helper()
-	// sd_notify(3) is how a service manager learns of readiness; so do we.
-	ready, done := filepath.Join(t.TempDir(), "ready"), make(chan error, 1)
-	notify := listenNotify(t, ready)
+	ready, done := make(chan struct{}), make(chan error, 1)
+	isReady := sync.OnceFunc(func() { close(ready) })
+	tell := func(s State) {
+		if s == Ready {
+			isReady()
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		done <- Run(ctx, Options{ConfigPath: path, Version: "test", Clock: clock.System()})
+		done <- Run(ctx, Options{ConfigPath: path, Version: "test", Clock: clock.System(), Tell: tell})
 	}()
 	select {
-	case <-notify:
+	case <-ready:
 	case err := <-done:
 		t.Fatalf("the agent ended: %v", err)
 	case <-time.After(30 * time.Second):

@@ -6,35 +6,40 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"log/syslog"
 	"os"
 	"sync"
 	"time"
+
+	"sallyport/internal/event"
 )
 
 // logLines is how many lines may wait for a log that is slow.
 const logLines = 1024
 
-// newLog returns the agent's log: standard error, with syslog(3) priorities
-// when the journal reads it (sd-daemon(3)), or syslog itself. flush waits, for a
-// while, until what was logged is written.
+// sink is where the log's lines go. put has nowhere to say that it failed.
+type sink interface {
+	// timed: the sink notes the time itself.
+	timed() bool
+	put(logLine)
+}
+
+// newLog returns the agent's log: standard error, or what the system has
+// (openSink). flush waits, for a while, until what was logged is written.
 //
 // A log that blocks must not stop a login: lines wait in a bounded queue, and
 // what does not fit is dropped and counted.
 func newLog(to string) (log *slog.Logger, flush func()) {
-	out := &logOut{lines: make(chan logLine, logLines), written: make(chan struct{})}
-	if to == "syslog" {
-		w, err := syslog.New(syslog.LOG_AUTHPRIV|syslog.LOG_INFO, "sallyport")
-		if out.syslog = w; err != nil {
-			out.syslog = nil
-			defer func() { log.Error("there is no syslog; this is the log instead", "error", err) }()
+	out := &logOut{sink: newStderr(), lines: make(chan logLine, logLines), written: make(chan struct{})}
+	if to != "stderr" {
+		if s, err := openSink(to); err == nil {
+			out.sink = s
+		} else {
+			defer func() { log.Error("there is no "+to+"; this is the log instead", "error", err) }()
 		}
 	}
-	// Both the journal and syslog note the time themselves.
-	journal := os.Getenv("JOURNAL_STREAM") != ""
-	out.prefix = journal && out.syslog == nil
+	timed := out.sink.timed()
 	h := slog.NewTextHandler(&out.line, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && a.Key == slog.TimeKey && (journal || out.syslog != nil) {
+		if len(groups) == 0 && a.Key == slog.TimeKey && timed {
 			return slog.Attr{}
 		}
 		return a
@@ -43,14 +48,32 @@ func newLog(to string) (log *slog.Logger, flush func()) {
 	return slog.New(&logHandler{h, out}), out.flush
 }
 
+// stderr is the log of a program in a terminal, or of a service whose standard
+// error the journal reads: then with the priorities of sd-daemon(3).
+type stderr struct {
+	w       io.Writer
+	journal bool
+}
+
+func newStderr() stderr { return stderr{os.Stderr, os.Getenv("JOURNAL_STREAM") != ""} }
+
+func (s stderr) timed() bool { return s.journal }
+
+func (s stderr) put(l logLine) {
+	if s.journal {
+		_, _ = fmt.Fprintf(s.w, "<%d>", priority(l.level))
+	}
+	_, _ = io.WriteString(s.w, l.text)
+}
+
 type logLine struct {
 	level slog.Level
+	name  event.Name // the event it is about, or any other message
 	text  string
 }
 
 type logOut struct {
-	syslog  *syslog.Writer
-	prefix  bool
+	sink
 	lines   chan logLine
 	written chan struct{} // closed when the writer has ended
 
@@ -69,25 +92,9 @@ func (o *logOut) write() {
 		o.dropped = 0
 		o.mu.Unlock()
 		if dropped > 0 {
-			o.put(logLine{slog.LevelWarn, fmt.Sprintf("level=WARN msg=\"the log was too slow\" lines_dropped=%d\n", dropped)})
+			o.put(logLine{level: slog.LevelWarn, text: fmt.Sprintf("level=WARN msg=\"the log was too slow\" lines_dropped=%d\n", dropped)})
 		}
 		o.put(l)
-	}
-}
-
-// put writes one line. That it cannot be written has nowhere to be said.
-func (o *logOut) put(l logLine) {
-	switch {
-	case o.syslog != nil && l.level >= slog.LevelError:
-		_ = o.syslog.Err(l.text)
-	case o.syslog != nil && l.level >= slog.LevelWarn:
-		_ = o.syslog.Warning(l.text)
-	case o.syslog != nil:
-		_ = o.syslog.Info(l.text)
-	case o.prefix:
-		_, _ = fmt.Fprintf(os.Stderr, "<%d>%s", priority(l.level), l.text)
-	default:
-		_, _ = io.WriteString(os.Stderr, l.text)
 	}
 }
 
@@ -119,7 +126,7 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 		return err
 	}
 	select {
-	case h.out.lines <- logLine{r.Level, h.out.line.String()}:
+	case h.out.lines <- logLine{r.Level, event.Name(r.Message), h.out.line.String()}:
 	default:
 		h.out.dropped++
 	}

@@ -1,0 +1,61 @@
+//go:build unix
+
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"log/syslog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Socket names in the runtime directory.
+const (
+	LoginSocket = "login.sock"
+	AdminSocket = "admin.sock"
+)
+
+// prepareRuntime makes the directory of the sockets.
+func prepareRuntime(dir string) error { return os.MkdirAll(dir, 0o755) }
+
+// onReload calls reload when the configuration is to be read again, on SIGHUP,
+// until ctx ends.
+func onReload(ctx context.Context, _ *slog.Logger, reload func()) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-hup:
+			reload()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// openSink opens the system's log.
+func openSink(string) (sink, error) {
+	w, err := syslog.New(syslog.LOG_AUTHPRIV|syslog.LOG_INFO, "sallyport")
+	if err != nil {
+		return nil, err
+	}
+	return syslogSink{w}, nil
+}
+
+type syslogSink struct{ w *syslog.Writer }
+
+func (syslogSink) timed() bool { return true }
+
+func (s syslogSink) put(l logLine) {
+	switch {
+	case l.level >= slog.LevelError:
+		_ = s.w.Err(l.text)
+	case l.level >= slog.LevelWarn:
+		_ = s.w.Warning(l.text)
+	default:
+		_ = s.w.Info(l.text)
+	}
+}
