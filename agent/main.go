@@ -14,10 +14,10 @@ import (
 	"sallyport/agent/adminsvc"
 	"sallyport/agent/cli"
 	"sallyport/agent/daemon"
-	"sallyport/installer/linux"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
+	"sallyport/internal/localsock"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -36,16 +36,23 @@ func main() {
 	}))
 }
 
-func run(ctx context.Context, t cli.Target, _ bool) error {
-	return daemon.Run(ctx, daemon.Options{ConfigPath: t.Config, RuntimeDir: t.RuntimeDir, Version: version, Clock: clock.System()})
+// serviceName is the agent's to the system's service manager.
+const serviceName = "sallyport"
+
+func run(ctx context.Context, t cli.Target, service bool) error {
+	o := daemon.Options{ConfigPath: t.Config, RuntimeDir: t.RuntimeDir, Version: version, Clock: clock.System()}
+	if service {
+		return runService(ctx, o)
+	}
+	return runConsole(ctx, o)
 }
 
 // manage has the system's service manager do what kardianos/service knows.
 func manage(action string, t cli.Target) (string, error) {
 	s, err := service.New(nil, &service.Config{
-		Name: "sallyport", DisplayName: "Sallyport", Description: "Second factor at the login",
+		Name: serviceName, DisplayName: "Sallyport", Description: "Second factor at the login",
 		Arguments: []string{"run", "--service", "--config", t.Config},
-		Option:    service.KeyValue{"SystemdScript": linux.Unit},
+		Option:    serviceOptions(),
 	})
 	if err != nil {
 		return "", err
@@ -59,6 +66,9 @@ func manage(action string, t cli.Target) (string, error) {
 	}
 	if err := service.Control(s, action); err != nil {
 		return "", err
+	}
+	if err := installed(action); err != nil {
+		return "", fmt.Errorf("%s: done, but for this: %w", action, err)
 	}
 	return fmt.Sprintf("%s: done (%s)", action, service.Platform()), nil
 }
@@ -104,7 +114,7 @@ func localVault(action string, t cli.Target) (*adminv1.VaultStatus, error) {
 		return nil, err
 	}
 	if action == "accept" {
-		e := event.Event{Name: event.VaultAccepted, By: fmt.Sprintf("uid:%d", os.Getuid()), Text: "while the agent was not running"}
+		e := event.Event{Name: event.VaultAccepted, By: string(localsock.Self()), Text: "while the agent was not running"}
 		if err := v.Update(context.Background(), func(tx *vault.Tx) error { tx.Append(e); return nil }); err != nil {
 			return nil, errors.Join(err, v.Close())
 		}

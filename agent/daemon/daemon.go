@@ -60,6 +60,9 @@ type Options struct {
 	Clock      clock.Clock
 	// Tell hears how far the agent is, for the service manager; nil: nobody asks.
 	Tell func(State)
+	// Sessions says that the computer's sessions may have changed (Windows); nil:
+	// nobody looks at them.
+	Sessions <-chan struct{}
 }
 
 // State is how far the agent is.
@@ -153,15 +156,17 @@ func run(ctx context.Context, o Options) (err error) {
 	linked := make(chan struct{})
 	go func() { defer close(linked); authority.Run(linkCtx) }()
 	defer func() { stopLink(); <-linked }()
-	loginServer, adminServer := d.servers(stopping, authority)
+	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority}
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	d.watchSessions(watching, login)
+	loginServer, adminServer := d.servers(stopping, login, authority)
 	failed := make(chan error, 2)
 	go func() { failed <- loginServer.Serve(logins) }()
 	go func() { failed <- adminServer.Serve(admins) }()
 	d.store.Record(ctx, event.Event{Name: event.AgentStarted, Text: "version " + o.Version})
 	d.tell(Ready)
-	reloading, stopReloading := context.WithCancel(ctx)
-	defer stopReloading()
-	go onReload(reloading, d.log, func() { d.reload(true) })
+	go onReload(watching, d.log, func() { d.reload(true) })
 	select {
 	case err = <-failed:
 	case <-d.mended:
@@ -223,7 +228,7 @@ func (d *daemon) listen(c *config.Config) (logins, admins net.Listener, err erro
 }
 
 // servers wires the two services.
-func (d *daemon) servers(stopping chan struct{}, authority *link.Link) (logins, admins *grpc.Server) {
+func (d *daemon) servers(stopping chan struct{}, login *loginsvc.Service, authority *link.Link) (logins, admins *grpc.Server) {
 	gate := &authz.Gate{
 		InAdminGroup: d.inAdminGroup,
 		Refused: func(p localsock.Peer, method string) {
@@ -237,7 +242,6 @@ func (d *daemon) servers(stopping chan struct{}, authority *link.Link) (logins, 
 		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute}),
 	)
-	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority}
 	logins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(4), grpc.MaxRecvMsgSize(maxMessage))...)
 	loginv1.RegisterLoginServiceServer(logins, login)
 	admins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(adminCalls), grpc.MaxRecvMsgSize(maxAdminMessage))...)

@@ -1,0 +1,31 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/kardianos/service"
+
+	"sallyport/agent/daemon"
+	"sallyport/installer/linux"
+)
+
+func runService(ctx context.Context, o daemon.Options) error { return runConsole(ctx, o) }
+
+// runConsole is the agent in a terminal or under a service manager, which hears of
+// it by sd_notify(3); without NOTIFY_SOCKET nobody does.
+func runConsole(ctx context.Context, o daemon.Options) error {
+	o.Tell = func(s daemon.State) {
+		said := map[daemon.State]string{daemon.Ready: sd.SdNotifyReady, daemon.Stopping: sd.SdNotifyStopping}[s]
+		_, _ = sd.SdNotify(false, said) // who waits for it in vain says so
+	}
+	return daemon.Run(ctx, o)
+}
+
+// serviceOptions are kardianos/service's for this system.
+func serviceOptions() service.KeyValue { return service.KeyValue{"SystemdScript": linux.Unit} }
+
+// installed does what kardianos/service does not.
+func installed(string) error { return nil }

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/kardianos/service"
+	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/registry"
+	"golang.org/x/sys/windows/svc"
+	"golang.org/x/sys/windows/svc/mgr"
+
+	"sallyport/agent/daemon"
+)
+
+// runConsole is the agent in a console window.
+func runConsole(ctx context.Context, o daemon.Options) error { return daemon.Run(ctx, o) }
+
+// runService is the agent as a Windows service. kardianos/service installs and
+// controls it; its loop takes no session changes, which the session guard needs.
+func runService(ctx context.Context, o daemon.Options) error {
+	s := &windowsService{ctx: ctx, options: o}
+	// Here too: a package's own service has no recovery actions, as not every tool
+	// that makes one can write them.
+	if err := restartAlways(); err != nil {
+		slog.Warn("the service manager could not be told to restart the agent when it fails", "error", err)
+	}
+	err := svc.Run(serviceName, s)
+	if errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
+		return errors.New("--service is for the service manager; to try the agent in this window leave it out")
+	}
+	return errors.Join(err, s.err)
+}
+
+type windowsService struct {
+	ctx     context.Context
+	options daemon.Options
+	err     error
+}
+
+// startHint and stopHint are how long the service manager should wait before it
+// calls the agent hung: opening a vault, and ending open logins.
+const (
+	startHint = 30 * time.Second
+	stopHint  = 10 * time.Second
+)
+
+// Execute implements svc.Handler.
+func (s *windowsService) Execute(_ []string, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (ours bool, code uint32) {
+	status <- svc.Status{State: svc.StartPending, WaitHint: uint32(startHint.Milliseconds())}
+	ctx, stop := context.WithCancel(s.ctx)
+	defer stop()
+	ready, sessions, done := make(chan struct{}, 1), make(chan struct{}, 1), make(chan error, 1)
+	s.options.Sessions = sessions
+	s.options.Tell = func(state daemon.State) {
+		if state == daemon.Ready {
+			poke(ready)
+		}
+	}
+	go func() { done <- daemon.Run(ctx, s.options) }()
+	for {
+		select {
+		case <-ready:
+			status <- svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown | svc.AcceptSessionChange}
+			poke(sessions)
+		case r := <-requests:
+			switch r.Cmd {
+			case svc.Interrogate:
+				status <- r.CurrentStatus
+			case svc.SessionChange:
+				poke(sessions) // r.EventData points to what may be gone by now
+			case svc.Stop, svc.Shutdown:
+				status <- svc.Status{State: svc.StopPending, WaitHint: uint32(stopHint.Milliseconds())}
+				stop()
+			}
+		case s.err = <-done:
+			if s.err != nil {
+				// Not stopped in order: the recovery actions start it again.
+				return true, 1
+			}
+			return false, 0
+		}
+	}
+}
+
+// poke says that there is something to do, to whoever has not heard it yet.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// serviceOptions are kardianos/service's for this system.
+func serviceOptions() service.KeyValue { return service.KeyValue{"StartType": "automatic"} }
+
+// safeBoot are the keys that have Windows start a service in safe mode, too: where
+// the credential provider is loaded there (ProhibitFallbacks), it must find an
+// agent.
+var safeBoot = []string{`SYSTEM\CurrentControlSet\Control\SafeBoot\Minimal\` + serviceName, `SYSTEM\CurrentControlSet\Control\SafeBoot\Network\` + serviceName}
+
+// installed does what kardianos/service does not when it installs or uninstalls.
+func installed(action string) error {
+	switch action {
+	case "install":
+		return errors.Join(restartAlways(), startInSafeMode())
+	case "uninstall":
+		var all error
+		for _, key := range safeBoot {
+			if err := registry.DeleteKey(registry.LOCAL_MACHINE, key); err != nil && !errors.Is(err, registry.ErrNotExist) {
+				all = errors.Join(all, fmt.Errorf("HKLM\\%s: %w", key, err))
+			}
+		}
+		return all
+	}
+	return nil
+}
+
+// restartAlways has the service manager restart the agent however it ended but by
+// being stopped: at once, then every few seconds, for ever (the last action
+// repeats). While it is down nobody who is asked gets in.
+func restartAlways() error {
+	m, err := mgr.Connect()
+	if err != nil {
+		return err
+	}
+	defer m.Disconnect()
+	s, err := m.OpenService(serviceName)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	const resetAfter = 24 * 60 * 60 // seconds without a failure
+	err = s.SetRecoveryActions([]mgr.RecoveryAction{
+		{Type: mgr.ServiceRestart}, {Type: mgr.ServiceRestart, Delay: time.Second}, {Type: mgr.ServiceRestart, Delay: 5 * time.Second},
+	}, resetAfter)
+	return errors.Join(err, s.SetRecoveryActionsOnNonCrashFailures(true))
+}
+
+func startInSafeMode() error {
+	for _, name := range safeBoot {
+		k, _, err := registry.CreateKey(registry.LOCAL_MACHINE, name, registry.SET_VALUE)
+		if err != nil {
+			return fmt.Errorf("HKLM\\%s: %w", name, err)
+		}
+		err = k.SetStringValue("", "Service")
+		if err := errors.Join(err, k.Close()); err != nil {
+			return fmt.Errorf("HKLM\\%s: %w", name, err)
+		}
+	}
+	return nil
+}
