@@ -6,27 +6,20 @@ package accounts
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
 
+	"sallyport/internal/bounded"
 	"sallyport/internal/identity"
 	"sallyport/internal/policy"
 )
 
-const (
-	// patience is how long a directory may take. A look-up that takes longer
-	// has failed.
-	patience = 5 * time.Second
-	// maxPending bounds the look-ups that hang in the C library.
-	maxPending = 512
-	// maxOthers bounds those made for callers that are not root: whoever they
-	// are, they leave room for root's hooks.
-	maxOthers = 64
-	// listTTL is how long the account of a name on a policy list is remembered.
-	listTTL = time.Minute
-)
+// limits of the look-ups that the system may hang in.
+var limits = bounded.Limits{Patience: 5 * time.Second, Pending: 512, Others: 64}
+
+// listTTL is how long the account of a name on a policy list is remembered.
+const listTTL = time.Minute
 
 // ErrUnknown says that the system has no such user.
 var ErrUnknown = errors.New("no such user")
@@ -39,17 +32,14 @@ type User struct {
 
 // Names looks names up. The zero value is ready.
 type Names struct {
-	mu      sync.Mutex
-	pending int                 // of all
-	others  int                 // of them, for callers that are not root
-	listed  map[string]cachedID // the names on the policy's lists
+	calls  bounded.Calls
+	mu     sync.Mutex
+	listed map[string]cachedID // the names on the policy's lists
 }
 
 // ForOthers marks the look-ups of ctx as made for a caller that is not root's
 // hook: when the directory hangs, only so many of them may wait for it.
-func ForOthers(ctx context.Context) context.Context { return context.WithValue(ctx, others{}, true) }
-
-type others struct{}
+func ForOthers(ctx context.Context) context.Context { return bounded.ForOthers(ctx) }
 
 type cachedID struct {
 	id    identity.ID
@@ -63,12 +53,12 @@ func (n *Names) Lookup(ctx context.Context, name string) (User, error) {
 	if name == "" || strings.ContainsRune(name, 0) {
 		return User{}, ErrUnknown
 	}
-	return bounded(ctx, n, func() (User, error) { return lookup(name) })
+	return bounded.Do(ctx, &n.calls, limits, func() (User, error) { return lookup(name) })
 }
 
 // ByID finds a user by uid or SID.
 func (n *Names) ByID(ctx context.Context, id identity.ID) (User, error) {
-	return bounded(ctx, n, func() (User, error) { return byID(id) })
+	return bounded.Do(ctx, &n.calls, limits, func() (User, error) { return byID(id) })
 }
 
 // IsUser says whether a name on a policy list is that account's; only a name that
@@ -112,54 +102,11 @@ func (n *Names) Membership(ctx context.Context, name, group string) policy.Membe
 	if strings.ContainsRune(name+group, 0) { // see Lookup
 		return policy.Unknown
 	}
-	m, err := bounded(ctx, n, func() (policy.Membership, error) { return membership(name, group) })
+	m, err := bounded.Do(ctx, &n.calls, limits, func() (policy.Membership, error) { return membership(name, group) })
 	if err != nil {
 		return policy.Unknown
 	}
 	return m
-}
-
-// bounded runs a look-up that the C library may hang in.
-func bounded[T any](ctx context.Context, n *Names, look func() (T, error)) (T, error) {
-	var zero T
-	if ctx.Err() != nil {
-		return zero, ctx.Err()
-	}
-	other := 0
-	if ctx.Value(others{}) != nil {
-		other = 1
-	}
-	n.mu.Lock()
-	if n.pending >= maxPending || other == 1 && n.others >= maxOthers {
-		n.mu.Unlock()
-		return zero, errors.New("too many look-ups hang; is the directory (SSSD, LDAP) reachable?")
-	}
-	n.pending++
-	n.others += other
-	n.mu.Unlock()
-	type result struct {
-		v   T
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		v, err := look()
-		n.mu.Lock()
-		n.pending--
-		n.others -= other
-		n.mu.Unlock()
-		done <- result{v, err}
-	}()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case r := <-done:
-		return r.v, r.err
-	case <-timer.C:
-		return zero, fmt.Errorf("the directory did not answer within %s", patience)
-	case <-ctx.Done():
-		return zero, ctx.Err()
-	}
 }
 
 // Resolver answers a policy's questions within ctx. seen is what is remembered of
