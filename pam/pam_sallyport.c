@@ -105,7 +105,7 @@ static void show(struct login *l, int style, const pb_byte_t *text, size_t len)
 	char buf[sizeof(((sallyport_login_v1_Notice *)0)->text.bytes) + 1];
 	char *line = buf;
 
-	text_for_terminal(buf, sizeof(buf), text, len);
+	text_for_person(buf, sizeof(buf), text, len);
 	while (*line != '\0') {
 		char *end = strchr(line, '\n');
 
@@ -140,7 +140,7 @@ static void show_waiting(struct login *l, const sallyport_login_v1_Waiting *w)
 	char text[sizeof(device) + 64];
 	int len;
 
-	text_for_terminal(device, sizeof(device), w->device.bytes, w->device.size);
+	text_for_person(device, sizeof(device), w->device.bytes, w->device.size);
 	len = snprintf(text, sizeof(text), "Enter %02u on your phone%s%s%s.", (unsigned)w->number,
 		       device[0] != '\0' ? " (" : "", device, device[0] != '\0' ? ")" : "");
 	if (len > 0)
@@ -186,7 +186,7 @@ static bool ask(struct login *l, const sallyport_login_v1_Prompt *p)
 	size_t len;
 	int error;
 
-	text_for_terminal(text, sizeof(text), p->text.bytes, p->text.size);
+	text_for_person(text, sizeof(text), p->text.bytes, p->text.size);
 	error = pam_prompt(l->pamh, style, &reply, "%s", text);
 	hc_wipe(text, sizeof(text)); /* the new key, or the recovery codes */
 	/* After an error the reply is the program's affair: it may be freed already. */

@@ -69,7 +69,8 @@ enum hc_status hc_begin(struct hc_client *c, const sallyport_login_v1_Begin *beg
 
 /*
  * Waits for the agent's next directive, at most timeout_ms. *directive stays
- * valid until the next call. After anything but HC_OK the login is over.
+ * valid until the next call. After HC_CANCELLED the hook may say something and
+ * wait again; after anything else but HC_OK the login is over.
  */
 enum hc_status hc_next(struct hc_client *c, int timeout_ms,
 		       const sallyport_login_v1_Directive **directive);

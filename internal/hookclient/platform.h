@@ -1,8 +1,8 @@
 /*
  * What hookclient needs of an operating system: a connection to the agent, a
  * clock that nobody can set, and a wipe that the compiler keeps. One source
- * file per platform implements it (transport_unix.c; fuzz/transport_memory.c
- * for the fuzzer), chosen when linking.
+ * file per platform implements it (transport_unix.c, transport_windows.c;
+ * fuzz/transport_memory.c for the fuzzer), chosen when linking.
  */
 #ifndef SALLYPORT_HOOKCLIENT_PLATFORM_H
 #define SALLYPORT_HOOKCLIENT_PLATFORM_H
@@ -44,7 +44,10 @@ enum hc_io hc_conn_read(struct hc_conn *conn, void *buf, size_t len, size_t *n,
 enum hc_io hc_conn_write(struct hc_conn *conn, const void *buf, size_t len, size_t *n,
 			 struct hc_why *why);
 
-/* Waits at most wait_ms for bytes to read, or for room to write if asked. */
+/*
+ * Waits at most wait_ms for bytes to read, or for room to write if asked. It may
+ * be over early.
+ */
 enum hc_io hc_conn_wait(struct hc_conn *conn, bool to_write, int wait_ms, struct hc_why *why);
 
 /* NULL is fine. */

@@ -50,7 +50,7 @@ static bool harmless(uint32_t v)
 	return !(v >= 0x2028 && v <= 0x202e) && !(v >= 0x2066 && v <= 0x2069);
 }
 
-void text_for_terminal(char *out, size_t size, const uint8_t *in, size_t len)
+void text_for_person(char *out, size_t size, const uint8_t *in, size_t len)
 {
 	size_t o = 0;
 

@@ -1,6 +1,6 @@
-/* Text that others wrote, made safe for a terminal and for the log. */
-#ifndef SALLYPORT_PAM_TEXT_H
-#define SALLYPORT_PAM_TEXT_H
+/* Text that others wrote, made safe for whoever reads it and for the log. */
+#ifndef SALLYPORT_HOOKCLIENT_TEXT_H
+#define SALLYPORT_HOOKCLIENT_TEXT_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -10,7 +10,7 @@
  * ends it with NUL. A control character other than a newline, one that turns
  * the writing direction, and a byte that is no UTF-8 become '?'.
  */
-void text_for_terminal(char *out, size_t size, const uint8_t *in, size_t len);
+void text_for_person(char *out, size_t size, const uint8_t *in, size_t len);
 
 /*
  * The same for the log, where one entry is one line: everything but printable
