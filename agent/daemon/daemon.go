@@ -209,17 +209,17 @@ func (d *daemon) listen(c *config.Config) (logins, admins net.Listener, err erro
 		return nil, nil, err
 	}
 	// Lockers run as their user: everybody may ask, the kernel says who does.
-	logins, err = localsock.Listen(filepath.Join(c.RuntimeDir, LoginSocket), 0o666, connsPerUID)
+	logins, err = localsock.Listen(filepath.Join(c.RuntimeDir, localsock.LoginName), localsock.Everyone, connsPerUID)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the login socket: %w", err)
 	}
-	mode := os.FileMode(0o600)
+	access := localsock.OwnerOnly
 	if c.AdminGroup != "" {
-		// Its calls are checked one by one (agent/authz); the mode only has to
-		// let the group connect.
-		mode = 0o666
+		// Its calls are checked one by one (agent/authz); the group only has to be
+		// able to connect.
+		access = localsock.Everyone
 	}
-	admins, err = localsock.Listen(filepath.Join(c.RuntimeDir, AdminSocket), mode, adminConns)
+	admins, err = localsock.Listen(filepath.Join(c.RuntimeDir, localsock.AdminName), access, adminConns)
 	if err != nil {
 		logins.Close()
 		return nil, nil, fmt.Errorf("the admin socket: %w", err)
@@ -376,7 +376,7 @@ func (d *daemon) state() adminsvc.State {
 	dir := d.loaded.Config.RuntimeDir
 	return adminsvc.State{
 		Version: d.options.Version, Started: d.started, Config: d.loaded, ConfigPath: d.options.ConfigPath, ConfigError: d.problem, ConfigMissing: d.broken,
-		LoginSocket: filepath.Join(dir, LoginSocket), AdminSocket: filepath.Join(dir, AdminSocket), Issuer: d.issuer(),
+		LoginSocket: filepath.Join(dir, localsock.LoginName), AdminSocket: filepath.Join(dir, localsock.AdminName), Issuer: d.issuer(),
 	}
 }
 

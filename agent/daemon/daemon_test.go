@@ -77,7 +77,7 @@ func startAt(t *testing.T, path, run string) *agent {
 		t.Cleanup(func() { c.Close() })
 		return c
 	}
-	a.admin, a.login = adminv1.NewAdminServiceClient(dial(AdminSocket)), loginv1.NewLoginServiceClient(dial(LoginSocket))
+	a.admin, a.login = adminv1.NewAdminServiceClient(dial(localsock.AdminName)), loginv1.NewLoginServiceClient(dial(localsock.LoginName))
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)

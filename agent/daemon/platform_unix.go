@@ -11,12 +11,6 @@ import (
 	"syscall"
 )
 
-// Socket names in the runtime directory.
-const (
-	LoginSocket = "login.sock"
-	AdminSocket = "admin.sock"
-)
-
 // prepareRuntime makes the directory of the sockets.
 func prepareRuntime(dir string) error { return os.MkdirAll(dir, 0o755) }
 

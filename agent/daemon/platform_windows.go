@@ -10,12 +10,6 @@ import (
 	"sallyport/internal/config"
 )
 
-// Pipe names below the runtime directory, which is a prefix here.
-const (
-	LoginSocket = "login"
-	AdminSocket = "admin"
-)
-
 // prepareRuntime: a pipe's name needs no directory.
 func prepareRuntime(string) error { return nil }
 

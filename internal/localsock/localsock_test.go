@@ -1,3 +1,5 @@
+//go:build unix
+
 package localsock
 
 import (
@@ -36,9 +38,9 @@ func socketDir(t *testing.T) string {
 	return dir
 }
 
-func listen(t *testing.T, path string, perUID int) net.Listener {
+func listen(t *testing.T, path string, perUser int) net.Listener {
 	t.Helper()
-	l, err := Listen(path, 0o666, perUID)
+	l, err := Listen(path, Everyone, perUser)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,10 +153,10 @@ func TestTrustAgent(t *testing.T) {
 
 func TestTheSocketHasItsModeWhateverTheUmask(t *testing.T) {
 	for _, umask := range []int{0, 0o022, 0o077, 0o777} {
-		for _, mode := range []fs.FileMode{0o600, 0o666} {
+		for access, mode := range map[Access]fs.FileMode{OwnerOnly: 0o600, Everyone: 0o666} {
 			path := filepath.Join(socketDir(t), "s")
 			old := syscall.Umask(umask)
-			l, err := Listen(path, mode, 1)
+			l, err := Listen(path, access, 1)
 			left := syscall.Umask(old)
 			if err != nil {
 				t.Fatal(err)
@@ -207,7 +209,7 @@ func TestTheSocketIsThereOnlyWhileItListens(t *testing.T) {
 		}
 	}()
 	for range 200 {
-		l, err := Listen(path, 0o666, 1)
+		l, err := Listen(path, Everyone, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +262,7 @@ func TestALiveAgentIsNotReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(path, 0o666, 1); err == nil || !strings.Contains(err.Error(), "another agent listens on "+path) {
+	if _, err := Listen(path, Everyone, 1); err == nil || !strings.Contains(err.Error(), "another agent listens on "+path) {
 		t.Errorf("%v", err)
 	}
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
@@ -290,7 +292,7 @@ func TestABusyAgentIsNotReplaced(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	if _, err := Listen(path, 0o666, 1); err == nil {
+	if _, err := Listen(path, Everyone, 1); err == nil {
 		t.Fatal("its socket was taken away")
 	}
 	if _, err := os.Lstat(path); err != nil {
@@ -317,7 +319,7 @@ func TestWhereNoSocketCanBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{filepath.Join(dir, "d"), filepath.Join(dir, "gone", "s"), filepath.Join(dir, strings.Repeat("s", 120))} {
-		if l, err := Listen(path, 0o666, 1); err == nil {
+		if l, err := Listen(path, Everyone, 1); err == nil {
 			l.Close()
 			t.Errorf("listens on %s", path)
 		}

@@ -9,9 +9,8 @@ import (
 	"sallyport/internal/identity"
 )
 
-// PeerOf asks the kernel (SO_PEERCRED, unix(7)) who is at the other end: who
-// connected, or who listens.
-func PeerOf(conn net.Conn) (Peer, error) {
+// peerOfSocket asks the kernel: SO_PEERCRED, unix(7).
+func peerOfSocket(conn net.Conn) (Peer, error) {
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
 		return Peer{}, fmt.Errorf("a %T has no peer credentials", conn)

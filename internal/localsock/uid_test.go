@@ -1,3 +1,5 @@
+//go:build linux
+
 package localsock
 
 import (
@@ -183,10 +185,10 @@ func TestEachUserHasItsOwnBoundOfConnections(t *testing.T) {
 	for conn := range accepted {
 		conn.Close()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.open) != 0 {
-		t.Errorf("all are closed, and counted: %v", l.open)
+	l.quota.mu.Lock()
+	defer l.quota.mu.Unlock()
+	if len(l.quota.open) != 0 {
+		t.Errorf("all are closed, and counted: %v", l.quota.open)
 	}
 }
 
@@ -224,14 +226,14 @@ func TestASocketThatAnotherUserServesIsNotTheAgent(t *testing.T) {
 	if st.Code() != codes.Unavailable || !strings.Contains(st.Message(), "served by uid:54321, neither the system nor you") {
 		t.Errorf("%v", st)
 	}
-	if _, err := Listen(path, 0o666, 1); err == nil {
+	if _, err := Listen(path, Everyone, 1); err == nil {
 		t.Error("another user's socket was replaced")
 	}
 }
 
 func TestTheAdminSocketIsClosedToOthers(t *testing.T) {
 	path := filepath.Join(socketDir(t), "s")
-	l, err := Listen(path, 0o600, 3)
+	l, err := Listen(path, OwnerOnly, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
