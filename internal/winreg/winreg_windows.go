@@ -88,20 +88,20 @@ func gone(err error) bool {
 // changed, and once at the beginning, until ctx ends. The key need not be there
 // yet, and may be taken away and come again.
 func Watch(ctx context.Context, path string, changed func()) error {
-	event, err := windows.CreateEvent(nil, 0, 0, nil) // resets itself
-	if err != nil {
-		return err
+	// One event for each key: arming a watch clears the event that it is given.
+	var events [3]windows.Handle // of the key, of the one above it, and to stop
+	for i := range events {
+		e, err := windows.CreateEvent(nil, 1, 0, nil)
+		if err != nil {
+			return err
+		}
+		defer windows.CloseHandle(e)
+		events[i] = e
 	}
-	defer windows.CloseHandle(event)
-	stop, err := windows.CreateEvent(nil, 1, 0, nil)
-	if err != nil {
-		return err
-	}
-	defer windows.CloseHandle(stop)
 	stopped := make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		_ = windows.SetEvent(stop)
+		_ = windows.SetEvent(events[2])
 	})
 	defer func() {
 		if !unhook() {
@@ -109,72 +109,83 @@ func Watch(ctx context.Context, path string, changed func()) error {
 		}
 	}()
 	for ctx.Err() == nil {
-		k, err := arm(strings.TrimPrefix(path, hive), event)
+		keys, err := arm(strings.TrimPrefix(path, hive), events[0], events[1])
 		if err != nil {
 			return fmt.Errorf("%s cannot be watched: %w", path, err)
 		}
 		// Armed first: what changes while changed looks is not missed.
 		changed()
-		_, err = windows.WaitForMultipleObjects([]windows.Handle{event, stop}, false, windows.INFINITE)
-		k.Close() // this signals the event, which says nothing new
+		_, err = windows.WaitForMultipleObjects(events[:], false, windows.INFINITE)
+		closeAll(keys)
 		if err != nil {
 			return fmt.Errorf("%s cannot be watched: %w", path, err)
 		}
-		_ = windows.ResetEvent(event)
 	}
 	return nil
 }
 
-// arm has event set when the key at path or below it changes; when it is not
-// there, when a key appears in the nearest one above it. The watch lasts for as
-// long as the key that it returns is open.
-func arm(path string, event windows.Handle) (registry.Key, error) {
-	for at := path; ; {
-		k, err := registry.OpenKey(registry.LOCAL_MACHINE, at, registry.NOTIFY|view)
-		if gone(err) {
-			cut := strings.LastIndexByte(at, '\\')
-			if cut < 0 {
-				return 0, err
-			}
-			at = at[:cut]
-			continue
+// arm has event set when the key at path or what is below it changes; when it is
+// not there, when a key appears in the nearest one above it. The watch lasts for
+// as long as the keys that it returns are open.
+func arm(path string, event, above windows.Handle) ([]registry.Key, error) {
+	for {
+		// Closing the keys of the last watch has set them: "RegNotifyChangeKeyValue".
+		if err := errors.Join(windows.ResetEvent(event), windows.ResetEvent(above)); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			return 0, err
+		at := nearest(path)
+		if at == "" {
+			return nil, registry.ErrNotExist
 		}
-		// Without the flag the watch would end with the thread: goroutines move.
-		filter := uint32(windows.REG_NOTIFY_CHANGE_NAME | windows.REG_NOTIFY_THREAD_AGNOSTIC)
+		filter := uint32(windows.REG_NOTIFY_CHANGE_NAME)
 		if at == path {
 			filter |= windows.REG_NOTIFY_CHANGE_LAST_SET
 		}
-		err = windows.RegNotifyChangeKeyValue(windows.Handle(k), at == path, filter, event, true)
-		if err == nil && (at == path || !exists(path[:next(path, at)])) {
-			return k, nil
+		keys, err := notify(nil, at, at == path, filter, event)
+		// The key's own end is what the one above it tells of.
+		if p := parent(at); err == nil && p != "" {
+			keys, err = notify(keys, p, false, windows.REG_NOTIFY_CHANGE_NAME, above)
 		}
-		k.Close()
-		if err != nil && !gone(err) {
-			return 0, err
+		if err == nil && nearest(path) == at {
+			return keys, nil
 		}
 		// It went away, or the one below it came, before we were watching.
-		_ = windows.ResetEvent(event)
-		at = path
+		closeAll(keys)
+		if err != nil && !gone(err) {
+			return nil, err
+		}
 	}
 }
 
-// next is where the key below at ends in path.
-func next(path, at string) int {
-	rest := path[len(at)+1:]
-	if i := strings.IndexByte(rest, '\\'); i >= 0 {
-		return len(at) + 1 + i
-	}
-	return len(path)
-}
-
-func exists(path string) bool {
+// notify arms one key and adds it to keys.
+func notify(keys []registry.Key, path string, below bool, filter uint32, event windows.Handle) ([]registry.Key, error) {
 	k, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.NOTIFY|view)
 	if err != nil {
-		return false
+		return keys, err
 	}
-	k.Close()
-	return true
+	// Without the flag the watch would end with the thread: goroutines move.
+	return append(keys, k), windows.RegNotifyChangeKeyValue(windows.Handle(k), below, filter|windows.REG_NOTIFY_THREAD_AGNOSTIC, event, true)
 }
+
+func closeAll(keys []registry.Key) {
+	for _, k := range keys {
+		k.Close()
+	}
+}
+
+// nearest is the key at path, or else the nearest one above it that is there.
+func nearest(path string) string {
+	for ; path != ""; path = parent(path) {
+		k, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.NOTIFY|view)
+		if err == nil {
+			k.Close()
+		}
+		if !gone(err) { // what cannot be opened is there, and arm says why it cannot
+			break
+		}
+	}
+	return path
+}
+
+// parent is the key above the one at path; "" is the hive.
+func parent(path string) string { return path[:max(0, strings.LastIndexByte(path, '\\'))] }
