@@ -11,7 +11,7 @@
 #
 # --bind DIR  DIR is there too, under the same name, and what is written is kept.
 # --env NAME  this variable is passed on; all others are not.
-# --hold      makes the place, starts its wineserver, prints a process id, and
+# --hold      makes the place, starts Windows in it, prints a process id, and
 #             keeps the place until stdin ends.
 # --join PID  runs CMD in the place that is held under this process id. CMD ends
 #             with enter.sh, but what CMD started may live on in the place.
@@ -61,7 +61,7 @@ outside() {
 # make_place turns this mount namespace into the root's: an overlay, so that all
 # users of the root share what is read and none sees what another wrote.
 make_place() {
-  local base=$WINE_ROOT/mnt place=$WINE_ROOT/mnt/root dir
+  local base=$WINE_ROOT/mnt place=$WINE_ROOT/mnt/root dir file
   mount -t tmpfs -o mode=0755 wine "$base"
   mkdir "$base/upper" "$base/work" "$place"
   mount -t overlay -o "lowerdir=$WINE_ROOT,upperdir=$base/upper,workdir=$base/work" overlay "$place"
@@ -83,8 +83,8 @@ make_place() {
   umount --lazy /mnt
 }
 
-# command CMD... runs it in the working directory, with nothing but the wanted
-# variables in its environment.
+# command_line CMD... sets line to what runs it in the working directory with
+# nothing but the wanted variables in its environment.
 command_line() {
   local name
   for name in "${names[@]}"; do
@@ -106,6 +106,7 @@ inside() {
   make_place
   if [[ -n $hold ]]; then
     env -i "${environment[@]}" wineserver --persistent
+    env -i "${environment[@]}" wine cmd /c exit # starts Windows: services and all
     trap - ERR
     echo "$outer"
     exec >/dev/null
