@@ -8,6 +8,8 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -250,7 +252,7 @@ func clientToken(pipe windows.Handle) (token, error) {
 	if err != nil {
 		return token{}, err
 	}
-	return readToken(opened, level)
+	return readToken(opened, opened, level)
 }
 
 // openClientToken takes the client's place on this thread, for as long as it
@@ -278,8 +280,16 @@ func openClientToken(pipe windows.Handle) (opened windows.Token, err error) {
 // The classes of TOKEN_INFORMATION_CLASS (winnt.h) that x/sys does not name.
 const tokenIsAppContainer = 29
 
-// readToken reads what matters of a token.
-func readToken(t windows.Token, level uint32) (token, error) {
+// administratorsSID is the group in Windows' own form.
+var administratorsSID = sync.OnceValue(func() *windows.SID {
+	sid, _ := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid) // nil: nobody is in it
+	return sid
+})
+
+// readToken reads what matters of a token. member is the same one, where Windows
+// takes it for CheckTokenMembership: a token to impersonate with, or 0 for the
+// process's own.
+func readToken(t, member windows.Token, level uint32) (token, error) {
 	user, err := t.GetTokenUser()
 	if err != nil {
 		return token{}, fmt.Errorf("the token's user: %w", err)
@@ -292,8 +302,8 @@ func readToken(t windows.Token, level uint32) (token, error) {
 	for _, g := range groups.AllGroups() {
 		out.groups = append(out.groups, tokenGroup{g.Sid.String(), g.Attributes})
 	}
-	if out.restricted, err = t.IsRestricted(); err != nil {
-		return token{}, fmt.Errorf("the token's restrictions: %w", err)
+	if out.member, err = member.IsMember(administratorsSID()); err != nil {
+		return token{}, fmt.Errorf("CheckTokenMembership: %w", err)
 	}
 	container, err := tokenUint32(t, tokenIsAppContainer)
 	if err != nil {
@@ -323,15 +333,17 @@ func tokenIntegrity(t windows.Token) (uint32, error) {
 	if err := windows.GetTokenInformation(t, windows.TokenIntegrityLevel, (*byte)(unsafe.Pointer(&b)), uint32(unsafe.Sizeof(b)), &n); err != nil {
 		return 0, fmt.Errorf("the token's integrity: %w", err)
 	}
-	sid := b.label.Label.Sid
-	if sid == nil || sid.SubAuthorityCount() != 1 {
-		return 0, errors.New("the token's integrity cannot be read")
+	text := b.label.Label.Sid.String()
+	level, ok := strings.CutPrefix(text, "S-1-16-")
+	v, err := strconv.ParseUint(level, 10, 32)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("the token's integrity is %q", text)
 	}
-	return sid.SubAuthority(0), nil
+	return uint32(v), nil
 }
 
 // elevated says whether this process has an administrator's rights.
 var elevated = sync.OnceValue(func() bool {
-	t, err := readToken(windows.GetCurrentProcessToken(), levelIdentification)
+	t, err := readToken(windows.GetCurrentProcessToken(), 0, levelIdentification)
 	return err == nil && t.admin()
 })

@@ -16,8 +16,10 @@ type token struct {
 	groups       []tokenGroup
 	level        uint32 // SECURITY_IMPERSONATION_LEVEL
 	integrity    uint32 // the last number of the mandatory label's SID
-	restricted   bool   // it has restricting SIDs (CreateRestrictedToken)
 	appContainer bool
+	// member: CheckTokenMembership finds the token in the administrators. Unlike the
+	// groups it heeds restricting SIDs (CreateRestrictedToken).
+	member bool
 }
 
 type tokenGroup struct {
@@ -65,7 +67,7 @@ func peerOfToken(t token) (Peer, error) {
 		return Peer{}, fmt.Errorf("%s is logged on over the network, not at this computer", id)
 	case t.has(sidGuests), strings.HasPrefix(t.user, "S-1-5-21-") && strings.HasSuffix(t.user, "-501"):
 		return Peer{}, fmt.Errorf("%s is a guest", id)
-	case t.appContainer, t.restricted, t.integrity < integrityMedium:
+	case t.appContainer, t.integrity < integrityMedium:
 		return Peer{}, fmt.Errorf("the program of %s runs in a sandbox", id)
 	case id.IsRoot() && !t.admin():
 		return Peer{}, fmt.Errorf("%s without its rights", id)
@@ -78,10 +80,10 @@ func (t token) has(sid string) bool {
 	return slices.ContainsFunc(t.groups, func(g tokenGroup) bool { return g.sid == sid })
 }
 
-// admin says whether the token has an administrator's rights: User Account
-// Control leaves the group in the token, for denials only.
+// admin says whether the token has an administrator's rights. Without elevation,
+// User Account Control leaves the group in the token, for denials only.
 func (t token) admin() bool {
-	return t.integrity >= integrityHigh && slices.ContainsFunc(t.groups, func(g tokenGroup) bool {
+	return t.member && t.integrity >= integrityHigh && slices.ContainsFunc(t.groups, func(g tokenGroup) bool {
 		return g.sid == sidAdministrators && g.attributes&(groupEnabled|groupDenyOnly) == groupEnabled
 	})
 }
