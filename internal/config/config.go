@@ -10,15 +10,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"sallyport/internal/policy"
 	"sallyport/internal/tomlfile"
 )
-
-// DefaultPath is where the configuration lies unless --config says otherwise.
-const DefaultPath = "/etc/sallyport/sallyport.toml"
 
 // Config is every setting of the agent.
 type Config struct {
@@ -77,11 +73,11 @@ type Duration = tomlfile.Duration
 // Default returns the configuration of a computer without a file.
 func Default() Config {
 	return Config{
-		StateDir:   "/var/lib/sallyport",
-		RuntimeDir: "/run/sallyport",
+		StateDir:   defaultStateDir,
+		RuntimeDir: defaultRuntimeDir,
 		Keychain:   "auto",
 		TPMDevice:  "/dev/tpmrm0",
-		Log:        "stderr",
+		Log:        defaultLog,
 		Events:     20000,
 		Policy:     policy.Rules{Ask: policy.AskEnrolled},
 		Limits:     Limits{LoginsPerUID: 8, LoginsTotal: 64, PromptTime: Duration(90 * time.Second)},
@@ -172,14 +168,8 @@ func stamp(path string) string {
 	var b strings.Builder
 	dropins, _ := listDropins(path) // Load tells of the error
 	for _, p := range append([]string{path, filepath.Dir(path), dropinsOf(path)}, dropins...) {
-		if st, err := os.Stat(p); err == nil {
-			// Owner and mode too: a file may be refused for them alone.
-			sys := st.Sys().(*syscall.Stat_t)
-			fmt.Fprintf(&b, "%s %d %o", p, sys.Uid, sys.Mode)
-			if !st.IsDir() {
-				fmt.Fprintf(&b, " %d %d %d", st.Size(), st.ModTime().UnixNano(), sys.Ino)
-			}
-			b.WriteByte('\n')
+		if stamp := tomlfile.Stamp(p); stamp != "" {
+			fmt.Fprintf(&b, "%s %s\n", p, stamp)
 		}
 	}
 	return b.String()

@@ -11,7 +11,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -38,33 +37,22 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 type Value struct {
 	Key    string
 	Value  string // as TOML
-	Source string // "default" or "file:line"
+	Source string // "default", "file:line", or the key of the registry
 }
 
 // CheckDir refuses a directory in which others can add, swap or take away a
-// file: they need no right to the files.
+// file: they need no right to the files. One that is not there is none.
 func CheckDir(dir string) error {
-	st, err := os.Stat(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := checkDir(dir); !errors.Is(err, os.ErrNotExist) {
 		return err
-	}
-	sys := st.Sys().(*syscall.Stat_t)
-	switch {
-	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
-		return fmt.Errorf("the directory %s belongs to uid %d; it must belong to root: chown root %s", dir, sys.Uid, dir)
-	case st.Mode().Perm()&0o022 != 0 && st.Mode()&os.ModeSticky == 0: // in a sticky one everybody keeps their own: /tmp
-		return fmt.Errorf("the directory %s can be changed by others (mode %#o): chmod go-w %s", dir, st.Mode().Perm(), dir)
 	}
 	return nil
 }
 
-// ReadOwned reads a file that only its owner, root or we ourselves, can change.
+// ReadOwned reads a file that only its owner, the system or we ourselves, can
+// change.
 func ReadOwned(path string) ([]byte, error) {
-	// O_NONBLOCK: a FIFO is to be refused, not waited for.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, openFlags, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -73,22 +61,24 @@ func ReadOwned(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sys := st.Sys().(*syscall.Stat_t)
-	switch {
-	case !st.Mode().IsRegular():
+	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", path)
-	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
-		return nil, fmt.Errorf("%s belongs to uid %d; it must belong to root: chown root %s", path, sys.Uid, path)
-	case st.Mode().Perm()&0o022 != 0:
-		return nil, fmt.Errorf("%s can be changed by others (mode %#o): chmod go-w %s", path, st.Mode().Perm(), path)
-	case st.Size() > MaxSize:
+	}
+	if err := checkFile(f, st, path); err != nil {
+		return nil, err
+	}
+	if st.Size() > MaxSize {
 		return nil, fmt.Errorf("%s is over %d bytes", path, MaxSize)
 	}
 	var b bytes.Buffer
 	if _, err := b.ReadFrom(f); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	if bytes.HasPrefix(b.Bytes(), []byte("\xff\xfe")) {
+		return nil, fmt.Errorf("%s is UTF-16: save it as UTF-8", path)
+	}
+	// Editors on Windows put a byte order mark in front.
+	return bytes.TrimPrefix(b.Bytes(), []byte("\xef\xbb\xbf")), nil
 }
 
 // Decode lays text over cfg, a pointer to a struct. Lists and values that text does not name stay.

@@ -1,0 +1,12 @@
+//go:build !windows
+
+package config
+
+// DefaultPath is where the configuration lies unless --config says otherwise.
+const DefaultPath = "/etc/sallyport/sallyport.toml"
+
+const (
+	defaultStateDir   = "/var/lib/sallyport"
+	defaultRuntimeDir = "/run/sallyport"
+	defaultLog        = "stderr"
+)

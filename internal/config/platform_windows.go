@@ -1,0 +1,27 @@
+package config
+
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/windows"
+)
+
+// DefaultPath is where the configuration lies unless --config says otherwise.
+var DefaultPath = filepath.Join(programData(), "Sallyport", "sallyport.toml")
+
+var defaultStateDir = filepath.Join(programData(), "Sallyport", "state")
+
+const (
+	defaultRuntimeDir = `\\.\pipe\sallyport`
+	defaultLog        = "eventlog"
+)
+
+// programData is C:\ProgramData. It is not read from the environment, which
+// whoever starts a program sets.
+func programData() string {
+	dir, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, windows.KF_FLAG_DEFAULT)
+	if err != nil {
+		panic("the ProgramData folder of this Windows cannot be found: " + err.Error())
+	}
+	return dir
+}

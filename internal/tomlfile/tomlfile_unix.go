@@ -1,0 +1,55 @@
+//go:build !windows
+
+package tomlfile
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// O_NONBLOCK: a FIFO is to be refused, not waited for.
+const openFlags = os.O_RDONLY | syscall.O_NONBLOCK
+
+func checkDir(dir string) error {
+	st, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	switch {
+	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
+		return fmt.Errorf("the directory %s belongs to uid %d; it must belong to root: chown root %s", dir, sys.Uid, dir)
+	case st.Mode().Perm()&0o022 != 0 && st.Mode()&os.ModeSticky == 0: // in a sticky one everybody keeps their own: /tmp
+		return fmt.Errorf("the directory %s can be changed by others (mode %#o): chmod go-w %s", dir, st.Mode().Perm(), dir)
+	}
+	return nil
+}
+
+func checkFile(_ *os.File, st fs.FileInfo, path string) error {
+	sys := st.Sys().(*syscall.Stat_t)
+	switch {
+	case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to uid %d; it must belong to root: chown root %s", path, sys.Uid, path)
+	case st.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s can be changed by others (mode %#o): chmod go-w %s", path, st.Mode().Perm(), path)
+	}
+	return nil
+}
+
+// Stamp tells versions of a file apart without reading it; of a directory, only
+// whose it is. It is "" when there is none.
+func Stamp(path string) string {
+	st, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	// Owner and mode too: a file may be refused for them alone.
+	sys := st.Sys().(*syscall.Stat_t)
+	stamp := fmt.Sprintf("%d %o", sys.Uid, sys.Mode)
+	if !st.IsDir() {
+		stamp += fmt.Sprintf(" %d %d %d", st.Size(), st.ModTime().UnixNano(), sys.Ino)
+	}
+	return stamp
+}
