@@ -22,8 +22,8 @@ type Who int
 const (
 	Nobody  Who = iota
 	Anyone      // every local user; loginsvc then lets each ask only for itself
-	Readers     // root, the agent's own user, and the admin group
-	Root        // root, and the agent's own user
+	Readers     // the owners, and the admin group
+	Owners      // localsock.Peer.IsOwner: root, an administrator, the agent's own user
 )
 
 const (
@@ -41,23 +41,23 @@ var table = map[string]Who{
 	admin + "Events":     Readers,
 	admin + "ShowConfig": Readers,
 
-	admin + "Enrol":            Root,
-	admin + "ConfirmEnrolment": Root,
-	admin + "Import":           Root,
-	admin + "RemoveUser":       Root,
-	admin + "Unlock":           Root,
-	admin + "NewRecoveryCodes": Root,
-	admin + "CreateBypass":     Root,
-	admin + "OpenEnrolment":    Root,
-	admin + "EnrolPush":        Root,
-	admin + "RemovePhone":      Root,
-	admin + "ClearPush":        Root,
-	admin + "Join":             Root,
-	admin + "Leave":            Root,
-	admin + "ResetClock":       Root,
-	admin + "InitVault":        Root,
-	admin + "AcceptVault":      Root,
-	admin + "RekeyVault":       Root,
+	admin + "Enrol":            Owners,
+	admin + "ConfirmEnrolment": Owners,
+	admin + "Import":           Owners,
+	admin + "RemoveUser":       Owners,
+	admin + "Unlock":           Owners,
+	admin + "NewRecoveryCodes": Owners,
+	admin + "CreateBypass":     Owners,
+	admin + "OpenEnrolment":    Owners,
+	admin + "EnrolPush":        Owners,
+	admin + "RemovePhone":      Owners,
+	admin + "ClearPush":        Owners,
+	admin + "Join":             Owners,
+	admin + "Leave":            Owners,
+	admin + "ResetClock":       Owners,
+	admin + "InitVault":        Owners,
+	admin + "AcceptVault":      Owners,
+	admin + "RekeyVault":       Owners,
 }
 
 // Gate checks calls against the table.
@@ -80,15 +80,19 @@ func (g *Gate) allow(ctx context.Context, method string) error {
 		ok = true
 	case Readers:
 		ok = peer.IsOwner() || g.InAdminGroup(peer.ID)
-	case Root:
+	case Owners:
 		ok = peer.IsOwner()
 	}
 	if ok {
 		return nil
 	}
 	g.Refused(peer, method)
-	return status.Error(codes.PermissionDenied, fmt.Sprintf("%s may not call %s; run the command as root",
-		peer, method[strings.LastIndexByte(method, '/')+1:]))
+	as := "root"
+	if _, windows := peer.ID.SID(); windows {
+		as = "administrator"
+	}
+	return status.Error(codes.PermissionDenied, fmt.Sprintf("%s may not call %s; run the command as %s",
+		peer, method[strings.LastIndexByte(method, '/')+1:], as))
 }
 
 // Options are the interceptors. A method that nobody serves is Unimplemented

@@ -59,19 +59,33 @@ const (
 	stranger = 54322
 )
 
+// And of those on Windows.
+const (
+	adminSID    identity.ID = "sid:S-1-5-21-1-2-3-500"
+	helpdeskSID identity.ID = "sid:S-1-5-21-1-2-3-1001"
+	userSID     identity.ID = "sid:S-1-5-21-1-2-3-1002"
+)
+
 // callers are who may call, and what each may do.
 var callers = map[string]struct {
 	is  credentials.AuthInfo
 	may string
 }{
-	"root":                  {localsock.Peer{ID: identity.Root}, "LRW"},
-	"the agent's own user":  {localsock.Peer{ID: localsock.Self()}, "LRW"},
-	"the admin group":       {localsock.Peer{ID: identity.UID(helpdesk)}, "LR"},
-	"a stranger":            {localsock.Peer{ID: identity.UID(stranger)}, "L"},
-	"uid -1":                {localsock.Peer{ID: identity.UID(^uint32(0))}, "L"},
-	"nobody":                {localsock.Peer{}, "L"},
-	"somebody of no uid":    {nil, ""},
-	"somebody known by TLS": {credentials.TLSInfo{}, ""},
+	"root":                               {localsock.Peer{ID: identity.Root}, "LRW"},
+	"the agent's own user":               {localsock.Peer{ID: localsock.Self()}, "LRW"},
+	"the admin group":                    {localsock.Peer{ID: identity.UID(helpdesk)}, "LR"},
+	"a stranger":                         {localsock.Peer{ID: identity.UID(stranger)}, "L"},
+	"SYSTEM":                             {localsock.Peer{ID: identity.System, Admin: true}, "LRW"},
+	"an elevated administrator":          {localsock.Peer{ID: adminSID, Admin: true}, "LRW"},
+	"an administrator without elevation": {localsock.Peer{ID: adminSID}, "L"},
+	"the admin group on Windows":         {localsock.Peer{ID: helpdeskSID}, "LR"},
+	"a user on Windows":                  {localsock.Peer{ID: userSID}, "L"},
+	"another service on Windows":         {localsock.Peer{ID: "sid:S-1-5-20"}, "L"},
+	"the administrators as a user":       {localsock.Peer{ID: "sid:S-1-5-32-544"}, "L"},
+	"uid -1":                             {localsock.Peer{ID: identity.UID(^uint32(0))}, "L"},
+	"nobody":                             {localsock.Peer{}, "L"},
+	"somebody of no uid":                 {nil, ""},
+	"somebody known by TLS":              {credentials.TLSInfo{}, ""},
 }
 
 // methods are those of every service the agent registers, by full name.
@@ -116,7 +130,7 @@ func TestTheTableIsTheServices(t *testing.T) {
 func gate() (*Gate, *[]string) {
 	var refused []string
 	return &Gate{
-		InAdminGroup: func(id identity.ID) bool { return id == identity.UID(helpdesk) },
+		InAdminGroup: func(id identity.ID) bool { return id == identity.UID(helpdesk) || id == helpdeskSID },
 		Refused:      func(p localsock.Peer, method string) { refused = append(refused, p.String()+" "+method) },
 	}, &refused
 }
@@ -211,10 +225,12 @@ func TestZeroValues(t *testing.T) {
 }
 
 func TestARefusalSaysWhatToDo(t *testing.T) {
-	g, _ := gate()
-	st := call(t, serve(t, g, localsock.Peer{ID: identity.UID(stranger)}), admin+"Unlock")
-	if want := fmt.Sprintf("uid:%d may not call Unlock; run the command as root", stranger); st.Message() != want {
-		t.Errorf("%v, want %s", st, want)
+	for id, as := range map[identity.ID]string{identity.UID(stranger): "root", userSID: "administrator"} {
+		g, _ := gate()
+		st := call(t, serve(t, g, localsock.Peer{ID: id}), admin+"Unlock")
+		if want := fmt.Sprintf("%s may not call Unlock; run the command as %s", id, as); st.Message() != want {
+			t.Errorf("%v, want %s", st, want)
+		}
 	}
 }
 
