@@ -156,7 +156,7 @@ func create(dir string, cfg Config, kind Kind, fileName string, log *slog.Logger
 		}
 	case File:
 		e.File = fileName
-		err = statefile.Write(filepath.Join(dir, fileName), key.Reveal(), 0o600)
+		err = statefile.Write(filepath.Join(dir, fileName), key.Reveal())
 	default:
 		err = fmt.Errorf("there is no keychain %q; use auto, %s, %s or %s: %w", kind, TPM, SystemdCredential, File, ErrKind)
 	}

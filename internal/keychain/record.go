@@ -268,7 +268,7 @@ func (r *Record) write(keys ...*secret.Key) error {
 		return err
 	}
 	path := filepath.Join(r.dir, RecordName)
-	if err := statefile.Write(path, append(b, '\n'), 0o600); err != nil {
+	if err := statefile.Write(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
 	return nil

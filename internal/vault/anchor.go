@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"sallyport/internal/vault/statefile"
 )
 
@@ -172,7 +170,7 @@ type anchor struct {
 // createAnchor makes an anchor file, with its blocks allocated so that it can
 // be overwritten on a full disk.
 func createAnchor(path string) error {
-	return statefile.Write(path, make([]byte, anchorSize), 0o600)
+	return statefile.Write(path, make([]byte, anchorSize))
 }
 
 func openAnchor(path string, key []byte, vault [16]byte) (*anchor, error) {
@@ -216,7 +214,7 @@ func (a *anchor) put(n note, at int64) error {
 }
 
 func (a *anchor) flush() error {
-	if err := unix.Fdatasync(int(a.f.Fd())); err != nil {
+	if err := flushData(a.f); err != nil {
 		return unwritable(a.f.Name(), err)
 	}
 	return nil

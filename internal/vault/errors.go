@@ -1,11 +1,9 @@
 package vault
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
-
-	"golang.org/x/sys/unix"
 
 	"sallyport/internal/keychain"
 	"sallyport/internal/vault/statefile"
@@ -67,16 +65,5 @@ func known(err error) bool {
 
 // unwritable explains a failed write.
 func unwritable(path string, err error) error {
-	remedy := "see the kernel's log"
-	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		remedy = "free some disk space"
-	case errors.Is(err, unix.EROFS):
-		remedy = "mount the file system read-write again, after finding out why it is not (dmesg)"
-	case errors.Is(err, fs.ErrPermission):
-		remedy = "check the directory's owner, mode and SELinux label"
-	case errors.Is(err, unix.EIO):
-		remedy = "the disk reports errors (dmesg)"
-	}
-	return fmt.Errorf("%w: %s: %w; %s", ErrUnwritable, path, err, remedy)
+	return fmt.Errorf("%w: %s: %w; %s", ErrUnwritable, path, err, cmp.Or(remedy(err), otherwise))
 }

@@ -29,7 +29,7 @@ func (v *Vault) initialise() error {
 		return err
 	}
 	onStep("built")
-	if err := statefile.Write(v.path(intentName), []byte(id+"\n"), 0o600); err != nil {
+	if err := statefile.Write(v.path(intentName), []byte(id+"\n")); err != nil {
 		return unwritable(v.path(intentName), err)
 	}
 	onStep("intended")
@@ -38,7 +38,7 @@ func (v *Vault) initialise() error {
 	}
 	onStep("moved aside")
 	for _, name := range []string{keychainName, dbName} {
-		if err := os.Rename(filepath.Join(build, name), v.path(name)); err != nil {
+		if err := statefile.Rename(filepath.Join(build, name), v.path(name)); err != nil {
 			return unwritable(v.path(name), err)
 		}
 		onStep(name + " in place")
@@ -139,7 +139,7 @@ func (v *Vault) moveAside() error {
 				return err
 			}
 		}
-		if err := os.Rename(v.path(name), filepath.Join(old, name)); err != nil {
+		if err := statefile.Rename(v.path(name), filepath.Join(old, name)); err != nil {
 			return unwritable(old, err)
 		}
 		v.log.Warn("moved out of the way of a new vault", "file", v.path(name), "to", old)

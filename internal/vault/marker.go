@@ -80,7 +80,7 @@ func (v *Vault) writeMarker(id string) {
 		if err := os.MkdirAll(filepath.Dir(v.opts.Marker), 0o755); err != nil {
 			return err
 		}
-		return statefile.Write(v.opts.Marker, append(b, '\n'), 0o600)
+		return statefile.Write(v.opts.Marker, append(b, '\n'))
 	}()
 	v.mu.Lock()
 	defer v.mu.Unlock()

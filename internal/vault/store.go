@@ -15,7 +15,6 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
-	"golang.org/x/sys/unix"
 
 	"sallyport/internal/vault/statefile"
 )
@@ -44,9 +43,6 @@ const (
 	dbName  = "vault.db"
 	dirPerm = 0o700
 
-	// mapSize is address space, not memory. A vault that outgrows it is mapped
-	// again, for which it must wait until no one reads.
-	mapSize = 256 << 20
 	// growBy is how much the file grows at a time; growing costs a flush.
 	growBy = 1 << 20
 )
@@ -119,7 +115,7 @@ func openStore(path string) (*store, error) {
 		return nil, fmt.Errorf("%s is gone; %s: %w", path, restoreAll, ErrMissing)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return nil, fmt.Errorf("%s is no vault (%w); %s: %w", path, err, restoreAll, ErrCorrupt)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.ENOSPC):
+	case remedy(err) != "":
 		return nil, unwritable(path, err)
 	}
 	return nil, classify(fmt.Errorf("cannot open %s: %w", path, err))
@@ -155,7 +151,7 @@ func createStore(path string, fill func(*bbolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := statefile.Rename(tmp, path); err != nil {
 		return err
 	}
 	return statefile.SyncDir(filepath.Dir(path))
@@ -204,7 +200,7 @@ func (s *store) rollback(tx *bbolt.Tx) error {
 // the process ends, and would keep the file locked.
 func (s *store) close() error {
 	if s.dead.Load() {
-		return errors.Join(unix.Flock(int(s.file.Fd()), unix.LOCK_UN), s.file.Close())
+		return errors.Join(unlock(s.file), s.file.Close())
 	}
 	return s.db.Close()
 }
@@ -326,14 +322,3 @@ func guard(fn func() error) (err error) {
 }
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
-
-// forget drops the file from the kernel's cache. After a failed flush the cache
-// may hold, as clean, what never reached the disk; what counts is on the disk.
-func forget(path string) error {
-	f, err := statefile.Open(path, os.O_RDONLY, statefile.Private)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
-}

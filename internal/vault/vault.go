@@ -29,7 +29,6 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	"golang.org/x/sys/unix"
 
 	"sallyport/internal/clock"
 	"sallyport/internal/keychain"
@@ -198,25 +197,19 @@ func lockDir(opts Options) (*Vault, error) {
 	return v, nil
 }
 
-// takeLock locks the state directory. The lock is on the directory itself, which
-// can neither be forgotten in a backup nor removed under an agent.
+// takeLock takes the state directory for this process.
 func (v *Vault) takeLock(patience time.Duration) error {
-	f, err := os.Open(v.dir)
-	if err != nil {
-		return err
-	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		f, err := statefile.Lock(v.dir)
 		if err == nil {
 			v.lock = f
 			return nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			_ = f.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				return fmt.Errorf("another agent works on %s; stop it first: %w", v.dir, ErrBusy)
-			}
-			return fmt.Errorf("cannot lock %s: %w", v.dir, err)
+		if !errors.Is(err, statefile.ErrLocked) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("another agent works on %s; stop it first: %w", v.dir, ErrBusy)
 		}
 	}
 }

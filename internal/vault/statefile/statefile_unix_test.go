@@ -23,7 +23,7 @@ func TestModesDoNotDependOnTheUmask(t *testing.T) {
 		top := t.TempDir()
 		old := syscall.Umask(mask)
 		err := EnsureDir(filepath.Join(top, "dir"))
-		werr := Write(filepath.Join(top, "file"), []byte("x"), 0o600)
+		werr := Write(filepath.Join(top, "file"), []byte("x"))
 		syscall.Umask(old)
 		must(t, errors.Join(err, werr))
 		for name, want := range map[string]fs.FileMode{"dir": fs.ModeDir | 0o700, "file": 0o600} {
@@ -42,7 +42,7 @@ func TestWriteReplacesALinkAndNotWhatItPointsTo(t *testing.T) {
 	must(t, os.WriteFile(target, []byte("precious"), 0o600))
 	must(t, os.Symlink(target, path))
 	must(t, os.Symlink(target, path+".new"))
-	must(t, Write(path, []byte("x"), 0o600))
+	must(t, Write(path, []byte("x")))
 	if b, err := os.ReadFile(target); err != nil || string(b) != "precious" {
 		t.Errorf("%q %v", b, err)
 	}

@@ -1,0 +1,313 @@
+package statefile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// Access is which rights others than the owner, SYSTEM and the Administrators may
+// have to a file.
+type Access rights
+
+// The two that are used.
+const (
+	Private = Access(harmless) // nobody else may see what is in it: keys, records
+	Guarded = Access(reading)  // others may read, and change nothing
+)
+
+// Everything that is made here gets its DACL at its creation: one that is set
+// afterwards leaves a moment in which somebody opens the file, and keeps it open.
+// It is protected (P), so that nothing comes down from the directories above, of
+// which %ProgramData% lets every user make files.
+const (
+	forFiles  = ""
+	forDirs   = "OICI"                 // and for all that is made below
+	usersRead = "(A;OICI;GRGX;;;BU)"   // what mode 0755 is elsewhere
+	allow     = "(A;%[1]s;FA;;;%[2]s)" // [MS-DTYP] 2.5.1
+	shareAll  = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
+	noFollow  = windows.FILE_FLAG_OPEN_REPARSE_POINT
+	dirsToo   = windows.FILE_FLAG_BACKUP_SEMANTICS // CreateFile opens no directory without
+	justLook  = windows.READ_CONTROL | windows.FILE_READ_ATTRIBUTES
+	writeDir  = windows.FILE_LIST_DIRECTORY | windows.FILE_WRITE_DATA
+	openedNew = windows.FILE_ATTRIBUTE_NORMAL | noFollow
+)
+
+// EnsureDir makes the directory for SYSTEM and the Administrators alone, and its
+// parents so that the users may read them, and checks it if it is there already.
+func EnsureDir(path string) error {
+	err := CheckDir(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(path)
+	if err := makeParents(parent); err != nil {
+		return err
+	}
+	if err := makeDir(path, ""); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := CheckDir(path); err != nil {
+		return err
+	}
+	return SyncDir(parent)
+}
+
+func makeParents(path string) error {
+	_, err := os.Stat(path)
+	if parent := filepath.Dir(path); errors.Is(err, fs.ErrNotExist) && parent != path {
+		if err = makeParents(parent); err == nil {
+			err = makeDir(path, usersRead)
+		}
+	}
+	return err
+}
+
+func makeDir(path, more string) error {
+	sa, err := attributes(forDirs, more)
+	if err != nil {
+		return err
+	}
+	p, err := windows.UTF16PtrFromString(path)
+	if err == nil {
+		err = windows.CreateDirectory(p, sa)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "mkdir", Path: path, Err: err}
+	}
+	return nil
+}
+
+// CheckDir refuses a directory that is a link of any kind, that is not ours, or
+// that someone else may write.
+func CheckDir(path string) error {
+	f, err := open(path, justLook, shareAll, windows.OPEN_EXISTING, dirsToo|noFollow, nil)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return check(f, true, Guarded)
+}
+
+// Open opens a regular file with the flags given (os.O_CREATE excepted) and
+// refuses one that is not ours or gives others more than access allows. While it
+// is open nobody else can open it for writing, rename or remove it.
+func Open(path string, flags int, access Access) (*os.File, error) {
+	want := uint32(windows.GENERIC_READ)
+	if flags&os.O_RDWR != 0 {
+		want |= windows.GENERIC_WRITE
+	}
+	f, err := open(path, want, windows.FILE_SHARE_READ, windows.OPEN_EXISTING, dirsToo|noFollow, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(f, false, access); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Create makes a file that must not be there yet, for SYSTEM and the
+// Administrators alone.
+func Create(path string) (*os.File, error) {
+	sa, err := attributes(forFiles, "")
+	if err != nil {
+		return nil, err
+	}
+	return open(path, windows.GENERIC_READ|windows.GENERIC_WRITE, windows.FILE_SHARE_READ, windows.CREATE_NEW, openedNew, sa)
+}
+
+const renameTries = 100
+
+// pause lets a moment pass between two of them. The tests do something in it.
+var pause = func() { time.Sleep(20 * time.Millisecond) }
+
+// Rename gives a file or directory another name, in place of a file of that name.
+// That is on the disk when it returns (MoveFileExW, MOVEFILE_WRITE_THROUGH). Not
+// ReplaceFileW, which keeps the DACL and the attributes of the file replaced.
+//
+// A virus scanner or an indexer looks at what was just written, and nothing that
+// it has open can be renamed, nor the directory that the file is in. They are
+// done in a moment.
+func Rename(from, to string) error {
+	f, err := windows.UTF16PtrFromString(from)
+	if err != nil {
+		return err
+	}
+	t, err := windows.UTF16PtrFromString(to)
+	if err != nil {
+		return err
+	}
+	for try := 1; ; try++ {
+		err := windows.MoveFileEx(f, t, windows.MOVEFILE_REPLACE_EXISTING|windows.MOVEFILE_WRITE_THROUGH)
+		if err == nil {
+			return nil
+		}
+		inUse := errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED)
+		if !inUse || try == renameTries {
+			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+		}
+		pause()
+	}
+}
+
+// Lock locks a directory for this process. A directory itself cannot be locked on
+// Windows: LockFileEx takes files only, and one that is open without
+// FILE_SHARE_WRITE lets nobody rename anything in it. So it is a file that nobody
+// else can open, and that is gone when this process is.
+func Lock(dir string) (*os.File, error) {
+	sa, err := attributes(forFiles, "")
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, LockName)
+	f, err := open(path, windows.GENERIC_READ|windows.GENERIC_WRITE|windows.DELETE, 0, windows.OPEN_ALWAYS, openedNew|windows.FILE_FLAG_DELETE_ON_CLOSE, sa)
+	if errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
+		err = fmt.Errorf("cannot lock %s: %w", dir, ErrLocked)
+	}
+	return f, err
+}
+
+// LockName is the file that Lock makes. It is there only while it is locked.
+const LockName = "lock"
+
+// SyncDir waits until the names in a directory are on the disk. FlushFileBuffers
+// wants a handle with the right to write, which for a directory is the right to
+// make files in it.
+func SyncDir(path string) error {
+	d, err := open(path, writeDir, shareAll, windows.OPEN_EXISTING, dirsToo, nil)
+	if err != nil {
+		return err
+	}
+	err = windows.FlushFileBuffers(windows.Handle(d.Fd()))
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("cannot flush directory %s: %w", path, err)
+	}
+	return nil
+}
+
+func open(path string, access, share, disposition, flags uint32, sa *windows.SecurityAttributes) (*os.File, error) {
+	p, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	h, err := windows.CreateFile(p, access, share, sa, disposition, flags, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(h), path), nil
+}
+
+// check refuses what is not of the wanted type, and what others may change.
+func check(f *os.File, dir bool, access Access) error {
+	h := windows.Handle(f.Fd())
+	if t, err := windows.GetFileType(h); t != windows.FILE_TYPE_DISK {
+		return fmt.Errorf("%s is a device, not a file (%v): %w", f.Name(), err, ErrUntrusted)
+	}
+	var info windows.ByHandleFileInformation
+	if err := windows.GetFileInformationByHandle(h, &info); err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	if err := checkType(info.FileAttributes, info.NumberOfLinks, dir); err != nil {
+		return fmt.Errorf("%s: %w: %w", f.Name(), err, ErrUntrusted)
+	}
+	s, err := securityOf(h)
+	if err != nil {
+		return fmt.Errorf("%s: who may change it cannot be told: %w: %w", f.Name(), err, ErrUntrusted)
+	}
+	self, _, err := whoAmI()
+	if err != nil {
+		return err
+	}
+	if err := s.check(self, rights(access)); err != nil {
+		return fmt.Errorf("%s: %w: %w", f.Name(), err, ErrUntrusted)
+	}
+	return nil
+}
+
+// securityOf reads who owns an open file, and its DACL.
+func securityOf(h windows.Handle) (s security, err error) {
+	sd, err := windows.GetSecurityInfo(h, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+	if err != nil {
+		return s, err
+	}
+	owner, _, err := sd.Owner()
+	if err != nil {
+		return s, err
+	}
+	if owner != nil {
+		s.owner = owner.String()
+	}
+	acl, _, err := sd.DACL()
+	if errors.Is(err, windows.ERROR_OBJECT_NOT_FOUND) || err == nil && acl == nil {
+		s.everyone = true
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	for i := range uint32(acl.AceCount) {
+		var entry *windows.ACCESS_ALLOWED_ACE
+		if err := windows.GetAce(acl, i, &entry); err != nil {
+			return s, err
+		}
+		e := ace{kind: entry.Header.AceType, flags: entry.Header.AceFlags}
+		if e.kind == aceAllowed || e.kind == aceAllowedCallback { // of others the SID is elsewhere
+			e.mask = rights(entry.Mask)
+			e.sid = (*windows.SID)(unsafe.Pointer(&entry.SidStart)).String()
+		}
+		s.entries = append(s.entries, e)
+	}
+	return s, nil
+}
+
+// attributes is for what is made here: full access for SYSTEM and the
+// Administrators, who own it. A process that is not one of them, which the agent
+// never is, keeps what it makes for itself.
+func attributes(inherit, more string) (*windows.SecurityAttributes, error) {
+	self, administrator, err := whoAmI()
+	if err != nil {
+		return nil, err
+	}
+	owner, entries := "O:BA", ""
+	if !administrator {
+		owner, entries = "", fmt.Sprintf(allow, inherit, self)
+	}
+	for _, who := range []string{"SY", "BA"} {
+		entries += fmt.Sprintf(allow, inherit, who)
+	}
+	sd, err := windows.SecurityDescriptorFromString(owner + "D:P" + entries + more)
+	if err != nil {
+		return nil, fmt.Errorf("no security descriptor: %w", err)
+	}
+	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
+	sa.Length = uint32(unsafe.Sizeof(*sa))
+	return sa, nil
+}
+
+// whoAmI returns the SID of this process's user, and whether the process may act
+// as an administrator, which under UAC a user who is one often may not.
+func whoAmI() (sid string, administrator bool, err error) {
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return "", false, fmt.Errorf("this process's user cannot be told: %w", err)
+	}
+	group, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
+	if err != nil {
+		return "", false, err
+	}
+	if administrator, err = windows.Token(0).IsMember(group); err != nil {
+		return "", false, fmt.Errorf("this process's groups cannot be told: %w", err)
+	}
+	return user.User.Sid.String(), administrator, nil
+}
