@@ -73,7 +73,7 @@ type StatusResponse struct {
 	Version           string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	Started           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started,proto3" json:"started,omitempty"`
 	Pid               int32                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
-	Uid               int32                  `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Uid               int32                  `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`          // -1 on Windows; see account
 	Platform          string                 `protobuf:"bytes,5,opt,name=platform,proto3" json:"platform,omitempty"` // "linux/amd64"
 	Vault             *VaultStatus           `protobuf:"bytes,6,opt,name=vault,proto3" json:"vault,omitempty"`
 	UsersEnrolled     int32                  `protobuf:"varint,7,opt,name=users_enrolled,json=usersEnrolled,proto3" json:"users_enrolled,omitempty"`
@@ -91,6 +91,7 @@ type StatusResponse struct {
 	Locked            []string               `protobuf:"bytes,19,rep,name=locked,proto3" json:"locked,omitempty"`                           // the locked users' names, at most 100
 	RssBytes          int64                  `protobuf:"varint,20,opt,name=rss_bytes,json=rssBytes,proto3" json:"rss_bytes,omitempty"`
 	Authority         *AuthorityStatus       `protobuf:"bytes,21,opt,name=authority,proto3" json:"authority,omitempty"` // unset: this computer has joined none
+	Account           string                 `protobuf:"bytes,22,opt,name=account,proto3" json:"account,omitempty"`     // whom the agent runs as: "uid:0", "sid:S-1-5-18"
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -270,6 +271,13 @@ func (x *StatusResponse) GetAuthority() *AuthorityStatus {
 		return x.Authority
 	}
 	return nil
+}
+
+func (x *StatusResponse) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
 }
 
 // AuthorityStatus is how this computer stands with its authority.
@@ -2713,7 +2721,7 @@ var File_sallyport_admin_v1_admin_proto protoreflect.FileDescriptor
 const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x1esallyport/admin/v1/admin.proto\x12\x12sallyport.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xc4\x06\n" +
+	"\rStatusRequest\"\xde\x06\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x124\n" +
 	"\astarted\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x10\n" +
@@ -2739,7 +2747,8 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"lastEvents\x12\x16\n" +
 	"\x06locked\x18\x13 \x03(\tR\x06locked\x12\x1b\n" +
 	"\trss_bytes\x18\x14 \x01(\x03R\brssBytes\x12A\n" +
-	"\tauthority\x18\x15 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\"\xb4\x04\n" +
+	"\tauthority\x18\x15 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\x12\x18\n" +
+	"\aaccount\x18\x16 \x01(\tR\aaccount\"\xb4\x04\n" +
 	"\x0fAuthorityStatus\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\"\n" +
 	"\forganisation\x18\x02 \x01(\tR\forganisation\x12\x1b\n" +
