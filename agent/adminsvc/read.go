@@ -269,7 +269,7 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 		return nil, vaultError(err)
 	}
 	// As at a login: whom root exempts nobody requires.
-	subject, names := policy.Subject{Name: p.name, ID: p.id, Resolved: p.name != ""}, s.Names.Resolver(ctx, s.Store.LastSeen)
+	subject, names := policy.Subject{Name: p.name, ID: p.id, Resolved: p.name != ""}, s.Names.Resolver(ctx, s.Store.LastSeen, accounts.User{Name: p.name, ID: p.id}, nil)
 	decision := f.config.Policy.Decide(subject, names)
 	if decision.Effect != policy.Skip {
 		raised, err := s.Store.Raised(f.config)

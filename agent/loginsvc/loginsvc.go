@@ -315,7 +315,7 @@ func (l *login) decide() engine.Input {
 	} else {
 		subject.RemoteUnknown = host != "" || l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE
 	}
-	names := l.Names.Resolver(l.ctx, l.Store.LastSeen)
+	names := l.Names.Resolver(l.ctx, l.Store.LastSeen, l.user, nil)
 	decision := l.settings.Config.Policy.Decide(subject, names)
 	// Whom root exempts nobody requires, and no vault is needed to know it.
 	if decision.Effect != policy.Skip {

@@ -6,6 +6,7 @@ package accounts
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ import (
 // limits of the look-ups that the system may hang in.
 var limits = bounded.Limits{Patience: 5 * time.Second, Pending: 512, Others: 64}
 
-// listTTL is how long the account of a name on a policy list is remembered.
+// listTTL is how long the account, or the group, of a name on a policy list is remembered.
 const listTTL = time.Minute
 
 // ErrUnknown says that the system has no such user.
@@ -34,7 +35,8 @@ type User struct {
 type Names struct {
 	calls  bounded.Calls
 	mu     sync.Mutex
-	listed map[string]cachedID // the names on the policy's lists
+	listed map[string]cachedID // the users on the policy's lists
+	groups map[string]cachedID // and the groups
 }
 
 // ForOthers marks the look-ups of ctx as made for a caller that is not root's
@@ -109,24 +111,70 @@ func (n *Names) Membership(ctx context.Context, name, group string) policy.Membe
 	return m
 }
 
-// Resolver answers a policy's questions within ctx. seen is what is remembered of
-// memberships.
-func (n *Names) Resolver(ctx context.Context, seen func(id identity.ID, group string) bool) policy.Resolver {
-	return resolver{ctx, n, seen}
+// Resolver answers a policy's questions about who within ctx. seen is what is
+// remembered of memberships. groups are those that the system named when it let who
+// in (Windows' token); nil where they have to be looked up.
+func (n *Names) Resolver(ctx context.Context, seen func(id identity.ID, group string) bool, who User, groups []identity.ID) policy.Resolver {
+	return resolver{ctx, n, seen, who, groups}
 }
 
 type resolver struct {
-	ctx  context.Context
-	n    *Names
-	seen func(id identity.ID, group string) bool
+	ctx    context.Context
+	n      *Names
+	seen   func(id identity.ID, group string) bool
+	who    User
+	groups []identity.ID
 }
 
 func (r resolver) IsUser(name string, id identity.ID) policy.Membership {
+	if id == r.who.ID && domains {
+		if m := alike(name, r.who.Name); m != policy.Unknown {
+			return m
+		}
+	}
 	return r.n.IsUser(r.ctx, name, id)
 }
 
 func (r resolver) Membership(user, group string) policy.Membership {
-	return r.n.Membership(r.ctx, user, group)
+	if r.groups == nil {
+		return r.n.Membership(r.ctx, user, group)
+	}
+	id, err := r.n.groupID(r.ctx, group)
+	switch {
+	case err != nil:
+		return policy.Unknown
+	case slices.Contains(r.groups, id):
+		return policy.Member
+	}
+	return policy.NotMember
 }
 
 func (r resolver) LastSeen(id identity.ID, group string) bool { return r.seen(id, group) }
+
+// groupID finds a group, named or numbered. One that was found goes on to be that
+// group while its directory is out of reach.
+func (n *Names) groupID(ctx context.Context, group string) (identity.ID, error) {
+	if strings.ContainsRune(group, 0) { // see Lookup
+		return "", ErrUnknown
+	}
+	n.mu.Lock()
+	c, ok := n.groups[group]
+	n.mu.Unlock()
+	if ok && time.Now().Before(c.until) {
+		return c.id, nil
+	}
+	id, err := bounded.Do(ctx, &n.calls, limits, func() (identity.ID, error) { return groupID(group) })
+	switch {
+	case err != nil && ok && !errors.Is(err, ErrUnknown):
+		return c.id, nil
+	case err != nil:
+		return "", err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.groups == nil {
+		n.groups = map[string]cachedID{}
+	}
+	n.groups[group] = cachedID{id, time.Now().Add(listTTL)}
+	return id, nil
+}
