@@ -223,8 +223,27 @@ static bool carryOut(Session &session, char *rest, Json &answer)
 	return true;
 }
 
+// crashed says where, in place of the answer: the test must not wait for a debugger.
+static LONG WINAPI crashed(EXCEPTION_POINTERS *e)
+{
+	wchar_t path[MAX_PATH] = L"?";
+	HMODULE module = nullptr;
+	GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
+			   static_cast<LPCWSTR>(e->ExceptionRecord->ExceptionAddress), &module);
+	GetModuleFileNameW(module, path, MAX_PATH);
+	char text[64];
+	snprintf(text, sizeof text, "crashed: %#lx at %#tx of ", e->ExceptionRecord->ExceptionCode,
+		 static_cast<char *>(e->ExceptionRecord->ExceptionAddress) - reinterpret_cast<char *>(module));
+	Json answer;
+	answer.text("error", text + utf8(path));
+	emit(answer.done());
+	TerminateProcess(GetCurrentProcess(), 3);
+	return EXCEPTION_EXECUTE_HANDLER;
+}
+
 int main()
 {
+	SetUnhandledExceptionFilter(crashed);
 	if (FAILED(CoInitializeEx(nullptr, COINIT_APARTMENTTHREADED)))
 		return 1;
 	{

@@ -119,6 +119,6 @@ void figures(Json &answer)
 		}
 		HeapUnlock(heaps[i]);
 	}
-	answer.number("heap_blocks", blocks);
-	answer.number("heap_bytes", bytes);
+	answer.number("heapBlocks", blocks);
+	answer.number("heapBytes", bytes);
 }

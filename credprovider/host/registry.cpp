@@ -8,7 +8,7 @@ static std::wstring readText(HKEY root, const std::wstring &path, const wchar_t 
 	wchar_t text[1024];
 	DWORD size = sizeof text;
 	// Expands REG_EXPAND_SZ, as COM does.
-	if (RegGetValueW(root, path.c_str(), value, RRF_RT_REG_SZ | RRF_RT_REG_EXPAND_SZ, nullptr, text, &size) != ERROR_SUCCESS)
+	if (RegGetValueW(root, path.c_str(), value, RRF_RT_REG_SZ, nullptr, text, &size) != ERROR_SUCCESS)
 		return L"";
 	return text;
 }

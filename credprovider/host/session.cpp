@@ -109,7 +109,7 @@ void Tile::describe(Json &answer)
 		answer.text("type", fieldType(f.type));
 		answer.text("label", utf8(f.label.c_str()));
 		answer.boolean("shown", shown(f, true));
-		answer.boolean("shown_unselected", shown(f, false));
+		answer.boolean("shownUnselected", shown(f, false));
 		answer.text("interactive", interactiveState(f.interactive));
 		answer.text("text", utf8(f.text.c_str()));
 		if (f.type == CPFT_SUBMIT_BUTTON)
@@ -186,6 +186,15 @@ void Session::filter(DWORD flags)
 	}
 }
 
+// release wipes and frees what a provider packed, as LogonUI does once LSA has it.
+static void release(const char *what, CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION &out)
+{
+	if (out.rgbSerialization)
+		SecureZeroMemory(out.rgbSerialization, out.cbSerialization);
+	if (allocated(what, out.rgbSerialization))
+		CoTaskMemFree(out.rgbSerialization);
+}
+
 void Session::remote(const CLSID &from, BYTE *blob, DWORD size, Json &answer)
 {
 	CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION in = {0, from, size, blob};
@@ -200,15 +209,12 @@ void Session::remote(const CLSID &from, BYTE *blob, DWORD size, Json &answer)
 		}
 		answer.text("to", guidText(out.clsidCredentialProvider));
 		answer.hex("blob", out.rgbSerialization, out.cbSerialization);
-		if (out.rgbSerialization == blob)
+		if (out.rgbSerialization == blob) {
 			breach("UpdateRemoteCredential gave back the buffer it was lent");
-		else
-			allocated("UpdateRemoteCredential's buffer", out.rgbSerialization);
-		take(out, answer);
-		if (out.rgbSerialization && out.rgbSerialization != blob) {
-			SecureZeroMemory(out.rgbSerialization, out.cbSerialization);
-			CoTaskMemFree(out.rgbSerialization);
+			return;
 		}
+		take(out, answer);
+		release("UpdateRemoteCredential's buffer", out);
 		return;
 	}
 	take(in, answer); // no filter wanted it
@@ -490,8 +496,8 @@ void Session::submit(Wait &wait, bool worker, Json &answer)
 		wait.over = true;
 		ULONGLONG ended = GetTickCount64();
 		answer.text("connect", resultText(hr));
-		answer.number("connect_ms", ended - wait.began);
-		answer.number("silence_ms", std::max(wait.longestSilence, ended - wait.lastAsked));
+		answer.number("connectMS", ended - wait.began);
+		answer.number("silenceMS", std::max(wait.longestSilence, ended - wait.lastAsked));
 		answer.boolean("cancelled", wait.cancelled);
 		answer.texts("messages", wait.messages);
 		if (FAILED(hr)) {
@@ -505,7 +511,7 @@ void Session::submit(Wait &wait, bool worker, Json &answer)
 	LPWSTR text = nullptr;
 	CREDENTIAL_PROVIDER_STATUS_ICON status = CPSI_NONE;
 	HRESULT hr = t->credential->GetSerialization(&response, &out, &text, &status);
-	answer.number("serialize_ms", GetTickCount64() - began);
+	answer.number("serializeMS", GetTickCount64() - began);
 	answer.text("serialize", resultText(hr));
 	static const char *const responses[] = {"not finished", "finished without", "finished", "returned none"};
 	answer.text("response", size_t(response) < ARRAYSIZE(responses) ? responses[response] : "invalid");
@@ -515,16 +521,13 @@ void Session::submit(Wait &wait, bool worker, Json &answer)
 	if (returned != (out.rgbSerialization != nullptr))
 		breach("GetSerialization gives %s, response %d, and %s buffer", resultText(hr).c_str(), response, out.rgbSerialization ? "a" : "no");
 	if (returned && out.rgbSerialization) {
-		allocated("the serialization", out.rgbSerialization);
 		answer.object("credential");
 		answer.text("clsid", guidText(out.clsidCredentialProvider));
 		answer.number("package", out.ulAuthenticationPackage);
 		answer.number("at", reinterpret_cast<intptr_t>(out.rgbSerialization));
 		answer.hex("blob", out.rgbSerialization, out.cbSerialization);
 		answer.close();
-		// As LogonUI does once LSA has it.
-		SecureZeroMemory(out.rgbSerialization, out.cbSerialization);
-		CoTaskMemFree(out.rgbSerialization);
+		release("the serialization", out);
 	}
 	t->describe(answer);
 }
@@ -561,14 +564,14 @@ void Session::drop(std::vector<Tile> &tiles)
 			breach("the credential's UnAdvise gives %s", resultText(hr).c_str());
 		t.events->advised = false;
 		t.events->finish();
+		gone.push_back(t.events);
 		final(t.connectable);
 		final(t.credential);
-		delete t.events;
 	}
 	tiles.clear();
 }
 
-void Session::release(Provider &p, Json &answer)
+void Session::letGo(Provider &p, Json &answer)
 {
 	if (!p.provider)
 		return;
@@ -579,7 +582,7 @@ void Session::release(Provider &p, Json &answer)
 		p.events->finish();
 		delete p.events;
 	}
-	answer.number("provider_references", final(p.provider));
+	answer.number("providerReferences", final(p.provider));
 }
 
 void Session::close(bool providersFirst, Json &answer)
@@ -587,18 +590,21 @@ void Session::close(bool providersFirst, Json &answer)
 	if (!providersFirst)
 		drop(list);
 	for (Provider &p : providers)
-		release(p, answer);
+		letGo(p, answer);
 	if (providersFirst)
 		drop(list);
 	ULONG left = 0;
 	for (ICredentialProviderFilter *&f : filters)
 		left += final(f);
-	answer.number("filter_references", left);
+	answer.number("filterReferences", left);
 	users->finishAll();
 	delete users;
 	users = new Users;
 	providers.clear();
 	filters.clear();
+	for (CredentialEvents *e : gone)
+		delete e;
+	gone.clear();
 
 	// What nobody uses is unloaded, as DllCanUnloadNow says.
 	bool can = true, loaded = false;
@@ -612,6 +618,6 @@ void Session::close(bool providersFirst, Json &answer)
 	for (const std::wstring &path : dlls)
 		loaded = loaded || GetModuleHandleW(path.c_str());
 	dlls.clear();
-	answer.boolean("can_unload", can);
+	answer.boolean("canUnload", can);
 	answer.boolean("unloaded", !loaded);
 }

@@ -66,6 +66,7 @@ private:
 	std::vector<ICredentialProviderFilter *> filters;
 	std::vector<std::wstring> dlls; // that must be gone at the end
 	std::vector<Tile> list;
+	std::vector<CredentialEvents *> gone; // of tiles that are: kept to hear who still calls
 	Tile *selected = nullptr;
 	Users *users = new Users;
 
@@ -74,6 +75,6 @@ private:
 	void enumerate(size_t index);
 	void take(const CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION &in, Json &answer);
 	void drop(std::vector<Tile> &tiles);
-	void release(Provider &p, Json &answer);
+	void letGo(Provider &p, Json &answer);
 	Tile *tileOf(Json &answer);
 };

@@ -15,24 +15,26 @@ bool same(IUnknown *a, IUnknown *b)
 	return equal;
 }
 
-void allocated(const char *what, void *p)
+bool allocated(const char *what, void *p)
 {
 	IMalloc *allocator;
 	if (!p || FAILED(CoGetMalloc(1, &allocator)))
-		return;
-	if (allocator->DidAlloc(p) == 0)
-		breach("%s is not from CoTaskMemAlloc", what);
+		return false;
+	bool did = allocator->DidAlloc(p) != 0;
 	allocator->Release();
+	if (!did)
+		breach("%s is not from CoTaskMemAlloc", what);
+	return did;
 }
 
 std::wstring taken(const char *what, LPWSTR text, bool secret)
 {
 	if (!text)
 		return L"";
-	allocated(what, text);
 	std::wstring copy = secret ? std::wstring(wcslen(text), L'*') : std::wstring(text);
 	SecureZeroMemory(text, wcslen(text) * sizeof *text);
-	CoTaskMemFree(text);
+	if (allocated(what, text))
+		CoTaskMemFree(text);
 	return copy;
 }
 
@@ -139,8 +141,10 @@ HRESULT ProviderEvents::CredentialsChanged(UINT_PTR given)
 
 Field *CredentialEvents::field(const char *call, ICredentialProviderCredential *c, DWORD id)
 {
-	if (!advised)
+	if (!advised) { // c may be gone
 		breach("%s after UnAdvise", call);
+		return nullptr;
+	}
 	if (!same(c, credential))
 		breach("%s for another credential", call);
 	if (GetCurrentThreadId() != thread && GetCurrentThreadId() != connectThread)

@@ -165,5 +165,5 @@ bool same(IUnknown *a, IUnknown *b);
 // breach when it is not from the task allocator.
 std::wstring taken(const char *what, LPWSTR text, bool secret = false);
 
-// allocated checks that p is from the task allocator, as every out parameter must be.
-void allocated(const char *what, void *p);
+// allocated says whether p is from the task allocator, as every out parameter must be.
+bool allocated(const char *what, void *p);
