@@ -5,7 +5,7 @@
 # They come from ${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}/sources,
 # and what is missing or damaged there first from the Debian mirrors among apt's
 # sources; where there is none, SALLYPORT_DEBIAN_MIRROR=http://... names one.
-# No file is left in DIR that has not been checked there.
+# What stands in DIR under its name has been checked there.
 #
 # A mirror keeps only the current version of a package. The cache keeps what was
 # pinned, so a machine that has built once goes on building without the mirror.
@@ -38,12 +38,12 @@ mirrors() {
 
 # download SHA256 PATH FILE gets the file from the first mirror that has it.
 download() {
-	local found mirror
+	local found mirror tried=()
 	found=$(mirrors)
 	for mirror in $found; do
 		[[ $mirror == http* ]] || continue
 		if ! wget --quiet --timeout=30 --tries=2 --output-document="$3.part" "${mirror%/}/$2"; then
-			say "$mirror does not give $2"
+			tried+=("$mirror does not give $2")
 		elif ! intact "$3.part" "$1"; then
 			say "$mirror gives a $2 that has not the SHA-256 in sources.sha256: it is not used"
 		else
@@ -52,6 +52,7 @@ download() {
 		fi
 	done
 	rm -f "$3.part"
+	[[ ${#tried[@]} -eq 0 ]] || say "${tried[@]/%/;}"
 	fail "${2##*/} cannot be had. If the mirror can be reached, Debian has a newer version by now: change sources.sha256, which says how to find it, and test; or put the pinned file into ${3%/*}"
 }
 
@@ -71,9 +72,7 @@ while read -r hash path; do
 	fi
 	[[ -e $file ]] || download "$hash" "$path" "$file"
 	copy=$dir/${path##*/}
-	cp "$file" "$copy"
-	intact "$copy" "$hash" || {
-		rm -f "$copy"
-		fail "$file changed while it was copied"
-	}
+	cp "$file" "$copy.part"
+	intact "$copy.part" "$hash" || fail "$file changed while it was copied"
+	mv "$copy.part" "$copy"
 done < <(grep -v '^#' "$pins")
