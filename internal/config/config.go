@@ -16,41 +16,47 @@ import (
 	"sallyport/internal/tomlfile"
 )
 
-// Config is every setting of the agent.
+// Config is every setting of the agent. The tags: comment is what the setting
+// does, also for the policy templates; os is the one system that has it, if not
+// all do; managed is "no" for what Group Policy cannot set, and "only" for what
+// stands in the registry alone.
 type Config struct {
-	StateDir   string       `toml:"state_dir" comment:"the sealed vault and its key"`
-	RuntimeDir string       `toml:"runtime_dir" comment:"login.sock and admin.sock"`
-	Keychain   string       `toml:"keychain" comment:"auto, tpm, systemd-credential or file; see 'sallyport vault rekey'"`
-	TPMDevice  string       `toml:"tpm_device"`
-	AdminGroup string       `toml:"admin_group" comment:"group that may read status, users and events; empty: root only"`
+	StateDir   string       `toml:"state_dir" comment:"the sealed vault and its key" managed:"no"`
+	RuntimeDir string       `toml:"runtime_dir" comment:"login.sock and admin.sock; on Windows what the pipes' names begin with" managed:"no"`
+	Keychain   string       `toml:"keychain" comment:"where the vault's key is; see 'sallyport vault rekey'"`
+	TPMDevice  string       `toml:"tpm_device" comment:"the TPM that keychain names" os:"unix"`
+	AdminGroup string       `toml:"admin_group" comment:"group that may read status, users and events; empty: root or Administrators only"`
 	Issuer     string       `toml:"issuer" comment:"what the authenticator app shows; empty: this computer's name"`
-	Log        string       `toml:"log" comment:"stderr (the journal, under systemd) or syslog"`
+	Log        string       `toml:"log" comment:"where messages go; stderr is for a program in a terminal, or under systemd"`
 	Events     int          `toml:"events" comment:"how many events the local file keeps"`
 	Policy     policy.Rules `toml:"policy"`
 	Enrolment  Enrolment    `toml:"enrolment"`
 	Limits     Limits       `toml:"limits"`
 	Push       Push         `toml:"push"`
 	Authority  Authority    `toml:"authority"`
+
+	CredentialProvider CredentialProvider `toml:"credential_provider" os:"windows" managed:"only"`
+	SessionGuard       SessionGuard       `toml:"session_guard" os:"windows"`
 }
 
 // Push says how logins are approved on a phone, where there is an authority.
 type Push struct {
 	Enabled       bool     `toml:"enabled" comment:"whoever has a phone enrolled is asked by push and code together"`
-	Digits        int      `toml:"digits" comment:"of the number to type on the phone, 2 to 6"`
+	Digits        int      `toml:"digits" comment:"how many digits the number to type on the phone has"`
 	Life          Duration `toml:"life" comment:"how long a request may be answered; not above gap"`
 	AllowSynced   bool     `toml:"allow_synced" comment:"passkeys that are copied between a person's devices count (most phones have only those)"`
 	Concurrent    int      `toml:"concurrent" comment:"requests pending at once of one user; 0: no limit"`
-	PerService    int      `toml:"per_service" comment:"the same for one service, such as sshd; 0: no limit"`
+	PerService    int      `toml:"per_service" comment:"requests pending at once of one user for one service, such as sshd; 0: no limit"`
 	Gap           Duration `toml:"gap" comment:"how long a request that is not answered counts as pending"`
-	InFiveMinutes int      `toml:"in_five_minutes" comment:"requests of one user; 0: no limit"`
-	InAnHour      int      `toml:"in_an_hour" comment:"requests of one user; 0: no limit"`
+	InFiveMinutes int      `toml:"in_five_minutes" comment:"requests of one user in five minutes; 0: no limit"`
+	InAnHour      int      `toml:"in_an_hour" comment:"requests of one user in an hour; 0: no limit"`
 	Misses        int      `toml:"misses" comment:"requests denied or not answered in a row that switch push off; 0: never"`
-	Pause         Duration `toml:"pause" comment:"for how long they do"`
+	Pause         Duration `toml:"pause" comment:"for how long misses switch push off"`
 }
 
 // Authority says what root lets the authority do on this computer.
 type Authority struct {
-	Accept          []string `toml:"accept" comment:"what is taken when the organisation's key signed it: approvers, policy, totp, recovery, bypass"`
+	Accept          []string `toml:"accept" comment:"what is taken when the organisation's key signed it"`
 	AllowExemptions bool     `toml:"allow_exemptions" comment:"its policy may exempt people and networks; otherwise it can only require more"`
 }
 
@@ -62,29 +68,67 @@ type Enrolment struct {
 
 // Limits bound what local callers can use up.
 type Limits struct {
-	LoginsPerUID int      `toml:"logins_per_uid" comment:"logins at once of one user that is not root"`
-	LoginsTotal  int      `toml:"logins_total" comment:"logins at once of all users that are not root"`
+	LoginsPerUID int      `toml:"logins_per_uid" comment:"logins at once of one user that is not root or the system"`
+	LoginsTotal  int      `toml:"logins_total" comment:"logins at once of all users that are not root or the system"`
 	PromptTime   Duration `toml:"prompt_time" comment:"how long a person may take at one prompt; below sshd's LoginGraceTime"`
 }
+
+// CredentialProvider is what the credential provider does on Windows. It reads
+// the registry itself, because it has to work while the agent does not; the
+// agent checks and shows what it reads.
+type CredentialProvider struct {
+	Enabled    bool     `toml:"enabled" comment:"the emergency switch: when disabled, Sallyport shows no tile and hides nobody else's"`
+	Logon      bool     `toml:"logon" comment:"logging on is guarded; else it is left to Windows"`
+	Unlock     bool     `toml:"unlock" comment:"unlocking is guarded; else it is left to Windows, which on Windows 10 and 11 often unlocks by logging on"`
+	CredUI     bool     `toml:"credui" comment:"prompts for credentials inside a session are guarded; else they are left to Windows"`
+	Allow      []string `toml:"allow" comment:"CLSIDs of other credential providers that stay visible; whoever logs in with one of them is asked for no second factor"`
+	BreakGlass []string `toml:"break_glass" comment:"SIDs of accounts that get in with the password alone at the console, whether the agent answers or not"`
+	Message    string   `toml:"message" comment:"shown when the agent does not answer, such as the helpdesk's telephone number"`
+	Pipe       string   `toml:"pipe" comment:"the agent's pipe for logins, for a second installation"`
+}
+
+// SessionGuard is what the service on Windows does about a session that came up
+// without a verdict of ours: by another credential provider, or none.
+type SessionGuard struct {
+	Action string   `toml:"action" comment:"what happens to a session that came up without a second factor"`
+	Within Duration `toml:"within" comment:"how old the verdict that a session rests on may be"`
+}
+
+// Actions of the session guard.
+const (
+	GuardOff    = "off"
+	GuardReport = "report"
+	GuardLock   = "lock"
+)
 
 // Duration is a time.Duration written as "90s".
 type Duration = tomlfile.Duration
 
 // Default returns the configuration of a computer without a file.
-func Default() Config {
-	return Config{
-		StateDir:   defaultStateDir,
-		RuntimeDir: defaultRuntimeDir,
+func Default() Config { return defaults(system, defaultStateDir) }
+
+// defaults are those of either system: the policy templates are made on another
+// one than they are for.
+func defaults(sys System, stateDir string) Config {
+	c := Config{
+		StateDir:   stateDir,
+		RuntimeDir: "/run/sallyport",
 		Keychain:   "auto",
 		TPMDevice:  "/dev/tpmrm0",
-		Log:        defaultLog,
+		Log:        "stderr",
 		Events:     20000,
 		Policy:     policy.Rules{Ask: policy.AskEnrolled},
 		Limits:     Limits{LoginsPerUID: 8, LoginsTotal: 64, PromptTime: Duration(90 * time.Second)},
 		Push: Push{Enabled: true, Digits: 2, Life: Duration(time.Minute), AllowSynced: true, Concurrent: 1, PerService: 1, Gap: Duration(time.Minute),
 			InFiveMinutes: 3, InAnHour: 10, Misses: 3, Pause: Duration(15 * time.Minute)},
-		Authority: Authority{Accept: []string{"approvers", "policy", "totp", "recovery", "bypass"}},
+		Authority:          Authority{Accept: []string{"approvers", "policy", "totp", "recovery", "bypass"}},
+		CredentialProvider: CredentialProvider{Enabled: true, Logon: true, Unlock: true, CredUI: true, Pipe: `\\.\pipe\sallyport\login`},
+		SessionGuard:       SessionGuard{Action: GuardReport, Within: Duration(2 * time.Minute)},
 	}
+	if sys == Windows {
+		c.RuntimeDir, c.Log = `\\.\pipe\sallyport`, "eventlog"
+	}
+	return c
 }
 
 // Value is one setting and where it came from.
@@ -99,8 +143,8 @@ type Loaded struct {
 	there bool
 }
 
-// Load reads path and the drop-ins in config.d beside it, in the order of their
-// names. A missing file is an error unless it is DefaultPath: a computer without
+// Load reads path, the drop-ins in config.d beside it in the order of their
+// names, and the managed settings, each over what came before. A missing file is an error unless it is DefaultPath: a computer without
 // one has the defaults.
 func Load(path string) (*Loaded, error) { return load(path, path == DefaultPath, false) }
 
@@ -115,7 +159,7 @@ func (l *Loaded) Reload(path string) (*Loaded, error) {
 // it was.
 func load(path string, optional, was bool) (*Loaded, error) {
 	l := &Loaded{Config: Default(), stamp: stamp(path)}
-	sources := map[string]string{}
+	all, sources := Settings(system), map[string]string{}
 	for _, dir := range []string{filepath.Dir(path), dropinsOf(path)} {
 		if err := tomlfile.CheckDir(dir); err != nil {
 			return nil, err
@@ -144,11 +188,17 @@ func load(path string, optional, was bool) (*Loaded, error) {
 			return nil, fmt.Errorf("%s: %w", p, err)
 		}
 		for key, line := range tomlfile.Lines(text) {
+			if why := notInFiles(all, key); why != "" {
+				return nil, fmt.Errorf("%s: line %d: %s %s", p, line, key, why)
+			}
 			sources[key] = fmt.Sprintf("%s:%d", p, line)
 		}
 	}
-	if err := l.Config.validate(); err != nil {
-		// The file to mend is the one the value came from.
+	if err := l.Config.manage(sources); err != nil {
+		return nil, err
+	}
+	if err := l.Config.validate(system); err != nil {
+		// What is to be mended is where the value came from.
 		for key, source := range sources {
 			if strings.HasPrefix(err.Error(), key+" ") || strings.HasPrefix(err.Error(), key+":") {
 				return nil, fmt.Errorf("%s: %w", source, err)
@@ -156,16 +206,23 @@ func load(path string, optional, was bool) (*Loaded, error) {
 		}
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	l.Values = tomlfile.Values(&l.Config, sources)
+	l.Values = slices.DeleteFunc(tomlfile.Values(&l.Config, sources), func(v Value) bool { return !isSetting(all, v.Key) })
 	return l, nil
 }
 
-// Changed says whether the files are no longer those that were loaded.
+// Changed says whether the files or the managed settings are no longer those
+// that were loaded.
 func (l *Loaded) Changed(path string) bool { return stamp(path) != l.stamp }
 
-// stamp tells versions of the files apart without reading them.
+// stamp tells versions of the files apart without reading them, and those of the
+// managed settings by reading them: they are few.
 func stamp(path string) string {
 	var b strings.Builder
+	for _, key := range []string{providerKey, PoliciesKey} {
+		if k, err := readKey(key); k != nil || err != nil {
+			fmt.Fprintf(&b, "%s %+v %v\n", key, k, err)
+		}
+	}
 	dropins, _ := listDropins(path) // Load tells of the error
 	for _, p := range append([]string{path, filepath.Dir(path), dropinsOf(path)}, dropins...) {
 		if stamp := tomlfile.Stamp(p); stamp != "" {
@@ -197,61 +254,7 @@ func listDropins(path string) ([]string, error) {
 	return list, nil
 }
 
-// validate says what is wrong, beginning with the key.
-func (c *Config) validate() error {
-	for key, dir := range map[string]string{"state_dir": c.StateDir, "runtime_dir": c.RuntimeDir} {
-		if !filepath.IsAbs(dir) {
-			return fmt.Errorf("%s is %q; it must be an absolute path", key, dir)
-		}
-	}
-	if len(c.RuntimeDir) > 90 { // sun_path holds 108 bytes: unix(7)
-		return fmt.Errorf("runtime_dir is %d bytes long; a socket's path has room for 90", len(c.RuntimeDir))
-	}
-	if !slices.Contains([]string{"auto", "tpm", "systemd-credential", "file"}, c.Keychain) {
-		return fmt.Errorf("keychain is %q; it must be auto, tpm, systemd-credential or file", c.Keychain)
-	}
-	if c.Log != "stderr" && c.Log != "syslog" {
-		return fmt.Errorf("log is %q; it must be stderr or syslog", c.Log)
-	}
-	for _, b := range []struct {
-		key       string
-		v, lo, hi int
-	}{
-		{"events", c.Events, 100, 1_000_000},
-		{"limits.logins_per_uid", c.Limits.LoginsPerUID, 1, 1000},
-		{"limits.logins_total", c.Limits.LoginsTotal, 1, 10000},
-		{"push.digits", c.Push.Digits, 2, 6},
-		{"push.concurrent", c.Push.Concurrent, 0, 100},
-		{"push.per_service", c.Push.PerService, 0, 100},
-		{"push.in_five_minutes", c.Push.InFiveMinutes, 0, 1000},
-		{"push.in_an_hour", c.Push.InAnHour, 0, 1000},
-		{"push.misses", c.Push.Misses, 0, 1000},
-	} {
-		if b.v < b.lo || b.v > b.hi {
-			return fmt.Errorf("%s is %d; it must be %d to %d", b.key, b.v, b.lo, b.hi)
-		}
-	}
-	if d := time.Duration(c.Limits.PromptTime); d < 10*time.Second || d > 10*time.Minute {
-		return fmt.Errorf("limits.prompt_time is %s; it must be 10s to 10m, written as \"90s\"", d)
-	}
-	life, gap, pause := time.Duration(c.Push.Life), time.Duration(c.Push.Gap), time.Duration(c.Push.Pause)
-	switch {
-	case gap < 5*time.Second || gap > 10*time.Minute:
-		return fmt.Errorf("push.gap is %s; it must be 5s to 10m", gap)
-	case life < 5*time.Second || life > gap:
-		return fmt.Errorf("push.life is %s; it must be 5s to push.gap, which is %s", life, gap)
-	case pause < time.Minute || pause > 24*time.Hour:
-		return fmt.Errorf("push.pause is %s; it must be 1m to 24h", pause)
-	}
-	for _, kind := range c.Authority.Accept {
-		if !slices.Contains(Default().Authority.Accept, kind) {
-			return fmt.Errorf("authority.accept names %q; it may name %s", kind, strings.Join(Default().Authority.Accept, ", "))
-		}
-	}
-	return c.Policy.Validate()
-}
-
-var dirLine = regexp.MustCompile(`(?m)^\s*(state_dir|runtime_dir)\s*=\s*["']([^"']+)["']\s*(?:#.*)?$`)
+var dirLine = regexp.MustCompile(`(?m)^[ \t]*(?:state_dir|runtime_dir)[ \t]*=[^\r\n]*`)
 
 // Salvage finds where the state and the sockets are in files that are otherwise
 // broken, so that an agent that starts with them can still deny, and say why.
@@ -268,13 +271,10 @@ func Salvage(path string) Config {
 		if err != nil {
 			continue
 		}
-		for _, m := range dirLine.FindAllSubmatch(text, -1) {
-			if dir := string(m[2]); !filepath.IsAbs(dir) {
-				continue
-			} else if string(m[1]) == "state_dir" {
-				c.StateDir = dir
-			} else {
-				c.RuntimeDir = dir
+		for _, line := range dirLine.FindAll(text, -1) {
+			found := c
+			if tomlfile.Decode(line, &found) == nil && badStateDir(system, found.StateDir) == "" && badRuntimeDir(system, found.RuntimeDir) == "" {
+				c = found
 			}
 		}
 	}

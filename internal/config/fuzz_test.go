@@ -21,7 +21,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if c.validate() != nil {
+		if c.validate(system) != nil {
 			return
 		}
 		last := strings.Count(text, "\n") + 1

@@ -1,7 +1,14 @@
 package config
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
 
 	"sallyport/internal/winreg"
 )
@@ -10,8 +17,196 @@ import (
 // them, and they win over the files.
 const PoliciesKey = `HKLM\Software\Policies\Sallyport`
 
+// providerKey holds what this computer alone sets for the credential provider.
+// PoliciesKey wins over it, value by value.
+const providerKey = `HKLM\Software\Sallyport\CredentialProvider`
+
+// What the registry may hold, besides the bounds of each setting.
+const (
+	MaxText    = 1023 // characters, which is also where the Group Policy editor ends
+	maxEntries = 1000 // of a list
+)
+
+// readKey reads a key of the registry; tests have one of their own.
+var readKey = winreg.Read
+
 // Watch calls changed when the managed settings may have changed, and once at
 // the beginning, until ctx ends. Where there are none, it only waits.
 func Watch(ctx context.Context, changed func()) error {
 	return winreg.Watch(ctx, PoliciesKey, changed)
+}
+
+// Registry returns the key below PoliciesKey where a setting stands, and the name
+// of its value: Policy\Required and users for policy.required.users. A list may
+// also be a key of that name, whose values, of any names, are its entries.
+func (s *Setting) Registry() (key, value string) {
+	parts := strings.Split(s.Key, ".")
+	last := len(parts) - 1
+	for i := range parts[:last] {
+		parts[i] = camel(parts[i])
+	}
+	return strings.Join(parts[:last], `\`), parts[last]
+}
+
+// camel writes session_guard as SessionGuard.
+func camel(section string) string {
+	words := strings.Split(section, "_")
+	for i, w := range words {
+		words[i] = strings.ToUpper(w[:1]) + w[1:]
+	}
+	return strings.Join(words, "")
+}
+
+// manage lays the managed settings over c and notes where each came from.
+func (c *Config) manage(sources map[string]string) error {
+	local, err := readKey(providerKey)
+	if err != nil {
+		return err
+	}
+	policies, err := readKey(PoliciesKey)
+	if err != nil {
+		return err
+	}
+	if err := c.lay(local, providerKey, "CredentialProvider", sources); err != nil {
+		return err
+	}
+	return c.lay(policies, PoliciesKey, "", sources)
+}
+
+// Manage lays the managed settings in policies, which is PoliciesKey, over c.
+func (c *Config) Manage(policies *winreg.Key) error {
+	if err := c.lay(policies, PoliciesKey, "", map[string]string{}); err != nil {
+		return err
+	}
+	return c.validate(Windows)
+}
+
+// lay lays one key over c. path is where it is, and section the key below
+// PoliciesKey that it stands for.
+func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]string) error {
+	if k == nil {
+		return nil
+	}
+	all := Settings(Windows)
+	find := func(name string) *Setting {
+		for i := range all {
+			if in, value := all[i].Registry(); strings.EqualFold(in, section) && strings.EqualFold(value, name) {
+				return &all[i]
+			}
+		}
+		return nil
+	}
+	set := func(s *Setting, name string, value any, err error) error {
+		from := path + ": " + name
+		switch {
+		case !s.Managed:
+			return fmt.Errorf("%s cannot be set by policy: it belongs into the configuration file", from)
+		case err != nil:
+			return fmt.Errorf("%s %w", from, err)
+		case sources[s.Key] == from:
+			return fmt.Errorf("%s is there twice, as a value and as a key", from)
+		}
+		sources[s.Key] = from
+		reflect.ValueOf(c).Elem().FieldByIndex(s.index).Set(reflect.ValueOf(value))
+		return nil
+	}
+	for _, v := range k.Values {
+		s := find(v.Name)
+		if s == nil {
+			return fmt.Errorf("%s: %s is not a setting", path, cmp.Or(v.Name, "(Default)"))
+		}
+		_, name := s.Registry()
+		value, err := s.read(v)
+		if err := set(s, name, value, err); err != nil {
+			return err
+		}
+	}
+	for _, sub := range k.Keys {
+		s, below := find(sub.Name), strings.TrimPrefix(section+`\`+sub.Name, `\`)
+		switch {
+		case s != nil && s.Kind == List:
+			if len(sub.Key.Values) == 0 && len(sub.Key.Keys) == 0 {
+				continue // what is left of a policy that was taken back
+			}
+			_, name := s.Registry()
+			value, err := entries(&sub.Key)
+			if err := set(s, name, value, err); err != nil {
+				return err
+			}
+		case slices.ContainsFunc(all, func(s Setting) bool {
+			in, _ := s.Registry()
+			return strings.EqualFold(in, below) || len(in) > len(below) && in[len(below)] == '\\' && strings.EqualFold(in[:len(below)], below)
+		}):
+			if err := c.lay(&sub.Key, path+`\`+sub.Name, below, sources); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf(`%s\%s is neither a section nor a list of settings`, path, sub.Name)
+		}
+	}
+	return nil
+}
+
+// read decodes the value of a setting. The error goes behind its name.
+func (s *Setting) read(v winreg.Value) (any, error) {
+	switch s.Kind {
+	case Bool:
+		n, err := v.Number()
+		if err == nil && n > 1 {
+			err = fmt.Errorf("is %d; it must be 0 or 1", n)
+		}
+		return n == 1, err
+	case Number:
+		n, err := v.Number()
+		return int(n), err
+	case Time:
+		text, err := v.Text()
+		if err != nil {
+			return nil, err
+		}
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			err = fmt.Errorf(`is %q; it must be a duration such as "90s"`, text)
+		}
+		return Duration(d), err
+	case Text:
+		text, err := v.Text()
+		return text, cmp.Or(err, tooLong(text))
+	case List:
+		list, err := v.Texts()
+		return list, cmp.Or(err, tooLong(list...))
+	}
+	return nil, fmt.Errorf("is a %s, which no policy can be", s.Kind)
+}
+
+// entries are the values of a key that is a list. Their names mean nothing, but
+// the editor numbers them.
+func entries(k *winreg.Key) ([]string, error) {
+	if len(k.Keys) > 0 {
+		return nil, fmt.Errorf("is a list and has the key %s below it", k.Keys[0].Name)
+	}
+	values := slices.SortedFunc(slices.Values(k.Values), func(a, b winreg.Value) int {
+		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))
+	})
+	var list []string
+	for _, v := range values {
+		text, err := v.Text()
+		if err != nil {
+			return nil, fmt.Errorf("has an entry %q that %w", v.Name, err)
+		}
+		list = append(list, text)
+	}
+	return list, tooLong(list...)
+}
+
+func tooLong(list ...string) error {
+	if len(list) > maxEntries {
+		return fmt.Errorf("has %d entries; there is room for %d", len(list), maxEntries)
+	}
+	for _, text := range list {
+		if n := utf8.RuneCountInString(text); n > MaxText {
+			return fmt.Errorf("has a text of %d characters; there is room for %d", n, MaxText)
+		}
+	}
+	return nil
 }

@@ -6,7 +6,6 @@ package config
 const DefaultPath = "/etc/sallyport/sallyport.toml"
 
 const (
-	defaultStateDir   = "/var/lib/sallyport"
-	defaultRuntimeDir = "/run/sallyport"
-	defaultLog        = "stderr"
+	system          = Unix
+	defaultStateDir = "/var/lib/sallyport"
 )

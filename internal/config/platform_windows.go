@@ -11,10 +11,7 @@ var DefaultPath = filepath.Join(programData(), "Sallyport", "sallyport.toml")
 
 var defaultStateDir = filepath.Join(programData(), "Sallyport", "state")
 
-const (
-	defaultRuntimeDir = `\\.\pipe\sallyport`
-	defaultLog        = "eventlog"
-)
+const system = Windows
 
 // programData is C:\ProgramData. It is not read from the environment, which
 // whoever starts a program sets.

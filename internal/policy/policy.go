@@ -25,12 +25,12 @@ type Rules struct {
 
 // Match names people and places. Any one entry that fits makes it match.
 type Match struct {
-	Users    []string `toml:"users"`    // names; resolved to uids or SIDs before they are compared
-	UIDs     []uint32 `toml:"uids"`     //
-	SIDs     []string `toml:"sids"`     // of accounts, on Windows
-	Groups   []string `toml:"groups"`   // names, numbers or SIDs
-	Services []string `toml:"services"` // PAM services
-	Remote   []string `toml:"remote"`   // addresses or CIDR ranges of the remote host
+	Users    []string `toml:"users" comment:"names of accounts; each is looked up before it is compared"`
+	UIDs     []uint32 `toml:"uids" comment:"numbers of accounts" os:"unix"`
+	SIDs     []string `toml:"sids" comment:"SIDs of accounts, such as S-1-5-21-1-2-3-1001" os:"windows"`
+	Groups   []string `toml:"groups" comment:"names of groups, or their numbers or SIDs"`
+	Services []string `toml:"services" comment:"what is logged in to: PAM services such as sshd; on Windows logonui and credui"`
+	Remote   []string `toml:"remote" comment:"addresses or ranges such as 192.0.2.0/24 of the computer that the login comes from"`
 }
 
 // Ask values.
