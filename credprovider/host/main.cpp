@@ -8,7 +8,10 @@
 //	other local|connected|none      whether there is an "Other user"
 //	remote CLSID HEX                an RDP client's credential; before show
 //	input HEX                       what CredUI's caller gave; before show
-//	show, refresh, tiles            make the tiles; make them again; say them again
+//	from ADDRESS                    the session is an RDP client's; before scenario
+//	show, tiles                     make the tiles; say them again
+//	await MS                        until a provider says that they have changed
+//	refresh [new-first] [silently]  make them again
 //	select N, deselect              a tile
 //	type FIELD TEXT                 key by key
 //	click FIELD                     a link
@@ -22,6 +25,7 @@
 // While submit waits, each message of the provider comes as {"shown": TEXT}. An
 // answer has "breaches" when a provider broke the contract of its interfaces.
 #include "memory.h"
+#include "place.h"
 #include "session.h"
 
 #include <cstdarg>
@@ -192,7 +196,17 @@ static bool carryOut(Session &session, char *rest, Json &answer)
 	} else if (is(command, "show")) {
 		session.show(answer);
 	} else if (is(command, "refresh")) {
-		session.refresh(answer);
+		bool newFirst = false, deselects = true;
+		while (*rest) {
+			char *option = word(rest);
+			newFirst = newFirst || is(option, "new-first");
+			deselects = deselects && !is(option, "silently");
+		}
+		session.refresh(newFirst, deselects, answer);
+	} else if (is(command, "await")) {
+		session.await(number(word(rest)), answer);
+	} else if (is(command, "from")) {
+		setRemote(word(rest));
 	} else if (is(command, "tiles")) {
 		session.tiles(answer);
 	} else if (is(command, "select")) {

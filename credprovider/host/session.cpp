@@ -1,4 +1,5 @@
 #include "session.h"
+#include "place.h"
 
 // final releases a pointer that the host took, and returns how many are left.
 template <class T> static ULONG final(T *&p)
@@ -134,6 +135,7 @@ void Session::scenario(CREDENTIAL_PROVIDER_USAGE_SCENARIO scenario, DWORD flags,
 			dlls.push_back(p.dll);
 			p.created = CoCreateInstance(p.clsid, nullptr, CLSCTX_INPROC_SERVER, __uuidof(ICredentialProvider), reinterpret_cast<void **>(&p.provider));
 			if (SUCCEEDED(p.created)) {
+				tell(GetModuleHandleW(p.dll.c_str()));
 				checkUnknown("the provider", p.provider);
 				p.usage = p.provider->SetUsageScenario(cpus, flags);
 			}
@@ -168,6 +170,7 @@ void Session::filter(DWORD flags)
 			breach("the filter %s cannot be made: %s", guidText(r.clsid).c_str(), resultText(hr).c_str());
 			continue;
 		}
+		tell(GetModuleHandleW(r.dll.c_str()));
 		checkUnknown("the filter", f);
 		filters.push_back(f);
 		// With one more of each than there are: what stands behind must stay as it is.
@@ -323,6 +326,14 @@ void Session::enumerate(size_t index)
 		t.events = new CredentialEvents(t.credential);
 		for (const Field &f : p.fields)
 			t.events->fields.push_back(ask(t.credential, f));
+		if (auto *options = as<ICredentialProviderCredentialWithFieldOptions>(t.credential)) {
+			for (const Field &f : p.fields) {
+				CREDENTIAL_PROVIDER_CREDENTIAL_FIELD_OPTIONS o = CPCFO_NONE;
+				if (HRESULT hr = options->GetFieldOptions(f.id, &o); FAILED(hr))
+					breach("GetFieldOptions(%lu) gives %s", f.id, resultText(hr).c_str());
+			}
+			options->Release();
+		}
 		HRESULT hr = t.credential->Advise(t.events);
 		if (FAILED(hr) && hr != E_NOTIMPL)
 			breach("the credential's Advise gives %s", resultText(hr).c_str());
@@ -335,12 +346,33 @@ void Session::enumerate(size_t index)
 		p.events->changed = false;
 }
 
-void Session::refresh(Json &answer)
+void Session::await(DWORD ms, Json &answer)
 {
-	drop(list);
+	ULONGLONG end = GetTickCount64() + ms;
+	for (ULONGLONG now; (now = GetTickCount64()) < end;) {
+		for (const Provider &p : providers)
+			if (p.events && p.events->changed)
+				return tiles(answer);
+		// CredentialsChanged wakes this thread.
+		MsgWaitForMultipleObjects(0, nullptr, FALSE, DWORD(end - now), QS_ALLINPUT);
+		MSG message;
+		while (PeekMessageW(&message, nullptr, 0, 0, PM_REMOVE))
+			DispatchMessageW(&message);
+	}
+	answer.text("error", "nothing has changed");
+}
+
+void Session::refresh(bool newFirst, bool deselects, Json &answer)
+{
+	std::vector<Tile> old;
+	old.swap(list);
+	if (!newFirst)
+		drop(old, deselects);
 	for (size_t i = 0; i < providers.size(); i++)
 		if (providers[i].provider)
 			enumerate(i);
+	if (newFirst)
+		drop(old, deselects);
 	tiles(answer);
 }
 
@@ -554,10 +586,12 @@ void Session::disconnect(Json &answer)
 }
 
 // drop takes tiles off the screen.
-void Session::drop(std::vector<Tile> &tiles)
+void Session::drop(std::vector<Tile> &tiles, bool deselects)
 {
-	if (selected && SUCCEEDED(selected->credential->SetDeselected()))
-		selected = nullptr;
+	if (selected && deselects) {
+		if (HRESULT hr = selected->credential->SetDeselected(); FAILED(hr))
+			breach("SetDeselected gives %s", resultText(hr).c_str());
+	}
 	selected = nullptr;
 	for (Tile &t : tiles) {
 		if (HRESULT hr = t.credential->UnAdvise(); FAILED(hr) && hr != E_NOTIMPL)
@@ -588,11 +622,11 @@ void Session::letGo(Provider &p, Json &answer)
 void Session::close(bool providersFirst, Json &answer)
 {
 	if (!providersFirst)
-		drop(list);
+		drop(list, true);
 	for (Provider &p : providers)
 		letGo(p, answer);
 	if (providersFirst)
-		drop(list);
+		drop(list, true);
 	ULONG left = 0;
 	for (ICredentialProviderFilter *&f : filters)
 		left += final(f);

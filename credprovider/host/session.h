@@ -43,8 +43,12 @@ public:
 	void otherUser(CREDENTIAL_PROVIDER_ACCOUNT_OPTIONS options) { users->options = options; }
 	// show makes the tiles.
 	void show(Json &answer);
-	// refresh makes them again, as after CredentialsChanged.
-	void refresh(Json &answer);
+	// await waits until a provider says that its tiles have changed.
+	void await(DWORD ms, Json &answer);
+	// refresh makes them again, as after that. Nobody documents how LogonUI takes
+	// leave of the old tiles: before it asks for the new ones, or after, and whether
+	// it deselects.
+	void refresh(bool newFirst, bool deselects, Json &answer);
 
 	void select(size_t tile, Json &answer);
 	void deselect(Json &answer);
@@ -55,10 +59,9 @@ public:
 	void disconnect(Json &answer);
 	void tiles(Json &answer);
 
-	// close lets go of everything, tiles first or providers first, and says what
-	// is left.
+	// close lets go of everything, tiles first or providers first, and says what is
+	// left.
 	void close(bool providersFirst, Json &answer);
-	bool open() const { return !providers.empty() || !filters.empty(); }
 
 private:
 	CREDENTIAL_PROVIDER_USAGE_SCENARIO cpus = CPUS_INVALID;
@@ -74,7 +77,7 @@ private:
 	void describe(Provider &p);
 	void enumerate(size_t index);
 	void take(const CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION &in, Json &answer);
-	void drop(std::vector<Tile> &tiles);
+	void drop(std::vector<Tile> &tiles, bool deselects);
 	void letGo(Provider &p, Json &answer);
 	Tile *tileOf(Json &answer);
 };

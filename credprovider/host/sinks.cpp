@@ -136,6 +136,7 @@ HRESULT ProviderEvents::CredentialsChanged(UINT_PTR given)
 	if (given != context)
 		breach("CredentialsChanged with a context that nobody gave");
 	changed = true;
+	PostThreadMessageW(thread, WM_NULL, 0, 0); // whoever waits for it looks again
 	return S_OK;
 }
 

@@ -87,7 +87,10 @@ public:
 
 	const UINT_PTR context;
 	bool advised = true;
-	bool changed = false;
+	volatile bool changed = false; // set on any thread
+
+private:
+	const DWORD thread = GetCurrentThreadId();
 };
 
 // Field is one of a tile's, as the screen has it.
