@@ -151,6 +151,20 @@ func (w *Wine) end() error {
 	return nil
 }
 
+// Restart is a reboot: everything that runs is killed, and Windows starts anew
+// with the registry and the files it had, and with its services.
+func (w *Wine) Restart(ctx context.Context) error {
+	// What is started here lives on, and must not hold our pipes.
+	if err := w.Unix(ctx, "sh", "-euc", `
+		wineserver --kill
+		wineserver --wait
+		wineserver --persistent
+		wine cmd /c exit`).Run(); err != nil {
+		return fmt.Errorf("wine: restart: %w", err)
+	}
+	return nil
+}
+
 // Command is a Windows program: a path of this machine, a Windows path, or a
 // name that Windows knows ("reg"). When ctx ends the program is killed; what it
 // started lives on, until Kill. Its exit status arrives modulo 256.

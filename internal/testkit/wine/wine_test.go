@@ -223,6 +223,34 @@ func TestRegistryIsOfOneWindows(t *testing.T) {
 	}
 }
 
+func TestRestartKeepsTheRegistryAndNothingElse(t *testing.T) {
+	w, probe := windows(t)
+	const key, pipe = `HKLM\Software\Wine Test`, `\\.\pipe\wine-test\restart`
+	if err := w.SetValue(in(t), key, "kept", "yes"); err != nil {
+		t.Fatal(err)
+	}
+	server := w.Command(in(t), probe, "serve", pipe)
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || strings.TrimSpace(line) != "ready" {
+		t.Fatalf("%q %v", line, err)
+	}
+	if err := w.Restart(in(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Wait(); err == nil {
+		t.Error("a program outlived the restart")
+	}
+	if text, err := w.Export(in(t), key); err != nil || !strings.Contains(text, `"kept"="yes"`) {
+		t.Errorf("%v: %s", err, text)
+	}
+}
+
 // TestEndOfContextKills shows that it is the Windows program that is killed, not
 // only what started it: its end of the pipe goes away with it.
 func TestEndOfContextKills(t *testing.T) {
@@ -354,6 +382,38 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				t.Errorf("mounts are left (%v):\n%s", err, after)
 			}
 		})
+	}
+}
+
+// TestGoTestRunsUnderWine shows exec.sh as the go command uses it: the tests run
+// as a Windows program, and the coverage arrives where it was asked for.
+func TestGoTestRunsUnderWine(t *testing.T) {
+	if err := Possible(); err != nil {
+		t.Skip("needs Wine: " + err.Error())
+	}
+	script, err := scripts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapper := filepath.Join(script, "exec.sh")
+	profile := filepath.Join(t.TempDir(), "profile")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-exec", wrapper, "-coverprofile", profile, "../../textout")
+	cmd.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0")
+	if out := output(t, cmd); !strings.Contains(out, "--- PASS: ") {
+		t.Errorf("no test passed: %s", out)
+	}
+	if info, err := os.Stat(profile); err != nil || info.Size() < 100 {
+		t.Errorf("there is no profile: %v", err)
+	}
+
+	failing := exec.CommandContext(in(t), wrapper, probe(t), "exit", "42")
+	if err := failing.Run(); failing.ProcessState.ExitCode() != 42 {
+		t.Errorf("a program's status 42 became %v", err)
+	}
+	traced := exec.CommandContext(in(t), wrapper, probe(t), "env")
+	traced.Env = append(os.Environ(), "GOTRACEBACK=all", "UNWANTED=1")
+	if env := output(t, traced); !strings.Contains(env, "GOTRACEBACK=all") || strings.Contains(env, "UNWANTED") {
+		t.Errorf("got the environment %s", env)
 	}
 }
 
