@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -359,10 +360,8 @@ func (s *Service) replaceVault(open func(vault.Options) (*vault.Vault, error)) (
 // RekeyVault gives the vault a new key, in the keychain named.
 func (s *Service) RekeyVault(ctx context.Context, r *adminv1.RekeyVaultRequest) (*adminv1.VaultResponse, error) {
 	kind := keychain.Kind(r.GetKeychain())
-	switch kind {
-	case keychain.TPM, keychain.SystemdCredential, keychain.File:
-	default:
-		return nil, status.Errorf(codes.InvalidArgument, "%q is not a keychain; it must be tpm, systemd-credential or file", r.GetKeychain())
+	if !slices.Contains(keychain.Kinds(), kind) {
+		return nil, status.Errorf(codes.InvalidArgument, "%q is not a keychain; it must be one of %q", r.GetKeychain(), keychain.Kinds())
 	}
 	v, err := s.Store.Vault()
 	switch {

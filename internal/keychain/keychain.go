@@ -1,5 +1,6 @@
 // Package keychain holds the vault's 32-byte key in what this computer has for
-// it: a TPM 2.0, a systemd credential, or a file that only its owner can read.
+// it: a TPM 2.0, a systemd credential, the Windows Credential Manager, or a file
+// that only its owner can read.
 //
 // Which one was chosen is recorded beside the vault, in record.json, and the
 // recorded one is used from then on, whatever would be chosen today: a TPM that
@@ -14,24 +15,22 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"strings"
+	"runtime"
 
 	"sallyport/internal/secret"
-	"sallyport/internal/vault/statefile"
 )
 
 // Kind names a place where the key can be.
 type Kind string
 
-// The kinds, strongest first. Auto is for the configuration only: it takes the
-// first that works, once, when the vault is made.
+// The kinds, of which each system has some (see Kinds). Auto is for the
+// configuration only: it takes the best that works, once, when the vault is made.
 const (
 	TPM               Kind = "tpm"
 	SystemdCredential Kind = "systemd-credential"
+	WinCred           Kind = "wincred"
 	File              Kind = "file"
 	Auto              Kind = "auto"
 )
@@ -41,12 +40,11 @@ type Config struct {
 	Kind           Kind   // "" is Auto
 	TPMDevice      string // "" is /dev/tpmrm0; a unix socket is taken for swtpm
 	CredentialsDir string // $CREDENTIALS_DIRECTORY, "" when there is none
-	MachineIDFile  string // "" is /etc/machine-id
+	MachineIDFile  string // "" is where the system has it, see MachineID
+	// NotService: this process is an administrator's, not the service, and may not
+	// run under its account. What is kept for that account is not to be had.
+	NotService bool
 }
-
-// CredentialName is the systemd credential that holds the key, as 32 bytes or 64
-// hexadecimal digits (systemd.exec(5), LoadCredentialEncrypted=).
-const CredentialName = "sallyport-vault-key"
 
 // What can be wrong with a key, for errors.Is.
 var (
@@ -54,6 +52,7 @@ var (
 	ErrForeign = errors.New("the vault's key was sealed by another computer")
 	ErrKind    = errors.New("the keychain is not the recorded one")
 	ErrRecord  = errors.New("the keychain's record is damaged")
+	ErrCounter = errors.New("the TPM's counter is not there")
 )
 
 // ID names a key without telling anything about it.
@@ -68,31 +67,82 @@ func Subkey(key *secret.Key, purpose string) []byte {
 	return sub
 }
 
-// Valid says whether the configuration names a kind that exists.
-func (k Kind) Valid() bool {
-	switch k {
-	case "", Auto, TPM, SystemdCredential, File:
-		return true
+// Kinds are the kinds that this system has, strongest first.
+func Kinds() []Kind {
+	kinds := make([]Kind, len(holders))
+	for i, h := range holders {
+		kinds[i] = h.kind
 	}
-	return false
+	return kinds
 }
 
-func (c Config) tpmDevice() string {
-	if c.TPMDevice == "" {
-		return "/dev/tpmrm0"
+// Check refuses a kind that this system does not have, with ErrKind. Auto is one
+// that it has.
+func (k Kind) Check() error {
+	if k == "" || k == Auto || k.holder() != nil {
+		return nil
 	}
-	return c.TPMDevice
+	return fmt.Errorf("there is no keychain %q on %s; use auto, %s: %w", k, runtime.GOOS, choice(), ErrKind)
+}
+
+// choice names the kinds in a sentence.
+func choice() string {
+	kinds := Kinds()
+	text := string(kinds[0])
+	for i, k := range kinds[1:] {
+		if i == len(kinds)-2 {
+			text += " or " + string(k)
+		} else {
+			text += ", " + string(k)
+		}
+	}
+	return text
+}
+
+// holder is where keys of one kind are. Each system has a table of them.
+type holder interface {
+	// make makes a key and notes in the entry how it is found again.
+	make(s site, e *entry, log *slog.Logger) (*secret.Key, error)
+	// fetch returns the key, and says where it is for an error.
+	fetch(s site, e entry) (key *secret.Key, where string, err error)
+	// drop destroys what is kept outside the record.
+	drop(s site, e entry) error
+}
+
+// sweeper is a holder in which a crash can leave a key that no record leads to.
+type sweeper interface {
+	// sweep destroys every key of the site's vault but the one kept.
+	sweep(s site, keep entry, log *slog.Logger) error
+}
+
+// counter is a holder that counts where no copy of a disk reaches.
+type counter interface {
+	count(s site, e entry) (uint64, error)
+	advance(s site, e entry) error
+	// newCounter returns 0 when there is no room for one.
+	newCounter(s site, log *slog.Logger) uint32
+}
+
+func (k Kind) holder() holder {
+	for _, h := range holders {
+		if h.kind == k {
+			return h.holder
+		}
+	}
+	return nil
+}
+
+// site is whose keys are looked for.
+type site struct {
+	dir   string // the record's
+	vault string // its id
+	cfg   Config
 }
 
 // machine names this computer, "" when it has no name: a hash of the machine id,
 // which itself should stay on the machine (machine-id(5)).
 func (c Config) machine() string {
-	path := c.MachineIDFile
-	if path == "" {
-		path = "/etc/machine-id"
-	}
-	b, err := os.ReadFile(path)
-	id := strings.TrimSpace(string(b))
+	id, err := machineID(c.MachineIDFile)
 	if err != nil || len(id) != 32 {
 		return ""
 	}
@@ -110,81 +160,53 @@ type entry struct {
 	Counter uint32 `json:"tpm_counter,omitempty"` // TPM: NV index of its counter, 0 for none
 }
 
-// choose makes a key in the kind that cfg wants.
-func choose(dir string, cfg Config, log *slog.Logger) (entry, *secret.Key, error) {
-	if cfg.Kind != "" && cfg.Kind != Auto {
-		return create(dir, cfg, cfg.Kind, "key", log)
+// choose makes a key in the kind that is configured.
+func choose(s site, log *slog.Logger) (entry, *secret.Key, error) {
+	if kind := s.cfg.Kind; kind != "" && kind != Auto {
+		return create(s, kind, firstFile, log)
 	}
-	if _, err := os.Stat(cfg.tpmDevice()); err == nil {
-		e, key, err := create(dir, cfg, TPM, "", log)
-		if err == nil {
-			return e, key, nil
-		}
-		log.Warn("the TPM is there but cannot be used; taking the next kind of keychain", "device", cfg.tpmDevice(), "error", err)
-	}
-	if cfg.CredentialsDir != "" {
-		if _, err := os.Lstat(filepath.Join(cfg.CredentialsDir, CredentialName)); err == nil {
-			return create(dir, cfg, SystemdCredential, "", log)
-		}
-	}
-	return create(dir, cfg, File, "key", log)
+	return auto(s, log)
 }
 
 // create makes a key of one kind. fileName is for the kind File.
-func create(dir string, cfg Config, kind Kind, fileName string, log *slog.Logger) (entry, *secret.Key, error) {
-	var key *secret.Key
-	var err error
-	e := entry{Kind: kind}
-	if kind == SystemdCredential {
-		// The credential is made by whoever manages the computer, not by us.
-		if key, err = readCredential(cfg); err != nil {
-			return entry{}, nil, err
-		}
-		e.ID = ID(key)
-		return e, key, nil
-	}
-	raw := make([]byte, 32)
-	_, _ = rand.Read(raw) // never fails, see crypto/rand
-	if key, err = secret.NewKey(raw); err != nil {
+func create(s site, kind Kind, fileName string, log *slog.Logger) (entry, *secret.Key, error) {
+	if err := kind.Check(); err != nil {
 		return entry{}, nil, err
 	}
-	e.ID = ID(key)
-	switch kind {
-	case TPM:
-		if e.Public, e.Private, err = sealTPM(cfg.tpmDevice(), key); err == nil {
-			e.Counter = newCounter(cfg, log)
-		}
-	case File:
+	e := entry{Kind: kind}
+	if kind == File {
 		e.File = fileName
-		err = statefile.Write(filepath.Join(dir, fileName), key.Reveal())
-	default:
-		err = fmt.Errorf("there is no keychain %q; use auto, %s, %s or %s: %w", kind, TPM, SystemdCredential, File, ErrKind)
 	}
+	key, err := kind.holder().make(s, &e, log)
 	if err != nil {
-		key.Wipe()
 		return entry{}, nil, err
 	}
 	return e, key, nil
 }
 
-// key fetches the key that e is about, and makes sure that it is that one.
-func (e entry) key(dir string, cfg Config) (*secret.Key, error) {
-	var key *secret.Key
-	var err error
-	where := ""
-	switch e.Kind {
-	case TPM:
-		where = "the TPM " + cfg.tpmDevice()
-		key, err = unsealTPM(cfg.tpmDevice(), e.Public, e.Private)
-	case SystemdCredential:
-		where = "the systemd credential " + CredentialName
-		key, err = readCredential(cfg)
-	case File:
-		where = filepath.Join(dir, e.File)
-		key, err = readFile(where)
-	default:
-		return nil, fmt.Errorf("%s names the unknown keychain %q: %w", filepath.Join(dir, RecordName), e.Kind, ErrRecord)
+// newKey makes a key, and has it kept under the id that it gives to the entry.
+func newKey(e *entry, keep func(*secret.Key) error) (*secret.Key, error) {
+	raw := make([]byte, 32)
+	_, _ = rand.Read(raw) // never fails, see crypto/rand
+	key, err := secret.NewKey(raw)
+	if err != nil {
+		return nil, err
 	}
+	e.ID = ID(key)
+	if err := keep(key); err != nil {
+		key.Wipe()
+		return nil, err
+	}
+	return key, nil
+}
+
+// key fetches the key that e is about, and makes sure that it is that one.
+func (e entry) key(s site) (*secret.Key, error) {
+	h := e.Kind.holder()
+	if h == nil {
+		return nil, fmt.Errorf("%s names the keychain %q, which %s does not have: %w", filepath.Join(s.dir, RecordName), e.Kind, runtime.GOOS, ErrRecord)
+	}
+	key, where, err := h.fetch(s, e)
 	if err != nil {
 		return nil, err
 	}
@@ -193,68 +215,4 @@ func (e entry) key(dir string, cfg Config) (*secret.Key, error) {
 		return nil, fmt.Errorf("%s holds another key than the vault was sealed with; put the right one back: %w", where, ErrMissing)
 	}
 	return key, nil
-}
-
-// remove destroys what the entry kept. Of a TPM that is the counter: the sealed
-// blob is in the record. A credential is not ours to remove.
-func (e entry) remove(dir string, cfg Config) error {
-	switch {
-	case e.Kind == File:
-		return statefile.Remove(filepath.Join(dir, e.File))
-	case e.Kind == TPM && e.Counter != 0:
-		if err := undefineCounter(cfg.tpmDevice(), e.Counter); err != nil && !errors.Is(err, ErrCounter) {
-			return fmt.Errorf("the counter %#x of the TPM %s cannot be removed: %w", e.Counter, cfg.tpmDevice(), err)
-		}
-	}
-	return nil
-}
-
-func readFile(path string) (*secret.Key, error) {
-	b, err := statefile.Read(path, 32, statefile.Private)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the key file %s is gone; restore it from a backup together with the vault, or make a new vault with 'sallyport vault init' and enrol everyone again: %w", path, ErrMissing)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the key file: %w: %w", err, ErrMissing)
-	}
-	key, err := secret.NewKey(b)
-	if err != nil {
-		return nil, fmt.Errorf("the key file %s holds %w: %w", path, err, ErrMissing)
-	}
-	return key, nil
-}
-
-func readCredential(cfg Config) (*secret.Key, error) {
-	const hint = "check LoadCredential= or LoadCredentialEncrypted= in the unit"
-	if cfg.CredentialsDir == "" {
-		return nil, fmt.Errorf("the agent was started without the systemd credential %s; %s: %w", CredentialName, hint, ErrMissing)
-	}
-	path := filepath.Join(cfg.CredentialsDir, CredentialName)
-	b, err := readSmall(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the systemd credential %s (%w); %s: %w", CredentialName, err, hint, ErrMissing)
-	}
-	defer clear(b)
-	if len(b) != 32 {
-		// 64 digits, perhaps with the end of line that an editor adds.
-		raw, err := hex.DecodeString(strings.TrimSpace(string(b)))
-		if err != nil || len(raw) != 32 {
-			return nil, fmt.Errorf("the systemd credential %s is neither 32 bytes nor 64 hexadecimal digits: %w", CredentialName, ErrMissing)
-		}
-		return secret.NewKey(raw)
-	}
-	return secret.NewKey(b)
-}
-
-// readSmall reads a credential. systemd owns these files and their modes
-// (0400, or 0440 with an ACL), so statefile's rules do not apply.
-func readSmall(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > 128 {
-		return nil, fmt.Errorf("%s is not a file of at most 128 bytes", path)
-	}
-	return os.ReadFile(path)
 }

@@ -52,7 +52,7 @@ func Create(dir, vault string, cfg Config, log *slog.Logger) (*Record, *secret.K
 	if err := statefile.CheckDir(dir); err != nil {
 		return nil, nil, err
 	}
-	e, key, err := choose(dir, cfg, log)
+	e, key, err := choose(site{dir, vault, cfg}, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -94,16 +94,12 @@ func parse(b []byte) (*Record, error) {
 	}
 	for _, e := range r.entries() {
 		// The name is used as a path before anything is authenticated.
-		if e.Kind == File && !fileNames[e.File] {
+		if e.Kind == File && !isFileName(e.File) {
 			return nil, fmt.Errorf("%.40q is no name for a key file", e.File)
 		}
 	}
 	return r, nil
 }
-
-// fileNames are the two names a key file can have: while a rekey moves from file
-// to file there are two of them.
-var fileNames = map[string]bool{"key": true, "key.2": true}
 
 func strict(b []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -116,6 +112,8 @@ func strict(b []byte, into any) error {
 	}
 	return nil
 }
+
+func (r *Record) site() site { return site{r.dir, r.Vault, r.cfg} }
 
 func (r *Record) entries() []*entry {
 	if r.Next != nil {
@@ -161,7 +159,7 @@ func (r *Record) key(id string, check bool) (*secret.Key, error) {
 	if want := r.cfg.Kind; want != "" && want != Auto && want != e.Kind {
 		return nil, fmt.Errorf("the configuration asks for the keychain %q, but the vault's key is in %q (%s); move it with 'sallyport vault rekey --to %s', or change the configuration: %w", want, e.Kind, path, want, ErrKind)
 	}
-	key, err := e.key(r.dir, r.cfg)
+	key, err := e.key(r.site())
 	if err != nil {
 		return nil, err
 	}
@@ -193,19 +191,15 @@ func (r *Record) Begin(present *secret.Key, kind Kind, log *slog.Logger) (*secre
 	if r.Next != nil {
 		return nil, fmt.Errorf("%s: an earlier rekey is unfinished; restart the agent, which finishes it", filepath.Join(r.dir, RecordName))
 	}
-	cfg := r.cfg
-	cfg.Kind = kind
-	name := "key"
-	if r.Current.File == name {
-		name = "key.2"
-	}
-	var e entry
-	var next *secret.Key
-	var err error
 	if kind == Auto || kind == "" {
-		return nil, fmt.Errorf("say which keychain the key shall move to: %s, %s or %s: %w", TPM, SystemdCredential, File, ErrKind)
+		return nil, fmt.Errorf("say which keychain the key shall move to: %s: %w", choice(), ErrKind)
 	}
-	if e, next, err = create(r.dir, cfg, kind, name, log); err != nil {
+	name := firstFile
+	if r.Current.File == name {
+		name = secondFile
+	}
+	e, next, err := create(r.site(), kind, name, log)
+	if err != nil {
 		return nil, err
 	}
 	if e.ID == r.Current.ID {
@@ -217,14 +211,14 @@ func (r *Record) Begin(present *secret.Key, kind Kind, log *slog.Logger) (*secre
 	if err := r.write(present, next); err != nil {
 		next.Wipe()
 		r.Next = nil
-		return nil, errors.Join(err, e.remove(r.dir, cfg))
+		return nil, errors.Join(err, kind.holder().drop(r.site(), e))
 	}
 	log.Info("a new key for the vault is recorded", "keychain", string(kind), "key", e.ID)
 	return next, nil
 }
 
 // Finish keeps the given key and forgets, and destroys, the other. Without an
-// unfinished rekey it only removes a key file that no record leads to.
+// unfinished rekey it only destroys a key that no record leads to.
 func (r *Record) Finish(key *secret.Key, log *slog.Logger) error {
 	if r.Next != nil {
 		before, keep, drop := r.content, r.Current, *r.Next
@@ -237,21 +231,82 @@ func (r *Record) Finish(key *secret.Key, log *slog.Logger) error {
 			return err
 		}
 		r.cfg.Kind = Auto // the configuration, read before, may still name the old kind
-		if drop.Kind == TPM {
-			if err := drop.remove(r.dir, r.cfg); err != nil {
-				log.Warn("what the old key used in the TPM is left behind", "error", err)
-			}
-		}
+		r.retire(drop, log)
 	}
-	for name := range fileNames {
-		path := filepath.Join(r.dir, name)
-		if there, err := statefile.Exists(path); name != r.Current.File && (there || err != nil) {
-			if err := (entry{Kind: File, File: name}).remove(r.dir, r.cfg); err != nil {
-				return fmt.Errorf("cannot remove the old key %s: %w", path, err)
+	for _, h := range holders {
+		if w, ok := h.holder.(sweeper); ok {
+			if err := w.sweep(r.site(), r.Current, log); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+// Counts says whether a TPM counts for the key with that id.
+func (r *Record) Counts(id string) bool {
+	e := r.entry(id)
+	return e != nil && e.Counter != 0
+}
+
+// Counter is what the TPM has counted to.
+func (r *Record) Counter(id string) (uint64, error) {
+	e := r.entry(id)
+	if e == nil || e.Counter == 0 {
+		return 0, nil
+	}
+	c, ok := e.Kind.holder().(counter)
+	if !ok {
+		return 0, ErrCounter
+	}
+	return c.count(r.site(), *e)
+}
+
+// Advance has the TPM count one further.
+func (r *Record) Advance(id string) error {
+	e := r.entry(id)
+	c, ok := e.Kind.holder().(counter)
+	if !ok {
+		return ErrCounter
+	}
+	return c.advance(r.site(), *e)
+}
+
+// Retire gives the TPM its memory back for a record that is moved out of use. Its
+// keys stay: the vault that they open is kept, too.
+func (r *Record) Retire(log *slog.Logger) {
+	for _, e := range r.entries() {
+		r.retire(*e, log)
+	}
+}
+
+// retire takes back what an entry uses in a TPM. What cannot be given back is only
+// a waste.
+func (r *Record) retire(e entry, log *slog.Logger) {
+	h := e.Kind.holder()
+	if _, ok := h.(counter); !ok {
+		return
+	}
+	if err := h.drop(r.site(), e); err != nil {
+		log.Warn("what the old key used in the TPM is left behind", "error", err)
+	}
+}
+
+// recount makes a new counter in place of one that is gone. Without one the
+// vault works, less well protected.
+func (r *Record) recount(id string, log *slog.Logger) {
+	e := r.entry(id)
+	if e == nil {
+		return
+	}
+	c, ok := e.Kind.holder().(counter)
+	if !ok {
+		return
+	}
+	if _, err := r.Counter(id); err == nil && e.Counter != 0 {
+		return
+	}
+	e.Counter = c.newCounter(r.site(), log)
 }
 
 func (r *Record) write(keys ...*secret.Key) error {

@@ -169,8 +169,8 @@ func lockDir(opts Options) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !opts.Keychain.Kind.Valid() {
-		return nil, fmt.Errorf("there is no keychain %q; use auto, %s, %s or %s: %w", opts.Keychain.Kind, keychain.TPM, keychain.SystemdCredential, keychain.File, ErrKeychain)
+	if err := opts.Keychain.Kind.Check(); err != nil {
+		return nil, err
 	}
 	v := &Vault{
 		dir: dir, opts: opts, clock: opts.Clock, log: opts.Log, eventLimit: DefaultEventLimit,
@@ -298,7 +298,7 @@ func (v *Vault) open(accept bool) (err error) {
 		return fmt.Errorf("%s was not sealed with the key of %s: one of them came from another computer or another time; %s: %w", v.path(dbName), dir, restoreAll, ErrCopied)
 	}
 	if !accept && !record.SameComputer(p.KeyID) {
-		return fmt.Errorf("%s was made on a computer with another machine id (/etc/machine-id): the state directory was copied, or the system was installed anew; %s: %w", v.dir, acceptIt, ErrCopied)
+		return fmt.Errorf("%s was made on a computer with another machine id (%s): the state directory was copied, or the system was installed anew; %s: %w", v.dir, keychain.MachineID, acceptIt, ErrCopied)
 	}
 	key := v.key
 	if key == nil || keychain.ID(key) != p.KeyID {

@@ -16,9 +16,6 @@ import (
 // Library, Part 1, section 37.2.4). The vault keeps what it has counted to, so
 // that a state directory restored as a whole, anchor and all, is noticed.
 
-// ErrCounter says that the TPM's counter is gone.
-var ErrCounter = errors.New("the TPM's counter is not there")
-
 // counterBase and counterSpan are the owner's range of NV indices (TCG Registry
 // of Reserved TPM 2.0 Handles and Localities, section 2.2).
 const (
@@ -117,64 +114,25 @@ func undefineCounter(device string, index uint32) error {
 	return err
 }
 
-// Counts says whether a TPM counts for the key with that id.
-func (r *Record) Counts(id string) bool {
-	e := r.entry(id)
-	return e != nil && e.Counter != 0
-}
-
-// Counter is what the TPM has counted to.
-func (r *Record) Counter(id string) (uint64, error) {
-	e := r.entry(id)
-	if e == nil || e.Counter == 0 {
-		return 0, nil
-	}
-	n, err := readCounter(r.cfg.tpmDevice(), e.Counter)
+func (tpm) count(s site, e entry) (uint64, error) {
+	n, err := readCounter(s.cfg.tpmDevice(), e.Counter)
 	if err != nil {
-		return 0, fmt.Errorf("the counter %#x of the TPM %s cannot be read: %w", e.Counter, r.cfg.tpmDevice(), err)
+		return 0, fmt.Errorf("the counter %#x of the TPM %s cannot be read: %w", e.Counter, s.cfg.tpmDevice(), err)
 	}
 	return n, nil
 }
 
-// Advance has the TPM count one further.
-func (r *Record) Advance(id string) error {
-	e := r.entry(id)
-	if err := advanceCounter(r.cfg.tpmDevice(), e.Counter); err != nil {
-		return fmt.Errorf("the counter %#x of the TPM %s cannot be advanced: %w", e.Counter, r.cfg.tpmDevice(), err)
+func (tpm) advance(s site, e entry) error {
+	if err := advanceCounter(s.cfg.tpmDevice(), e.Counter); err != nil {
+		return fmt.Errorf("the counter %#x of the TPM %s cannot be advanced: %w", e.Counter, s.cfg.tpmDevice(), err)
 	}
 	return nil
 }
 
-// Retire gives the TPM its memory back for a record that is moved out of use. What
-// cannot be given back is only a waste.
-func (r *Record) Retire(log *slog.Logger) {
-	for _, e := range r.entries() {
-		if e.Kind != TPM {
-			continue
-		}
-		if err := e.remove(r.dir, r.cfg); err != nil {
-			log.Warn("what the old key used in the TPM is left behind", "error", err)
-		}
-	}
-}
-
-// recount makes a new counter in place of one that is gone. Without one the
-// vault works, less well protected.
-func (r *Record) recount(id string, log *slog.Logger) {
-	e := r.entry(id)
-	if e == nil || e.Kind != TPM {
-		return
-	}
-	if _, err := r.Counter(id); err == nil && e.Counter != 0 {
-		return
-	}
-	e.Counter = newCounter(r.cfg, log)
-}
-
-func newCounter(cfg Config, log *slog.Logger) uint32 {
-	index, err := defineCounter(cfg.tpmDevice())
+func (tpm) newCounter(s site, log *slog.Logger) uint32 {
+	index, err := defineCounter(s.cfg.tpmDevice())
 	if err != nil {
-		log.Warn("the TPM has no room for a counter; restoring the whole state directory from an old copy would go unnoticed", "device", cfg.tpmDevice(), "error", err)
+		log.Warn("the TPM has no room for a counter; restoring the whole state directory from an old copy would go unnoticed", "device", s.cfg.tpmDevice(), "error", err)
 		return 0
 	}
 	return index

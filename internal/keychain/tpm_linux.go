@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"time"
 
@@ -18,6 +19,43 @@ import (
 // tpmPatience bounds a conversation with the TPM. A discrete TPM takes well
 // under a second for each command; one that hangs must not hang the agent.
 var tpmPatience = 20 * time.Second
+
+// tpm is the kind TPM. The sealed key is in the record; what the TPM itself keeps
+// is the counter.
+type tpm struct{}
+
+func (c Config) tpmDevice() string {
+	if c.TPMDevice == "" {
+		return "/dev/tpmrm0"
+	}
+	return c.TPMDevice
+}
+
+func (t tpm) make(s site, e *entry, log *slog.Logger) (*secret.Key, error) {
+	key, err := newKey(e, func(key *secret.Key) (err error) {
+		e.Public, e.Private, err = sealTPM(s.cfg.tpmDevice(), key)
+		return err
+	})
+	if err == nil {
+		e.Counter = t.newCounter(s, log)
+	}
+	return key, err
+}
+
+func (tpm) fetch(s site, e entry) (key *secret.Key, where string, err error) {
+	key, err = unsealTPM(s.cfg.tpmDevice(), e.Public, e.Private)
+	return key, "the TPM " + s.cfg.tpmDevice(), err
+}
+
+func (tpm) drop(s site, e entry) error {
+	if e.Counter == 0 {
+		return nil
+	}
+	if err := undefineCounter(s.cfg.tpmDevice(), e.Counter); err != nil && !errors.Is(err, ErrCounter) {
+		return fmt.Errorf("the counter %#x of the TPM %s cannot be removed: %w", e.Counter, s.cfg.tpmDevice(), err)
+	}
+	return nil
+}
 
 // sealTPM seals the key to the TPM: a KEYEDHASH object below the storage key
 // that the TPM derives, always the same, from its owner seed (TCG TPM v2.0
