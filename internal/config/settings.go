@@ -301,7 +301,7 @@ func badCLSID(entry string) string {
 
 func badSID(entry string) string {
 	if _, err := identity.SID(entry); err != nil {
-		return err.Error()
+		return fmt.Sprintf("%q is not a SID such as S-1-5-21-1-2-3-500", entry)
 	}
 	return ""
 }

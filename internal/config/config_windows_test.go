@@ -1,0 +1,262 @@
+package config
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/registry"
+
+	"sallyport/internal/winreg"
+)
+
+func TestTheDefaultsOfWindows(t *testing.T) {
+	c := Default()
+	if err := c.validate(system); err != nil {
+		t.Error(err)
+	}
+	// The environment is the user's to set.
+	t.Setenv("ProgramData", `C:\elsewhere`)
+	if dir := programData(); strings.Contains(dir, "elsewhere") || DefaultPath != dir+`\Sallyport\sallyport.toml` || c.StateDir != dir+`\Sallyport\state` {
+		t.Errorf("%s, %s, %s", dir, DefaultPath, c.StateDir)
+	}
+	if c.RuntimeDir != `\\.\pipe\sallyport` || c.CredentialProvider.Pipe != c.RuntimeDir+`\login` || c.Log != "eventlog" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestAFileAsEditorsOnWindowsWriteIt(t *testing.T) {
+	for name, text := range map[string]string{"CRLF": "issuer = \"ACME\"\r\n[policy]\r\nask = \"required\"\r\n", "BOM": "\xef\xbb\xbfissuer = \"ACME\"\n[policy]\nask = \"required\"\n"} {
+		path := put(t, t.TempDir(), "sallyport.toml", text)
+		l, err := Load(path)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if _, from := source(t, l, "policy.ask"); l.Config.Issuer != "ACME" || l.Config.Policy.Ask != "required" || from != path+":3" {
+			t.Errorf("%s: %+v, %s", name, l.Config, from)
+		}
+	}
+	path := put(t, t.TempDir(), "sallyport.toml", "\xff\xfei\x00")
+	if why := refused(t, path); why != path+" is UTF-16: save it as UTF-8" {
+		t.Error(why)
+	}
+	path = put(t, t.TempDir(), "sallyport.toml", "\xef\xbb\xbf")
+	if why := refused(t, path); !strings.HasPrefix(why, path+" is empty") {
+		t.Error(why)
+	}
+}
+
+func TestSalvageOfBackslashes(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"state_dir = 'D:\\srv\\s'\r\nbroken":                          {`D:\srv\s`},
+		"state_dir = \"D:\\\\srv\\\\s\" # where\r\n[[":                {`D:\srv\s`},
+		"runtime_dir = '\\\\.\\pipe\\other'\r\nunknown = 1\r\n":       {"", `\\.\pipe\other`},
+		"state_dir = \"D:\\srv\"\r\nbroken":                           {}, // \s is no escape
+		"state_dir = '\\\\server\\share'\r\nbroken":                   {},
+		"runtime_dir = '\\\\server\\pipe\\sallyport'\r\nstate_dir =x": {},
+	} {
+		c := Salvage(put(t, t.TempDir(), "sallyport.toml", text))
+		expect := Default()
+		if want[0] != "" {
+			expect.StateDir = want[0]
+		}
+		if want[1] != "" {
+			expect.RuntimeDir = want[1]
+		}
+		if !reflect.DeepEqual(c, expect) {
+			t.Errorf("%q: %+v", text, c)
+		}
+	}
+}
+
+// allow gives a file another access list.
+func allow(t *testing.T, path, sddl string) {
+	t.Helper()
+	sd, err := windows.SecurityDescriptorFromString(sddl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dacl, _, err := sd.DACL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := windows.SetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhoCanChangeAFileOrItsDirectory(t *testing.T) {
+	ours := "D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;" + me(t) + ")"
+	dir := t.TempDir()
+	path := put(t, dir, "sallyport.toml", "issuer = \"ACME\"\n")
+	dropin := put(t, dir, "config.d/a.toml", "# nothing\n")
+	for p, says := range map[string]string{path: path, dropin: dropin, dir: "the directory " + dir, filepath.Dir(dropin): "the directory " + filepath.Dir(dropin)} {
+		l, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		allow(t, p, ours+"(A;;0x2;;;WD)")
+		if why := refused(t, path); !strings.HasPrefix(why, says+" can be changed by others (") || !strings.Contains(why, `: icacls "`+p+`" /inheritance:r /grant:r "*S-1-5-18:`) {
+			t.Error(why)
+		}
+		if !l.Changed(path) {
+			t.Errorf("others can change %s, and nothing has changed", p)
+		}
+		allow(t, p, ours)
+	}
+}
+
+// me is the SID of the user that runs the test.
+func me(t *testing.T) string {
+	t.Helper()
+	u, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.User.Sid.String()
+}
+
+func TestChangedOnWindows(t *testing.T) {
+	dir := t.TempDir()
+	path := put(t, dir, "sallyport.toml", "events = 500\n")
+	dropin := put(t, dir, "config.d/a.toml", "# nothing\n")
+	l, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Changed(path) {
+		t.Fatal("changed at once")
+	}
+	for _, c := range []struct {
+		what string
+		do   func() error
+	}{
+		{"a drop-in is written", func() error { put(t, dir, "config.d/b.toml", "# nothing\n"); return nil }},
+		{"a drop-in is taken away", func() error { return os.Remove(dropin) }},
+		{"the file is longer", func() error { put(t, dir, "sallyport.toml", "events = 5000\n"); return nil }},
+		{"the file is replaced by another of the same size and time", func() error {
+			st, err := os.Stat(path)
+			if err != nil {
+				return err
+			}
+			other := put(t, dir, "new", "events = 5001\n")
+			if err := os.Chtimes(other, st.ModTime(), st.ModTime()); err != nil {
+				return err
+			}
+			return os.Rename(other, path)
+		}},
+		{"the file is gone", func() error { return os.Remove(path) }},
+	} {
+		if err := c.do(); err != nil {
+			t.Fatal(err)
+		}
+		if !l.Changed(path) {
+			t.Errorf("%s, and nothing has changed", c.what)
+		}
+		l.Seen(path)
+		if l.Changed(path) {
+			t.Errorf("%s: seen, and changed again", c.what)
+		}
+	}
+}
+
+func TestWhatIsNoFileIsRefused(t *testing.T) {
+	sub := filepath.Join(t.TempDir(), "dir.toml")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if why := refused(t, sub); !strings.Contains(why, "is not a regular file") {
+		t.Error(why)
+	}
+	refused(t, filepath.Join(t.TempDir(), "NUL"))
+}
+
+// TestTheRegistryIsReadAndWatched: by way of a real key, in the place of that of
+// this computer's policies.
+func TestTheRegistryIsReadAndWatched(t *testing.T) {
+	scratch := fmt.Sprintf(`Software\SallyportTest%d`, os.Getpid())
+	was := readKey
+	t.Cleanup(func() { readKey = was })
+	readKey = func(path string) (*winreg.Key, error) {
+		if path == PoliciesKey {
+			return winreg.Read(`HKLM\` + scratch)
+		}
+		return nil, nil
+	}
+	remove := func() {
+		for _, k := range []string{`\Policy\Required\users`, `\Policy\Required`, `\Policy`, ""} {
+			if err := registry.DeleteKey(registry.LOCAL_MACHINE, scratch+k); err != nil && err != registry.ErrNotExist {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(remove)
+	set := func(k, name, text string) {
+		t.Helper()
+		h, _, err := registry.CreateKey(registry.LOCAL_MACHINE, scratch+k, registry.SET_VALUE|registry.WOW64_64KEY)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		if err := h.SetStringValue(name, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := put(t, t.TempDir(), "sallyport.toml", "# nothing\n")
+	l, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	told := make(chan bool, 100) // whether something has changed
+	ended := make(chan error, 1)
+	go func() { ended <- winreg.Watch(ctx, `HKLM\`+scratch, func() { told <- l.Changed(path) }) }()
+	wait := func(want bool) {
+		t.Helper()
+		for deadline := time.After(20 * time.Second); ; {
+			select {
+			case got := <-told:
+				if got == want {
+					return
+				}
+			case err := <-ended:
+				t.Fatal(err)
+			case <-deadline:
+				t.Fatal("nobody was told")
+			}
+		}
+	}
+	wait(false)
+	set("", "issuer", "ACME")
+	wait(true)
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the watch does not end")
+	}
+	set(`\Policy\Required\users`, "1", "alice")
+	l, err = l.Reload(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Config.Issuer != "ACME" || !reflect.DeepEqual(l.Config.Policy.Required.Users, []string{"alice"}) {
+		t.Errorf("%+v", l.Config)
+	}
+	if _, from := source(t, l, "policy.required.users"); from != PoliciesKey+`\Policy\Required: users` {
+		t.Error(from)
+	}
+	set("", "isuer", "x")
+	if fresh, err := l.Reload(path); err == nil || fresh != nil || err.Error() != PoliciesKey+": isuer is not a setting" {
+		t.Errorf("%+v, %v", fresh, err)
+	}
+}
