@@ -23,7 +23,9 @@ import (
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/factor/totp"
+	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
+	"sallyport/internal/password"
 	"sallyport/internal/policy"
 	"sallyport/internal/qr"
 	"sallyport/internal/secret"
@@ -72,6 +74,12 @@ type Service struct {
 	Settings func() Settings
 	Stopping <-chan struct{} // closed when open logins must end
 	Courier  Courier         // nil: no phone is ever asked
+	// Password has the system check what a credential provider sends; nil where the
+	// system checks passwords before it asks a hook. The caller wipes its own copy.
+	Password password.Checker
+	// Admitted is told whom a credential provider may let in, once that is on disk;
+	// may be nil.
+	Admitted func(id identity.ID)
 
 	admission
 	timer func(time.Duration) <-chan time.Time // nil: the real one
@@ -87,6 +95,7 @@ type login struct {
 	peer     localsock.Peer
 	begin    *loginv1.Begin
 
+	proof    proof
 	user     accounts.User
 	resolved bool
 	event    event.Event // what every event of this login says
@@ -143,11 +152,15 @@ func (l *login) run() error {
 	}
 	l.begin = first.GetBegin()
 	if err := checkBegin(l.begin); err != nil {
+		clear(l.begin.GetPassword())
 		l.event.Text = err.Error()
 		return l.refuse(engine.ReasonProtocol, "")
 	}
 	l.describe()
 
+	if reason, text := l.firstFactor(); reason != "" {
+		return l.refuse(reason, text)
+	}
 	if reason, text := l.identify(); reason != "" {
 		return l.refuse(reason, text)
 	}
@@ -288,8 +301,11 @@ func (l *login) input(m *loginv1.HookMessage) engine.Input {
 
 // identify finds out who wants in. A reason ends the login.
 func (l *login) identify() (reason factor.Reason, text string) {
-	user, err := l.Names.Lookup(l.ctx, string(l.begin.GetUser()))
+	user, err := l.who()
 	switch {
+	case errors.Is(err, errNotTheOwner):
+		l.event.Text = err.Error()
+		return reasonIdentity, ""
 	case err == nil:
 		l.user, l.resolved = user, true
 		l.event.User, l.event.Key = user.Name, string(user.ID)
@@ -298,7 +314,7 @@ func (l *login) identify() (reason factor.Reason, text string) {
 		return reasonLookup, "This computer cannot look up your account right now."
 	}
 	// A user that is not root asks only for itself. What it typed is not logged.
-	if !l.peer.IsRoot() && (!l.resolved || l.user.ID != l.peer.ID) {
+	if !l.mayAsk() {
 		l.event.User, l.event.Key, l.event.Text = "", "", "asked to log in somebody else"
 		return reasonNotYou, "You may only log in yourself."
 	}
@@ -315,7 +331,7 @@ func (l *login) decide() engine.Input {
 	} else {
 		subject.RemoteUnknown = host != "" || l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE
 	}
-	names := l.Names.Resolver(l.ctx, l.Store.LastSeen, l.user, nil)
+	names := l.Names.Resolver(l.ctx, l.Store.LastSeen, l.user, l.proof.groups)
 	decision := l.settings.Config.Policy.Decide(subject, names)
 	// Whom root exempts nobody requires, and no vault is needed to know it.
 	if decision.Effect != policy.Skip {
@@ -505,7 +521,7 @@ func (l *login) change(fn func(tx *vault.Tx, account *factor.Account) ([]event.E
 
 // sameUser looks the name up again: it must still be the one it was at Begin.
 func (l *login) sameUser() bool {
-	user, err := l.Names.Lookup(l.ctx, string(l.begin.GetUser()))
+	user, err := l.who()
 	return err == nil && user == l.user
 }
 
@@ -627,6 +643,7 @@ func (l *login) finish(v engine.Verdict) error {
 			}
 		}
 	}
+	l.admitted(v)
 	// First, so that whoever logs in again at once finds this request ended.
 	l.endPush(l.outcome)
 	return l.send(verdictDirective(v))

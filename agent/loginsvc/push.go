@@ -62,12 +62,12 @@ type pushing struct {
 }
 
 // mayPush says whether a phone may be asked in this login at all. Only for root's
-// hooks: who asks a phone must have proven the password, or whoever runs a program
-// on this computer could have the phone of its user ring until they give in. What
-// is not root has not: it says itself which service it is, and nobody asked it for
-// a password. It still has the code.
+// hooks, and where the password was checked here: who asks a phone must have proven
+// it, or whoever runs a program on this computer could have the phone of its user
+// ring until they give in. What is not root says itself which service it is, and
+// nobody asked it for a password. It still has the code.
 func (l *login) mayPush() bool {
-	return l.Courier != nil && l.settings.Config.Push.Enabled && l.resolved && l.peer.IsRoot()
+	return l.Courier != nil && l.settings.Config.Push.Enabled && l.resolved && (l.peer.IsRoot() || l.proof.right)
 }
 
 // approvers reads what asking a phone of this user needs, and whose answer is
