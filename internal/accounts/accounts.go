@@ -157,6 +157,9 @@ func (n *Names) groupID(ctx context.Context, group string) (identity.ID, error) 
 	if strings.ContainsRune(group, 0) { // see Lookup
 		return "", ErrUnknown
 	}
+	if id, err := identity.SID(group); err == nil {
+		return id, nil
+	}
 	n.mu.Lock()
 	c, ok := n.groups[group]
 	n.mu.Unlock()
