@@ -1,6 +1,6 @@
 // Package password has the operating system check a password, where a hook stands
 // before the system's own check (Windows). Elsewhere the system has checked it
-// before the hook is asked, and there is no Check.
+// before the hook is asked, and there is no Checker.
 package password
 
 import (
@@ -42,6 +42,10 @@ type Result struct {
 	Text   string // for the person
 	Detail string // for the log; holds neither name nor password
 }
+
+// Checker has the system check the password that was typed for a name. The caller
+// wipes its own copy of it.
+type Checker func(ctx context.Context, name string, typed []byte) Result
 
 // Words for the person.
 const (

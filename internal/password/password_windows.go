@@ -15,7 +15,10 @@ import (
 
 var calls bounded.Calls
 
-// Check has Windows check a password. The caller wipes its own copy.
+// System is Windows' own check.
+func System() Checker { return logonUser }
+
+// logonUser has Windows check a password.
 //
 // LogonUserW ("LogonUserW function" in Microsoft's documentation) is a logon like
 // any other: it needs no right of the caller's, and LOGON32_LOGON_INTERACTIVE the
@@ -25,7 +28,7 @@ var calls bounded.Calls
 // with this process's name, beside those of the session itself. A wrong password
 // counts for the account's lockout in the directory, once: the provider does not
 // hand it to Windows again.
-func Check(ctx context.Context, name string, password []byte) Result {
+func logonUser(ctx context.Context, name string, password []byte) Result {
 	s, ok := accounts.Spell(name)
 	if !ok {
 		return wrong()

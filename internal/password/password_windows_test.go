@@ -18,12 +18,12 @@ func TestNamesThatNeverReachWindows(t *testing.T) {
 		"": ReasonWrong, "\x00": ReasonWrong, "CORP\\root\x00": ReasonWrong, `\root`: ReasonWrong, `CORP\`: ReasonWrong, "root\n": ReasonWrong,
 		`.\PC1$`: ReasonWrong, "\xff": ReasonWrong, "root": ReasonUnqualified,
 	} {
-		if r := Check(t.Context(), name, []byte(canary)); r.Verdict == Right || r.Reason != want || r.Text == "" || r.Detail != "" {
+		if r := System()(t.Context(), name, []byte(canary)); r.Verdict == Right || r.Reason != want || r.Text == "" || r.Detail != "" {
 			t.Errorf("%q: %+v", name, r)
 		}
 	}
 	for _, p := range []string{"pass\x00word", "\xff"} {
-		if r := Check(t.Context(), `.\nosuchuser`, []byte(p)); r.Verdict != Wrong || r.Reason != ReasonWrong {
+		if r := System()(t.Context(), `.\nosuchuser`, []byte(p)); r.Verdict != Wrong || r.Reason != ReasonWrong {
 			t.Errorf("%q: %+v", p, r)
 		}
 	}
@@ -31,7 +31,7 @@ func TestNamesThatNeverReachWindows(t *testing.T) {
 
 func TestTheCallersPasswordIsLeftAlone(t *testing.T) {
 	mine := []byte(canary)
-	r := Check(t.Context(), `.\nosuchuser`, mine)
+	r := System()(t.Context(), `.\nosuchuser`, mine)
 	if string(mine) != canary {
 		t.Error("the caller's password was changed")
 	}
@@ -43,7 +43,7 @@ func TestTheCallersPasswordIsLeftAlone(t *testing.T) {
 // TestWindowsRefusesAnUnknownUser is for a real Windows: Wine's LogonUserW says yes
 // to everybody, with a token that is none.
 func TestWindowsRefusesAnUnknownUser(t *testing.T) {
-	r := Check(t.Context(), `.\nosuchuser`, []byte(canary))
+	r := System()(t.Context(), `.\nosuchuser`, []byte(canary))
 	if r.Verdict == Right && strings.Contains(r.Detail, "the token") {
 		if r.User != (accounts.User{}) || r.Groups != nil {
 			t.Errorf("a token that is none says %+v", r)
