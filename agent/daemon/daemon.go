@@ -32,6 +32,7 @@ import (
 	"sallyport/internal/identity"
 	"sallyport/internal/keychain"
 	"sallyport/internal/localsock"
+	"sallyport/internal/password"
 	"sallyport/internal/policy"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
@@ -156,7 +157,7 @@ func run(ctx context.Context, o Options) (err error) {
 	linked := make(chan struct{})
 	go func() { defer close(linked); authority.Run(linkCtx) }()
 	defer func() { stopLink(); <-linked }()
-	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority}
+	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: password.System()}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	d.watchSessions(watching, login)
