@@ -19,16 +19,17 @@ arch() {
 	esac
 }
 out=dist/linux-$(arch)
+wine=$PWD/internal/testkit/wine
 
 # What is needed, by package manager. Build first, then test, then bench.
 apt_packages=(ca-certificates git make gcc libc6-dev pkg-config libpam0g-dev libnghttp2-dev libnanopb-dev
 	nanopb protobuf-compiler libprotobuf-dev
 	clang libclang-rt-14-dev shellcheck swtpm oathtool pamtester openssh-server openssh-client sudo login passwd
-	e2fsprogs mount util-linux iproute2 procps systemd
+	e2fsprogs mount util-linux iproute2 procps systemd debootstrap wget
 	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql)
 dnf_packages=(ca-certificates git make gcc glibc-devel pkgconf pam-devel libnghttp2-devel nanopb nanopb-devel
 	protobuf-compiler protobuf-devel clang compiler-rt ShellCheck swtpm oathtool pamtester openssh-server openssh-clients
-	sudo util-linux shadow-utils e2fsprogs iproute procps-ng systemd google-authenticator pam_oath golang
+	sudo util-linux shadow-utils e2fsprogs iproute procps-ng systemd debootstrap debian-keyring wget google-authenticator pam_oath golang
 	chromium firefox postgresql-server)
 
 as_root() {
@@ -112,6 +113,15 @@ go_path() {
 version() { git describe --tags --always --dirty 2>/dev/null || echo dev; }
 
 task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,sallyport-authority,pam_sallyport.so}
+	## build windows: build dist/windows-{amd64,arm64}/{sallyport.exe,SallyportCredentialProvider.dll}
+	case ${1-} in
+	'') build_linux ;;
+	windows) build_windows ;;
+	*) die "no build for '$1'" ;;
+	esac
+}
+
+build_linux() {
 	task_deps
 	mkdir -p "$out"
 	say "building $out"
@@ -123,9 +133,33 @@ task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,sallyport-autho
 	make -s -C pam OUT="$PWD/$out"
 }
 
+# The programs for Windows are built on Linux: the agent by Go alone, the
+# credential provider by the compilers in the Wine root, which needs root.
+build_windows() {
+	local to sysroot
+	task_deps
+	for to in amd64 arm64; do
+		say "building dist/windows-$to"
+		mkdir -p "dist/windows-$to"
+		GOOS=windows GOARCH=$to CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(version)" \
+			-o "dist/windows-$to/sallyport.exe" ./agent
+		sysroot=$(credprovider/third_party/sysroot.sh "$to")
+		"$wine/enter.sh" --bind "$sysroot" -- \
+			make -s -C credprovider ARCH="$to" SYSROOT="$sysroot" OUT="$PWD/dist/windows-$to"
+	done
+}
+
+task_package() {
+	## package windows: build dist/windows-amd64/Sallyport-VERSION-amd64.msi
+	[ "${1-}" = windows ] || die "what package? There is: ./build.sh package windows"
+	build_windows
+	say "packing dist/windows-amd64"
+	installer/windows/build.sh "$(version)" "$PWD/dist/windows-amd64" "$PWD/dist/windows-amd64"
+}
+
 # built builds, unless SALLYPORT_BUILT says that it is done: a test that runs a
 # task must not change what others are testing.
-built() { if [ -n "${SALLYPORT_BUILT:-}" ]; then go_path; else task_build; fi; }
+built() { if [ -n "${SALLYPORT_BUILT:-}" ]; then go_path; else build_linux; fi; }
 
 # generate writes the code made from proto/ below $1.
 generate() {
@@ -150,6 +184,7 @@ task_lint() { # gofmt, vet, staticcheck, shellcheck, and whether generated code 
 	[ -z "$bad" ] || die "not gofmt'ed: $bad"
 	go vet ./...
 	go tool staticcheck ./...
+	lint_windows
 	find . -name '*.sh' -not -path './dist/*' -print0 | xargs -0 shellcheck .ci/run
 	local tmp
 	tmp=$(mktemp -d)
@@ -168,19 +203,68 @@ task_lint() { # gofmt, vet, staticcheck, shellcheck, and whether generated code 
 	rm -rf "$tmp"
 }
 
+# lint_windows vets the Windows packages. The tools themselves are Linux programs.
+lint_windows() {
+	local packages staticcheck
+	packages=$(windows_packages)
+	staticcheck=$(go tool -n staticcheck)
+	GOOS=windows CGO_ENABLED=0 xargs go vet <<<"$packages"
+	GOOS=windows CGO_ENABLED=0 xargs "$staticcheck" <<<"$packages"
+}
+
+# windows_packages are those that the agent for Windows is made of, and what
+# helps to test them there.
+windows_packages() {
+	GOOS=windows CGO_ENABLED=0 go list -deps -f '{{if .Module}}{{if .Module.Main}}{{.ImportPath}}{{end}}{{end}}' \
+		./agent ./internal/testkit/wine/...
+}
+
 task_test() { # lint, build, and every test
-	task_lint
-	task_build
+	## test windows: only what is for Windows, under Wine
+	local why='' tests=(./...)
+	[ "$(id -u)" = 0 ] || why="it needs root"
+	[ "$(arch)" = amd64 ] || why="Wine runs on amd64 only"
+	case ${1-} in
+	'')
+		task_lint
+		build_linux
+		;;
+	windows)
+		[ -z "$why" ] || die "Windows programs cannot be tested here: $why"
+		task_deps
+		lint_windows
+		# These run on Linux and drive Wine.
+		tests=(./credprovider/... ./installer/windows/... ./internal/testkit/wine/...)
+		;;
+	*) die "no tests of '$1'" ;;
+	esac
+	if [ -z "$why" ]; then
+		build_windows
+		export SALLYPORT_WINDOWS_DIST=$PWD/dist/windows-amd64
+	else
+		say "WINDOWS PROGRAMS ARE NOT TESTED: $why"
+	fi
 	say tests
 	local log status=0
 	log=$(mktemp)
-	go test -race -count=1 -timeout 25m -json ./... >"$log" || status=$?
+	go test -race -count=1 -timeout 25m -json "${tests[@]}" >"$log" || status=$?
+	[ -n "$why" ] || test_under_wine >>"$log" || status=$?
 	go run ./internal/testkit/summary <"$log" || status=1
 	rm -f "$log"
 	return "$status"
 }
 
-task_demo() { # a real login being guarded: sshd, in a private machine; "demo push": approved on a phone
+# test_under_wine runs the tests of the Windows packages as Windows programs.
+test_under_wine() {
+	local packages
+	packages=$(windows_packages) || return
+	printf '%s\n' '{"Action":"output","Output":"as Windows programs, under Wine:\n"}'
+	GOOS=windows GOARCH=amd64 CC=$wine/cc.sh \
+		xargs go test -race -count=1 -timeout 25m -json -exec "$wine/exec.sh" <<<"$packages"
+}
+
+task_demo() { # a real login being guarded: sshd, in a private machine
+	## demo push: the same, approved on a phone
 	[ "$(id -u)" = 0 ] || die "the demo makes a private machine and needs root: sudo ./build.sh demo"
 	built
 	go build -trimpath -o "$out/demo" ./pam/demo
@@ -189,9 +273,10 @@ task_demo() { # a real login being guarded: sshd, in a private machine; "demo pu
 	exec internal/testkit/sandbox/enter.sh -- "$PWD/$out/demo" "$@"
 }
 
-task_bench() { # speed and memory beside the peers, and the targets; bench authority: of the authority
+task_bench() { # speed and memory beside the peers, and the targets
+	## bench authority: the same of the authority
 	[ "$(id -u)" = 0 ] || die "the bench makes a private machine and needs root: sudo ./build.sh bench"
-	task_build
+	build_linux
 	if [ "${1:-}" = authority ]; then
 		shift
 		go build -o "$out/bench-authority" ./authority/bench
@@ -207,7 +292,7 @@ task_clean() { # remove what was built
 
 task_help() { # this list
 	echo "usage: ./build.sh TASK"
-	sed -n 's/^task_\([a-z]*\)() { # \(.*\)/  \1\t\2/p' "$0" | expand -t 10
+	sed -n 's/^task_\([a-z]*\)() { # \(.*\)/  \1\t\2/p; s/^\t## \(.*\): \(.*\)/  \1\t\2/p' "$0" | expand -t 20
 }
 
 task=${1:-help}
