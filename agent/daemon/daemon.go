@@ -396,9 +396,10 @@ func (d *daemon) inAdminGroup(id identity.ID) bool {
 
 // known refuses a caller without an account before anything is read from it: it
 // can neither log in nor be in the admin group, and with subordinate uids
-// (subuid(5)) one person could be thousands of them.
+// (subuid(5)) one person could be thousands of them. A SID comes with a token, which
+// Windows makes for accounts only.
 func (d *daemon) known(p localsock.Peer) error {
-	if p.IsOwner() {
+	if _, ok := p.ID.SID(); ok || p.IsOwner() {
 		return nil
 	}
 	if _, err := d.names.ByID(accounts.ForOthers(context.Background()), p.ID); err != nil {

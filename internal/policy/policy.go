@@ -70,7 +70,7 @@ func (r *Rules) Validate() error {
 // it may mean something; here it would match nobody, and nobody would notice.
 func notAName(entry string, group bool) string {
 	inner := entry
-	if group { // "domain users": Active Directory's own
+	if group || strings.Contains(entry, `\`) { // "domain users": Active Directory's own; "CORP\john smith"
 		inner = strings.ReplaceAll(entry, " ", "")
 	}
 	switch {
@@ -83,7 +83,7 @@ func notAName(entry string, group bool) string {
 	case strings.ContainsAny(entry, ",*"):
 		return "has a comma or an asterisk in it: an entry is one name, and there are no patterns"
 	case strings.ContainsFunc(inner, unicode.IsSpace):
-		return "has a space in it: an entry is one name; a user whose name has one goes into uids or sids"
+		return "has a space in it: an entry is one name; a user whose name has one is written DOMAIN\\name, or goes into uids or sids"
 	}
 	return ""
 }
