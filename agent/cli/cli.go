@@ -9,18 +9,18 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sallyport/agent/cli/doctor"
 	"sallyport/internal/command"
-
+	"sallyport/internal/config"
+	"sallyport/internal/localsock"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
-
-// DefaultConfig is where the configuration is when --config does not say.
-const DefaultConfig = "/etc/sallyport/sallyport.toml"
 
 // Target says which agent a command is about.
 type Target struct {
@@ -61,15 +61,17 @@ type Deps struct {
 	Getenv      func(string) string
 	Executable  func() (string, error)
 	// Exec runs another program in our place and returns its exit code, or does
-	// not return.
+	// not return. On Windows nothing does.
 	Exec func(path string, argv []string) (int, error)
 	// Command runs a program and returns what it wrote to its standard output.
 	Command func(ctx context.Context, name string, args ...string) ([]byte, error)
 	// ReadSecret reads a line from the terminal without showing it.
 	ReadSecret func() (string, error)
-	// Root is the file system from / on, for what status and doctor read.
-	Root fs.FS
-	Now  func() time.Time
+	// Root is the file system from / on, for what status and doctor read on Linux;
+	// Windows is what they read there.
+	Root    fs.FS
+	Windows *doctor.Windows
+	Now     func() time.Time
 }
 
 func (d *Deps) fill() {
@@ -99,9 +101,6 @@ func (d *Deps) fill() {
 	}
 	if d.Executable == nil {
 		d.Executable = os.Executable
-	}
-	if d.Exec == nil {
-		d.Exec = execProgram
 	}
 	if d.Command == nil {
 		d.Command = runProgram
@@ -153,8 +152,8 @@ login of this computer, online or offline, and refuses whoever does not have it.
 Exit status:
 ` + exits.Table() + `
 Files:
-  ` + DefaultConfig + `  the configuration
-  ` + defaultRuntimeDir + `/` + adminSocket + `      where the commands reach the agent`,
+  ` + config.DefaultPath + `  the configuration
+  ` + filepath.Join(config.Default().RuntimeDir, localsock.AdminName) + `      where the commands reach the agent`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -166,7 +165,7 @@ Files:
 	root.SetOut(a.deps.Stdout)
 	root.SetErr(a.deps.Stderr)
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.config, "config", DefaultConfig, "the configuration `FILE`")
+	flags.StringVar(&a.config, "config", config.DefaultPath, "the configuration `FILE`")
 	flags.StringVar(&a.runtimeDir, "runtime-dir", "", "the agent's runtime `DIR` (default: as the configuration says)")
 	flags.BoolVar(&a.json, "json", false, "print one JSON object (events, enroll --push: one per line)")
 	_ = root.MarkPersistentFlagFilename("config", "toml")

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sallyport/internal/config"
+	"sallyport/internal/localsock"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
@@ -41,7 +42,7 @@ func (s *session) errorObject() map[string]any {
 func TestStatusHealthy(t *testing.T) {
 	s := runCLI(t, newFake(), "status").wantExit(0)
 	s.wantOut("sallyport 1.2.3: healthy", "pid 42", "keychain", "file", "2 enrolled, 1 locked, 1 pending", "bob",
-		"2 of 2 can log in without a network", "login_attempt", "no login asks for a code yet")
+		"2 of 2 can log in without a network", "login_attempt", noHook)
 	s.wantNot("\x1b")
 }
 
@@ -84,7 +85,7 @@ func TestStatusClosedVaultIsNeverHealthy(t *testing.T) {
 
 func TestStatusNotRunning(t *testing.T) {
 	s := runCLI(t, nil, "status").wantExit(2)
-	s.wantOut("not running", "admin.sock is not there", "systemctl start sallyport", "journalctl -u sallyport")
+	s.wantOut("not running", localsock.AdminName+" is not there", remedyNotRunning)
 	v := runCLI(t, nil, "status", "--json").wantExit(2).object()
 	if v["healthy"] != false || v["running"] != false || v["version"] != "9.9.9" {
 		t.Errorf("%v", v)
@@ -105,7 +106,7 @@ func TestEverythingElseExits2WhenTheAgentIsDown(t *testing.T) {
 		"enroll alice --push", "phones alice", "phones remove alice AAAAbbbb", "push clear alice", "leave"} {
 		t.Run(line, func(t *testing.T) {
 			s := runCLI(t, nil, strings.Fields(line)...).wantExit(2)
-			s.wantErr("the agent is not running", "admin.sock is not there", "systemctl start sallyport")
+			s.wantErr("the agent is not running", localsock.AdminName+" is not there", remedyNotRunning)
 			if s.out != "" {
 				t.Errorf("stdout: %s", s.out)
 			}
@@ -115,32 +116,6 @@ func TestEverythingElseExits2WhenTheAgentIsDown(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A socket that nobody listens on is another reason than none at all.
-func TestDeadSocket(t *testing.T) {
-	s := newSession(t, nil)
-	l, err := net.Listen("unix", filepath.Join(s.dir, adminSocket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	_ = l.Close()
-	s.run("unlock", "alice").wantExit(2).wantErr("nobody listens on")
-}
-
-// A stopped agent accepts and never answers: the deadline speaks.
-func TestStoppedAgent(t *testing.T) {
-	s := newSession(t, nil)
-	l, err := net.Listen("unix", filepath.Join(s.dir, adminSocket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	s.deps.CallTimeout = 200 * time.Millisecond
-	s.run("user", "list").wantExit(2).wantErr("does not answer", "systemctl restart sallyport")
-	s.run("status").wantExit(2).wantOut("does not answer")
-	s.run("events", "--follow").wantExit(2).wantErr("does not answer")
 }
 
 func TestFlagsBeforeAndAfterTheCommand(t *testing.T) {
@@ -171,9 +146,9 @@ func TestTheConfigurationSaysWhichAgent(t *testing.T) {
 	s := newSession(t, newFake())
 	dir := s.dir
 	s.dir = ""
-	s.deps.RuntimeDir = func(config string) (string, error) {
-		if config != "/etc/sallyport/sallyport.toml" {
-			t.Errorf("config is %s", config)
+	s.deps.RuntimeDir = func(file string) (string, error) {
+		if file != config.DefaultPath {
+			t.Errorf("config is %s", file)
 		}
 		return dir, nil
 	}
@@ -450,7 +425,7 @@ func TestColourOnlyOnATerminalAndNoColor(t *testing.T) {
 func TestConfig(t *testing.T) {
 	s := runCLI(t, newFake(), "config", "show").wantExit(0)
 	s.wantOut(`state_dir = "/var/lib/sallyport"`, "# default", "# /etc/sallyport/sallyport.toml:7")
-	runCLI(t, newFake(), "config", "check").wantExit(0).wantOut("/etc/sallyport/sallyport.toml: ok")
+	runCLI(t, newFake(), "config", "check").wantExit(0).wantOut(clean(config.DefaultPath) + ": ok")
 
 	down := newSession(t, nil)
 	down.run("config", "show").wantExit(0).wantOut("the agent is not running", "this is what the file says", `state_dir = "/x"`)
@@ -529,7 +504,7 @@ func TestManAndCompletionAndHelp(t *testing.T) {
 			t.Errorf("the page lacks %q:\n%s", want, page)
 		}
 	}
-	for _, shell := range []string{"bash", "zsh", "fish"} {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		s.run("completion", shell).wantExit(0).wantOut("sallyport")
 	}
 	s.run("help").wantExit(0).wantOut("Exit status:", "2  the agent is not running", "Helpdesk:")
@@ -557,74 +532,5 @@ func TestHowLong(t *testing.T) {
 		if got := howLong(d); got != want {
 			t.Errorf("%v: %s, want %s", d, got, want)
 		}
-	}
-}
-
-func TestTryRunsTheProgramBesideOurs(t *testing.T) {
-	s := newSession(t, newFake())
-	dir := t.TempDir()
-	program := filepath.Join(dir, "sallyport-try")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	s.deps.Executable = func() (string, error) { return filepath.Join(dir, "sallyport"), nil }
-	s.run("try", "alice").wantExit(0)
-	if got := quoted(s.execed); got != quoted([]string{program, program, "--service=login", "--", "alice"}) {
-		t.Errorf("%s", got)
-	}
-	if s.err != "" {
-		t.Errorf("stderr: %s", s.err)
-	}
-	s.run("--json", "try", "alice", "--service", "sshd", "--config-dir", "/x", "--rhost", "192.0.2.7").wantExit(0)
-	if got := quoted(s.execed); got != quoted([]string{program, program, "--service=sshd", "--confdir=/x", "--rhost=192.0.2.7", "--json", "--", "alice"}) {
-		t.Errorf("%s", got)
-	}
-	s.deps.Exec = func(string, []string) (int, error) { return 2, nil }
-	s.run("try", "alice").wantExit(2)
-
-	down := newSession(t, nil)
-	down.deps.Executable = s.deps.Executable
-	down.run("try", "alice").wantExit(0).wantErr("note: the agent is not running", "systemctl start sallyport")
-	if len(down.execed) == 0 {
-		t.Error("not tried")
-	}
-}
-
-func TestTryWithoutItsProgram(t *testing.T) {
-	t.Setenv("PATH", t.TempDir())
-	newSession(t, newFake()).run("try", "alice").wantExit(1).wantErr("sallyport-try is neither beside this program")
-}
-
-func TestDoctor(t *testing.T) {
-	f := newFake()
-	s := newSession(t, f)
-	for name, mode := range map[string]os.FileMode{loginSocket: 0o666, adminSocket: 0o600} {
-		path := filepath.Join(s.dir, name)
-		if name == loginSocket {
-			l, err := net.Listen("unix", path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = l.Close() }()
-		}
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f.status.LoginSocket, f.status.AdminSocket = filepath.Join(s.dir, loginSocket), filepath.Join(s.dir, adminSocket)
-	s.run("doctor").wantExit(0).wantOut("ok    agent", "ok    sockets", "warn  stacks", "0 failed").wantNot("\x1b")
-	v := s.run("doctor", "--json").wantExit(0).object()
-	if v["ok"] != true || len(v["results"].([]any)) == 0 {
-		t.Errorf("%v", v)
-	}
-	f.status.Problems = []*adminv1.Problem{{Code: "x", Text: "a problem", Remedy: "a remedy"}}
-	s.run("doctor").wantExit(1).wantOut("fail  agent", "a problem", "-> a remedy")
-}
-
-func TestDoctorWithoutAnAgent(t *testing.T) {
-	s := runCLI(t, nil, "doctor").wantExit(1)
-	s.wantOut("fail  agent", "the agent is not running", "systemctl start sallyport", "warn  module", "break-glass")
-	if v := runCLI(t, nil, "doctor", "--json").wantExit(1).object(); v["ok"] != false {
-		t.Errorf("%v", v)
 	}
 }

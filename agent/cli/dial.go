@@ -15,21 +15,16 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"sallyport/internal/config"
 	"sallyport/internal/localsock"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
 const (
-	adminSocket       = "admin.sock"
-	loginSocket       = "login.sock"
-	defaultRuntimeDir = "/run/sallyport"
-
 	dialTimeout = 5 * time.Second
 	callTimeout = 30 * time.Second
 	// Every enrolled user in one answer: 100,000 take about 20 MB.
 	maxAnswer = 256 << 20
-
-	remedyNotRunning = "start it: systemctl start sallyport; if it does not stay up: journalctl -u sallyport"
 )
 
 // agent is a connection to the agent for one command.
@@ -44,7 +39,7 @@ type agent struct {
 // connect reaches the agent or says why not. It dials at once, not with the
 // first call, so that the reason why not is a plain one.
 func (a *app) connect(ctx context.Context) (*agent, error) {
-	c := &agent{socket: filepath.Join(a.socketDir(), adminSocket)}
+	c := &agent{socket: filepath.Join(a.socketDir(), localsock.AdminName)}
 	var err error
 	if c.first, err = dialChecked(ctx, c.socket); err != nil {
 		return nil, err
@@ -86,11 +81,12 @@ func (c *agent) close() {
 	}
 }
 
-// dialChecked dials the socket and refuses an agent that is neither root's nor
-// the caller's own: a stranger's socket must not be told what to enrol.
+// dialChecked dials the socket and refuses an agent that is neither the system's
+// nor the caller's own: a stranger's socket must not be told what to enrol.
 func dialChecked(ctx context.Context, socket string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout}
-	c, err := d.DialContext(ctx, "unix", socket)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := localsock.Dial(ctx, socket)
 	if err != nil {
 		return nil, dialError(socket, err)
 	}
@@ -101,7 +97,7 @@ func dialChecked(ctx context.Context, socket string) (net.Conn, error) {
 	if err != nil {
 		_ = c.Close()
 		return nil, &Error{Exit: ExitDenied, Text: fmt.Sprintf("%s: %v", socket, err),
-			Remedy: "somebody else listens there; check --runtime-dir and who owns that directory"}
+			Remedy: "somebody else listens there; check --runtime-dir, and see: sallyport doctor"}
 	}
 	return c, nil
 }
@@ -116,10 +112,10 @@ func dialError(socket string, err error) *Error {
 		e.Text = fmt.Sprintf("the agent is not running: nobody listens on %s", socket)
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{Exit: ExitDenied, Text: fmt.Sprintf("not permitted to use %s", socket),
-			Remedy: "run it as root: sudo sallyport ..."}
-	case errors.Is(err, syscall.EAGAIN):
+			Remedy: remedyRights}
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, context.DeadlineExceeded):
 		e.Text = fmt.Sprintf("the agent does not take connections on %s: its queue is full", socket)
-		e.Remedy = "see what it is doing: journalctl -u sallyport; then: systemctl restart sallyport"
+		e.Remedy = remedyHung
 	case errors.Is(err, syscall.EINVAL) && len(socket) > 107: // sun_path, unix(7)
 		return badUsage("%s is too long for a socket's path (107 bytes at most)", socket)
 	default:
@@ -140,7 +136,7 @@ func (a *app) socketDir() string {
 			return dir
 		}
 	}
-	return defaultRuntimeDir
+	return config.Default().RuntimeDir
 }
 
 // call runs one exchange with the agent under a deadline: a stopped agent must

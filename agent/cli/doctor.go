@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent/cli/doctor"
+	"sallyport/internal/identity"
+	"sallyport/internal/localsock"
 	"sallyport/internal/textout"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -30,10 +32,8 @@ func (a *app) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "look for the usual mistakes in how the logins are set up",
-		Long: `Looks for the usual mistakes: in the PAM stacks (it computes what libpam would do
-with them), in sshd_config, the sockets, the authority, the clock, SELinux; and lists the ways in
-that no stack covers. It changes nothing, and works without the agent. Run it as
-root: some files are not for others to read.
+		Long: doctorLong + ` It changes nothing, and works without the agent.
+
 
 Exit status: 0 nothing failed, 1 something did.`,
 		Args: cobra.NoArgs,
@@ -69,8 +69,8 @@ func (a *app) printDoctor(w io.Writer, results []doctor.Result) {
 // doctorEnv asks the agent what it knows of itself, and the platform the rest.
 func (a *app) doctorEnv(ctx context.Context) *doctor.Env {
 	dir := a.socketDir()
-	e := &doctor.Env{Root: a.deps.Root, Run: a.deps.Command, RuntimeDir: dir,
-		LoginSocket: filepath.Join(dir, loginSocket), AdminSocket: filepath.Join(dir, adminSocket), PromptTime: promptTime}
+	e := &doctor.Env{Run: a.deps.Command, Peer: socketPeer, Version: a.deps.Version, Config: a.config, RuntimeDir: dir,
+		LoginSocket: filepath.Join(dir, localsock.LoginName), AdminSocket: filepath.Join(dir, localsock.AdminName), PromptTime: promptTime}
 	a.platformEnv(e)
 	var values []ConfigValue
 	err := a.call(ctx, func(ctx context.Context, c *agent) error {
@@ -81,6 +81,7 @@ func (a *app) doctorEnv(ctx context.Context) *doctor.Env {
 		if s.GetLoginSocket() != "" && s.GetAdminSocket() != "" {
 			e.LoginSocket, e.AdminSocket = s.GetLoginSocket(), s.GetAdminSocket()
 		}
+		e.Version = s.GetVersion()
 		for _, p := range newStatusView(s).Problems {
 			e.Problems = append(e.Problems, doctor.Problem{Text: p.Text, Remedy: p.Remedy})
 		}
@@ -126,6 +127,19 @@ func (a *app) doctorEnv(ctx context.Context) *doctor.Env {
 		}
 	}
 	return e
+}
+
+// socketPeer says who answers on a socket.
+func socketPeer(socket string) (identity.ID, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	c, err := localsock.Dial(ctx, socket)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.Close() }()
+	peer, err := localsock.PeerOf(c)
+	return peer.ID, err
 }
 
 func doctorAuthority(v *authorityView) *doctor.Authority {

@@ -35,7 +35,7 @@ is one event as it is kept; docs/events.md names the fields.`,
 		RunE: do(func(cmd *cobra.Command, _ []string) error { return a.events(cmd.Context(), &request) }),
 	}
 	c.Flags().BoolVarP(&request.Follow, "follow", "f", false, "go on as new events come, until interrupted")
-	c.Flags().StringVar(&request.User, "user", "", "only the events about `USER` (a name, or uid:N)")
+	c.Flags().StringVar(&request.User, "user", "", "only the events about `USER` (a name, uid:N, or sid:S-1-...)")
 	c.Flags().Uint32Var(&request.Last, "last", 0, "only the last `N`")
 	c.Flags().Uint64Var(&request.After, "after", 0, "only what came after the event with sequence number `SEQ`")
 	_ = c.RegisterFlagCompletionFunc("user", a.completeUser)

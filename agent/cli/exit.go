@@ -86,12 +86,12 @@ func fromAgent(err error, socket string) error {
 		e.Remedy = remedyNotRunning
 	case codes.DeadlineExceeded:
 		e.Text = fmt.Sprintf("the agent does not answer (%s)", socket)
-		e.Remedy = "see what it is doing: journalctl -u sallyport; then: systemctl restart sallyport"
+		e.Remedy = remedyHung
 	case codes.PermissionDenied, codes.Unauthenticated:
-		e.Remedy = "run it as root: sudo sallyport ..."
+		e.Remedy = remedyRights
 	case codes.Unimplemented:
 		e.Text = "the agent is older than this command: " + st.Message()
-		e.Remedy = "restart it so that both are of one version: systemctl restart sallyport"
+		e.Remedy = "restart it so that both are of one version: " + restartAgent
 	}
 	if e.Text == "" {
 		e.Text = st.Code().String()

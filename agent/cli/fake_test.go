@@ -23,6 +23,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"sallyport/agent/cli/doctor"
+	"sallyport/internal/localsock"
+	"sallyport/internal/winreg"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
@@ -352,28 +355,37 @@ func (f *fakeAgent) RekeyVault(_ context.Context, r *adminv1.RekeyVaultRequest) 
 // start serves the fake on a socket of its own and returns the runtime directory.
 func (f *fakeAgent) start(t *testing.T) string {
 	t.Helper()
-	dir := shortDir(t)
-	l, err := net.Listen("unix", filepath.Join(dir, adminSocket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := grpc.NewServer()
+	dir := runtimeDir(t)
+	l := listenAdmin(t, dir)
+	s := grpc.NewServer(grpc.Creds(localsock.Credentials(nil)))
 	adminv1.RegisterAdminServiceServer(s, f)
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(s.Stop)
 	return dir
 }
 
-// shortDir is a temporary directory whose path leaves room for a socket's name:
-// t.TempDir holds the test's name, and sun_path has 108 bytes.
-func shortDir(t *testing.T) string {
+// listenAdmin makes the admin socket in a runtime directory.
+func listenAdmin(t *testing.T, dir string) net.Listener {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sp")
+	path := filepath.Join(dir, localsock.AdminName)
+	l, err := localsock.Listen(path, localsock.OwnerOnly, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
+	t.Cleanup(func() { _ = l.Close() })
+	listened(t, path)
+	return l
+}
+
+// emptyWindows is a Windows with nothing of ours.
+func emptyWindows() *doctor.Windows {
+	return &doctor.Windows{
+		Key:            func(string) (*winreg.Key, error) { return nil, nil },
+		Service:        func() (*doctor.Service, error) { return nil, nil },
+		Closed:         func(path string) error { return &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist} },
+		ProductVersion: func(string) (string, error) { return "", nil },
+		Account:        func(string) (doctor.Account, error) { return doctor.Account{}, fs.ErrNotExist },
+	}
 }
 
 // session is one command line to run: the environment, and how it came out.
@@ -394,12 +406,13 @@ func newSession(t *testing.T, f *fakeAgent) *session {
 	if f != nil {
 		s.dir = f.start(t)
 	} else {
-		s.dir = shortDir(t)
+		s.dir = runtimeDir(t)
 	}
 	s.deps = Deps{
 		Version: "9.9.9", CallTimeout: 5 * time.Second, Stdin: strings.NewReader(""),
 		Getenv:     func(string) string { return "" },
 		Root:       fstest.MapFS{},
+		Windows:    emptyWindows(),
 		Now:        func() time.Time { return day },
 		Executable: func() (string, error) { return "/nowhere/sallyport", nil },
 		Exec: func(path string, argv []string) (int, error) {

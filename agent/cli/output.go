@@ -33,7 +33,7 @@ func (a *app) result(v any, text func(w io.Writer)) {
 
 // paint returns the command.Painter of a stream.
 func (a *app) paint(stream any) command.Painter {
-	return command.Paint(a.deps.IsTTY(stream), a.deps.Getenv)
+	return command.Paint(a.deps.IsTTY(stream) && colours(stream), a.deps.Getenv)
 }
 
 func stamp(t *timestamppb.Timestamp) time.Time {

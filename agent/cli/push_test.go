@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
-	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -65,25 +62,6 @@ func TestEnrollPushRefusals(t *testing.T) {
 	f = newFake()
 	f.phone <- status.Error(codes.FailedPrecondition, "no phone came in time")
 	runCLI(t, f, "enroll", "alice", "--push").wantExit(1).wantErr("no phone came in time").wantOut(canaryLink)
-}
-
-// TestCtrlCWithdrawsTheLink: the agent sees that nobody waits any more.
-func TestCtrlCWithdrawsTheLink(t *testing.T) {
-	f := newFake()
-	s := newSession(t, f)
-	out := newLockedBuffer()
-	var errOut bytes.Buffer
-	s.deps.Stdout, s.deps.Stderr = out, &errOut
-	exit := make(chan int)
-	go func() { exit <- Main([]string{"enroll", "alice", "--push", "--runtime-dir", s.dir}, s.deps) }()
-	out.await(t, "Waiting for the phone")
-	if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	if code := <-exit; code != 1 || !strings.Contains(errOut.String(), "withdrawn") {
-		t.Errorf("exit %d, stderr %s", code, errOut.String())
-	}
-	<-f.gone
 }
 
 func TestPhones(t *testing.T) {

@@ -38,6 +38,6 @@ func (a *app) serviceCommand() *cobra.Command {
 		})
 	}
 	return group(&cobra.Command{Use: "service", Short: "install, start and stop the agent as a service",
-		Long: `Manages the agent as a service. A package's own unit is the better one: it is
-hardened. These are for a system without a package.`}, children...)
+		Long: `Manages the agent as a service. What a package or an installer registers is the
+better one. To install and uninstall is for a system without.`}, children...)
 }

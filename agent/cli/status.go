@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sallyport/agent/cli/doctor"
 	"sallyport/agent/cli/pamstack"
+	"sallyport/internal/identity"
+	"sallyport/internal/localsock"
 	"sallyport/internal/textout"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -22,7 +26,8 @@ type statusView struct {
 	Version    string            `json:"version"`
 	Platform   string            `json:"platform,omitempty"`
 	PID        int32             `json:"pid,omitempty"`
-	UID        int32             `json:"uid"`
+	UID        int32             `json:"uid"`               // -1 on Windows
+	Account    string            `json:"account,omitempty"` // "uid:0", "sid:S-1-5-18"
 	Started    *time.Time        `json:"started,omitempty"`
 	RSSBytes   int64             `json:"rss_bytes,omitempty"`
 	LoginsOpen int32             `json:"logins_open"`
@@ -34,7 +39,8 @@ type statusView struct {
 	Policy     string            `json:"policy,omitempty"`
 	Config     configStatus      `json:"config"`
 	Sockets    socketsView       `json:"sockets"`
-	Hooks      []pamstack.Use    `json:"hooks"`
+	Hooks      []pamstack.Use    `json:"hooks"`                         // of PAM
+	Provider   *doctor.Provider  `json:"credential_provider,omitempty"` // of Windows
 	Problems   []problemView     `json:"problems"`
 	LastEvents []json.RawMessage `json:"last_events"`
 }
@@ -89,7 +95,7 @@ func newVaultView(v *adminv1.VaultStatus) *vaultView {
 
 func newStatusView(s *adminv1.StatusResponse) statusView {
 	v := statusView{
-		Running: true, Version: s.GetVersion(), Platform: s.GetPlatform(), PID: s.GetPid(), UID: s.GetUid(),
+		Running: true, Version: s.GetVersion(), Platform: s.GetPlatform(), PID: s.GetPid(), UID: s.GetUid(), Account: s.GetAccount(),
 		Started: stampJSON(s.GetStarted()), RSSBytes: s.GetRssBytes(), LoginsOpen: s.GetLoginsOpen(),
 		Keychain: s.GetVault().GetKeychain(), Vault: newVaultView(s.GetVault()),
 		Users: usersView{Enrolled: s.GetUsersEnrolled(), Locked: s.GetUsersLocked(), Pending: s.GetUsersPending(),
@@ -105,7 +111,7 @@ func newStatusView(s *adminv1.StatusResponse) statusView {
 	// An agent that says nothing of a closed vault must not pass for healthy.
 	if state := s.GetVault().GetState(); state != "open" && len(v.Problems) == 0 {
 		v.Problems = append(v.Problems, problemView{"vault_unavailable",
-			fmt.Sprintf("the vault is not open: %s %s", state, s.GetVault().GetDetail()), "see: journalctl -u sallyport"})
+			fmt.Sprintf("the vault is not open: %s %s", state, s.GetVault().GetDetail()), "see: " + whereLog})
 	}
 	v.Healthy = len(v.Problems) == 0
 	for _, e := range s.GetLastEvents() {
@@ -147,8 +153,7 @@ func (a *app) status(ctx context.Context) error {
 			exit = ExitFailed
 		}
 	}
-	hooks, _ := pamstack.Uses(a.deps.Root)
-	v.Hooks = append([]pamstack.Use{}, hooks...)
+	a.findHooks(&v)
 	if a.deps.Service != nil {
 		if s, err := a.deps.Service("status", a.target()); err == nil {
 			v.Service = s
@@ -165,7 +170,7 @@ func (a *app) status(ctx context.Context) error {
 func (a *app) downView(err error) statusView {
 	v := statusView{Version: a.deps.Version, UID: -1, Config: configStatus{Path: a.config},
 		Users: usersView{LockedNames: []string{}}, LastEvents: []json.RawMessage{},
-		Sockets: socketsView{a.socketDir() + "/" + loginSocket, a.socketDir() + "/" + adminSocket}}
+		Sockets: socketsView{filepath.Join(a.socketDir(), localsock.LoginName), filepath.Join(a.socketDir(), localsock.AdminName)}}
 	text, remedy := err.Error(), remedyNotRunning
 	if e, ok := err.(*Error); ok {
 		text, remedy = e.Text, e.Remedy
@@ -193,7 +198,7 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 	}
 	_, _ = fmt.Fprintf(w, "sallyport %s: %s\n", clean(v.Version), state)
 	if v.Running {
-		line("agent", "pid %d, uid %d, %s, since %s, %s, %s open", v.PID, v.UID, v.Platform, when(*orZero(v.Started)),
+		line("agent", "pid %d, %s, %s, since %s, %s, %s open", v.PID, v.account(), v.Platform, when(*orZero(v.Started)),
 			size(v.RSSBytes), plural(int(v.LoginsOpen), "login", "logins"))
 	}
 	if v.Service != "" {
@@ -223,12 +228,7 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 	}
 	line("config", "%s%s", v.Config.Path, loadedAt(v.Config.Loaded))
 	line("sockets", "%s, %s", v.Sockets.Login, v.Sockets.Admin)
-	if len(v.Hooks) == 0 {
-		line("hook", "in no file of /etc/pam.d: no login asks for a code yet")
-	}
-	for _, h := range v.Hooks {
-		line("hook", "%s:%d %s, in the stack of %s", h.File, h.Line, h.Type, orNone(h.Services))
-	}
+	v.printHooks(line)
 	if len(v.Problems) > 0 {
 		_, _ = fmt.Fprintf(w, "\n%s\n", p.Bold("needs attention:"))
 		for _, problem := range v.Problems {
@@ -245,6 +245,18 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 		for _, e := range v.LastEvents {
 			_, _ = fmt.Fprintf(w, "  %s\n", eventLine(e, p))
 		}
+	}
+}
+
+// account is whom the agent runs as, for people.
+func (v statusView) account() string {
+	switch id := identity.ID(v.Account); id {
+	case "": // of an older agent
+		return fmt.Sprintf("uid %d", v.UID)
+	case identity.System:
+		return "SYSTEM"
+	default:
+		return strings.Replace(v.Account, ":", " ", 1)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"sallyport/internal/keychain"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
@@ -64,24 +66,28 @@ func (a *app) vaultLocal(action, short, long, question string,
 
 func (a *app) vaultRekeyCommand() *cobra.Command {
 	var yes bool
-	var keychain string
+	var to string
+	var names []string
+	for _, k := range keychain.Kinds() {
+		names = append(names, string(k))
+	}
+	kinds := strings.Join(names, ", ")
 	c := &cobra.Command{
 		Use:   "rekey --to KIND",
 		Short: "give the vault a new key, in the keychain named",
-		Long: `Gives the vault a new key and keeps it in the keychain named: tpm,
-systemd-credential or file. It is the only way to move it; the agent never moves
-it by itself.`,
+		Long: `Gives the vault a new key and keeps it in the keychain named: ` + kinds + `.
+It is the only way to move it; the agent never moves it by itself.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(cmd *cobra.Command, _ []string) error {
-			if keychain == "" {
-				return badUsage("--to: say where the key is to be kept: tpm, systemd-credential or file")
+			if to == "" {
+				return badUsage("--to: say where the key is to be kept: %s", kinds)
 			}
-			if err := a.confirm(yes, fmt.Sprintf("Give the vault a new key, kept in %s?", clean(keychain))); err != nil {
+			if err := a.confirm(yes, fmt.Sprintf("Give the vault a new key, kept in %s?", clean(to))); err != nil {
 				return err
 			}
 			var vault *adminv1.VaultStatus
 			if err := a.call(cmd.Context(), func(ctx context.Context, c *agent) error {
-				answer, err := c.RekeyVault(ctx, &adminv1.RekeyVaultRequest{Keychain: keychain})
+				answer, err := c.RekeyVault(ctx, &adminv1.RekeyVaultRequest{Keychain: to})
 				vault = answer.GetVault()
 				return err
 			}); err != nil {
@@ -91,9 +97,9 @@ it by itself.`,
 			return nil
 		}),
 	}
-	c.Flags().StringVar(&keychain, "to", "", "the keychain: `KIND` is tpm, systemd-credential or file")
+	c.Flags().StringVar(&to, "to", "", "the keychain: `KIND` is "+kinds)
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	_ = c.RegisterFlagCompletionFunc("to", cobra.FixedCompletions([]string{"tpm", "systemd-credential", "file"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

@@ -203,11 +203,11 @@ func Group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
 // Completion is the command that prints the completion script of a shell.
 func Completion(program string) *cobra.Command {
 	return &cobra.Command{
-		Use:       "completion bash|zsh|fish",
+		Use:       "completion bash|zsh|fish|powershell",
 		Short:     "print the completion script of a shell",
 		Example:   "  " + program + " completion bash > /etc/bash_completion.d/" + program,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"bash", "zsh", "fish"},
+		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			root, w := cmd.Root(), cmd.OutOrStdout()
 			switch args[0] {
@@ -215,8 +215,10 @@ func Completion(program string) *cobra.Command {
 				err = root.GenBashCompletionV2(w, true)
 			case "zsh":
 				err = root.GenZshCompletion(w)
-			default:
+			case "fish":
 				err = root.GenFishCompletion(w, true)
+			default:
+				err = root.GenPowerShellCompletionWithDesc(w)
 			}
 			if err != nil {
 				return &Error{Exit: ExitFailed, Text: err.Error()}

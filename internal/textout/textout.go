@@ -5,6 +5,7 @@ package textout
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"time"
 	"unicode"
@@ -144,13 +145,22 @@ func Plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// QuoteArg writes a name so that it can be pasted into a shell.
-func QuoteArg(s string) string {
+// QuoteArg writes a name so that it can be pasted into a shell of this system.
+func QuoteArg(s string) string { return quoteArg(s, runtime.GOOS == "windows") }
+
+func quoteArg(s string, windows bool) string {
+	harmless := "@._-+"
+	if windows {
+		harmless += `\` // CORP\alice
+	}
 	plain := func(r rune) bool {
-		return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("@._-+", r)
+		return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(harmless, r)
 	}
 	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
 		return s
+	}
+	if windows { // for cmd and PowerShell; no name there has a quotation mark in it
+		return `"` + strings.ReplaceAll(Clean(s), `"`, "") + `"`
 	}
 	return "'" + strings.ReplaceAll(Clean(s), "'", `'\''`) + "'"
 }

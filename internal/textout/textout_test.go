@@ -27,3 +27,22 @@ func TestFold(t *testing.T) {
 		t.Errorf("a word that is too long: %s", got)
 	}
 }
+
+func TestQuoteArg(t *testing.T) {
+	for _, c := range []struct{ name, linux, windows string }{
+		{"alice", "alice", "alice"},
+		{"alice@example.com", "alice@example.com", "alice@example.com"},
+		{`CORP\alice`, `'CORP\alice'`, `CORP\alice`},
+		{"Zoë Müller", "'Zoë Müller'", `"Zoë Müller"`},
+		{"o'neil", `'o'\''neil'`, `"o'neil"`},
+		{"", "''", `""`},
+		{"a\x1b", `'a\x1b'`, `"a\x1b"`},
+	} {
+		if got := quoteArg(c.name, false); got != c.linux {
+			t.Errorf("%q: %s, want %s", c.name, got, c.linux)
+		}
+		if got := quoteArg(c.name, true); got != c.windows {
+			t.Errorf("%q on Windows: %s, want %s", c.name, got, c.windows)
+		}
+	}
+}

@@ -229,6 +229,36 @@ func checkFiles(_ context.Context, e *Env) []Result {
 	return out
 }
 
+// Provider is how the credential provider stands.
+type Provider struct {
+	Registered bool   `json:"registered"` // with its filter
+	DLL        string `json:"dll,omitempty"`
+	Enabled    bool   `json:"enabled"` // the emergency switch is not thrown
+	Logon      bool   `json:"logon"`   // these are guarded
+	Unlock     bool   `json:"unlock"`
+	CredUI     bool   `json:"credui"`
+	BreakGlass int    `json:"break_glass"` // accounts that get in without an agent
+}
+
+// Provider reads how the credential provider stands.
+func (w *Windows) Provider() (Provider, error) {
+	provider, err := w.Key(providersKey + `\` + providerID)
+	filter, err2 := w.Key(filtersKey + `\` + providerID)
+	class, err3 := w.Key(classKey)
+	set, err4 := readSettings(w)
+	if err := errors.Join(err, err2, err3, err4); err != nil {
+		return Provider{}, err
+	}
+	p := Provider{Registered: provider != nil && filter != nil, DLL: text(subkey(class, "InprocServer32"), "")}
+	p.Enabled, _ = set.on("enabled")
+	p.Logon, _ = set.on("logon")
+	p.Unlock, _ = set.on("unlock")
+	p.CredUI, _ = set.on("credui")
+	sids, _ := set.list("break_glass")
+	p.BreakGlass = len(sids)
+	return p, nil
+}
+
 func checkProvider(_ context.Context, e *Env) []Result {
 	w := e.Windows
 	provider, err := w.Key(providersKey + `\` + providerID)
@@ -298,21 +328,21 @@ func checkDLL(e *Env, dll string) []Result {
 	return nil
 }
 
-// provider is what is set for the credential provider, as it reads it itself:
+// settings are what is set for the credential provider, as it reads it itself:
 // the policies' key before the installed one, value by value.
-type provider struct{ keys []*winreg.Key }
+type settings struct{ keys []*winreg.Key }
 
-func readProvider(w *Windows) (provider, error) {
+func readSettings(w *Windows) (settings, error) {
 	policies, err := w.Key(policiesKey)
 	if err != nil {
-		return provider{}, err
+		return settings{}, err
 	}
 	installed, err := w.Key(installedKey)
-	return provider{[]*winreg.Key{policies, installed}}, err
+	return settings{[]*winreg.Key{policies, installed}}, err
 }
 
 // on is a switch; wrong says why its value counts as the default, which is on.
-func (p provider) on(name string) (on bool, wrong error) {
+func (p settings) on(name string) (on bool, wrong error) {
 	for _, k := range p.keys {
 		v := value(k, name)
 		if v == nil {
@@ -329,7 +359,7 @@ func (p provider) on(name string) (on bool, wrong error) {
 
 // list are the entries of a list: the values of a subkey, as the policy editor
 // writes them, and those of a REG_MULTI_SZ.
-func (p provider) list(name string) (list []string, err error) {
+func (p settings) list(name string) (list []string, err error) {
 	for _, k := range p.keys {
 		below, v := subkey(k, name), value(k, name)
 		if below == nil && v == nil {
@@ -358,7 +388,7 @@ func (p provider) list(name string) (list []string, err error) {
 }
 
 // text is a string; the first key that has it.
-func (p provider) text(name string) string {
+func (p settings) text(name string) string {
 	for _, k := range p.keys {
 		if value(k, name) != nil {
 			return text(k, name)
@@ -379,7 +409,7 @@ const settingsRemedy = "set it, by policy or in " + policiesKey + restartProvide
 
 // checkSettings looks at what is set for the provider, which reads it itself.
 func checkSettings(_ context.Context, e *Env) []Result {
-	p, err := readProvider(e.Windows)
+	p, err := readSettings(e.Windows)
 	if err != nil {
 		return []Result{unreadable("settings", err)}
 	}
@@ -425,7 +455,7 @@ func checkSettings(_ context.Context, e *Env) []Result {
 
 // checkEmergencyAccounts looks at the accounts that get in without an agent.
 func checkEmergencyAccounts(_ context.Context, e *Env) []Result {
-	p, err := readProvider(e.Windows)
+	p, err := readSettings(e.Windows)
 	if err != nil {
 		return []Result{unreadable("break-glass", err)}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +52,11 @@ service (the agent is not running).`,
 			if a.json {
 				argv = append(argv, "--json")
 			}
-			exit, err := a.deps.Exec(program, append(argv, "--", args[0]))
+			run := a.deps.Exec
+			if run == nil {
+				run = execProgram
+			}
+			exit, err := run(program, append(argv, "--", args[0]))
 			switch {
 			case err != nil:
 				return err
@@ -100,4 +105,10 @@ func (a *app) noteAgentDown(ctx context.Context) {
 	if errors.As(err, &e) && isDown(err) {
 		_, _ = fmt.Fprintf(a.deps.Stderr, "note: %s\n  %s\n", clean(e.Text), clean(e.Remedy))
 	}
+}
+
+// execProgram replaces this process, so that the terminal has one owner.
+func execProgram(path string, argv []string) (int, error) {
+	err := syscall.Exec(path, argv, os.Environ())
+	return ExitFailed, fmt.Errorf("%s does not start: %w", path, err)
 }
