@@ -13,10 +13,7 @@ import (
 	loginv1 "sallyport/proto/sallyport/login/v1"
 )
 
-const (
-	reasonNoPassword factor.Reason = "password_required"
-	textNotNow                     = "This computer cannot check your password right now."
-)
+const textNotNow = "This computer cannot check your password right now."
 
 // agreeTime is how long the look-up of a name may take whose owner is known by the
 // password: a laptop out of reach of its domain is not to wait for it at each step.
@@ -49,8 +46,6 @@ func (l *login) firstFactor() (reason factor.Reason, text string) {
 		return engine.ReasonProtocol, ""
 	case l.begin.GetStage() != loginv1.Stage_STAGE_AUTHENTICATE:
 		return "", ""
-	case len(typed) == 0: // Windows takes a blank one at the console only, which this is not
-		return reasonNoPassword, "Please type your password. An account without one cannot sign in here."
 	}
 	r := l.Password(l.ctx, string(l.begin.GetUser()), typed)
 	l.event.Text = r.Detail

@@ -81,24 +81,31 @@ var answers = map[uint32]Result{
 	1907: {Verdict: Right}, // ERROR_PASSWORD_MUST_CHANGE
 	1385: {Verdict: Right}, // ERROR_LOGON_TYPE_NOT_GRANTED
 
-	// A blank password over anything but the console, and what an authentication
-	// policy forbids.
-	1327: {Reason: "account_restricted", Text: "A restriction on your account keeps you from signing in here."},                            // ERROR_ACCOUNT_RESTRICTION
-	1328: {Reason: "outside_logon_hours", Text: "Your account may not sign in at this time of day."},                                       // ERROR_INVALID_LOGON_HOURS
-	1329: {Reason: "not_on_this_computer", Text: "Your account may not sign in on this computer."},                                         // ERROR_INVALID_WORKSTATION
-	1331: {Reason: "account_disabled", Text: "Your account is disabled."},                                                                  // ERROR_ACCOUNT_DISABLED
-	1793: {Reason: "account_expired", Text: "Your account has expired."},                                                                   // ERROR_ACCOUNT_EXPIRED
-	1909: {Reason: "account_locked_out", Text: "Windows has locked your account after too many wrong passwords. Please try again later."},  // ERROR_ACCOUNT_LOCKED_OUT
-	1311: {Reason: "directory_unreachable", Text: "Your organisation's directory cannot be reached to check your password."},               // ERROR_NO_LOGON_SERVERS
-	1355: {Reason: "directory_unreachable", Text: "Your organisation's directory cannot be reached to check your password."},               // ERROR_NO_SUCH_DOMAIN
-	1786: {Reason: "trust_broken", Text: "This computer's trust with your organisation's directory is broken. Please call your helpdesk."}, // ERROR_NO_TRUST_LSA_SECRET
-	1787: {Reason: "trust_broken", Text: "This computer's trust with your organisation's directory is broken. Please call your helpdesk."}, // ERROR_NO_TRUST_SAM_ACCOUNT
-	1788: {Reason: "trust_broken", Text: "This computer's trust with your organisation's directory is broken. Please call your helpdesk."}, // ERROR_TRUSTED_DOMAIN_FAILURE
-	1789: {Reason: "trust_broken", Text: "This computer's trust with your organisation's directory is broken. Please call your helpdesk."}, // ERROR_TRUSTED_RELATIONSHIP_FAILURE
+	accountRestriction: {Reason: "account_restricted", Text: "A restriction on your account keeps you from signing in here."},                            // what an authentication policy forbids
+	1328:               {Reason: "outside_logon_hours", Text: "Your account may not sign in at this time of day."},                                       // ERROR_INVALID_LOGON_HOURS
+	1329:               {Reason: "not_on_this_computer", Text: "Your account may not sign in on this computer."},                                         // ERROR_INVALID_WORKSTATION
+	1331:               {Reason: "account_disabled", Text: "Your account is disabled."},                                                                  // ERROR_ACCOUNT_DISABLED
+	1793:               {Reason: "account_expired", Text: "Your account has expired."},                                                                   // ERROR_ACCOUNT_EXPIRED
+	1909:               {Reason: "account_locked_out", Text: "Windows has locked your account after too many wrong passwords. Please try again later."},  // ERROR_ACCOUNT_LOCKED_OUT
+	1311:               {Reason: "directory_unreachable", Text: "Your organisation's directory cannot be reached to check your password."},               // ERROR_NO_LOGON_SERVERS
+	1355:               {Reason: "directory_unreachable", Text: "Your organisation's directory cannot be reached to check your password."},               // ERROR_NO_SUCH_DOMAIN
+	1786:               {Reason: "trust_broken", Text: "This computer's trust with your organisation's directory is broken. Please call your helpdesk."}, // ERROR_NO_TRUST_LSA_SECRET
+	1787:               {Reason: "trust_broken", Text: "This computer's trust with your organisation's directory is broken. Please call your helpdesk."}, // ERROR_NO_TRUST_SAM_ACCOUNT
+	1788:               {Reason: "trust_broken", Text: "This computer's trust with your organisation's directory is broken. Please call your helpdesk."}, // ERROR_TRUSTED_DOMAIN_FAILURE
+	1789:               {Reason: "trust_broken", Text: "This computer's trust with your organisation's directory is broken. Please call your helpdesk."}, // ERROR_TRUSTED_RELATIONSHIP_FAILURE
 }
 
-// judge turns the code of a logon that failed into a result.
-func judge(code uint32) Result {
+// accountRestriction is ERROR_ACCOUNT_RESTRICTION.
+const accountRestriction = 1327
+
+// judge turns the code of a logon that failed into a result. A blank password that
+// is right Windows takes at its own sign-in screen only (the security policy
+// "Limit local account use of blank passwords to console logon only"), and here it
+// says so instead of "wrong". It decides again when the provider hands it over.
+func judge(code uint32, blank bool) Result {
+	if blank && code == accountRestriction {
+		return Result{Verdict: Right, Detail: "a blank password"}
+	}
 	r, ok := answers[code]
 	if !ok {
 		r = failed("")

@@ -34,7 +34,7 @@ func TestWhatWindowsErrorsMean(t *testing.T) {
 		case wrongs[code]:
 			want = Result{Verdict: Wrong, Reason: ReasonWrong, Text: textWrong}
 		}
-		got := judge(code)
+		got := judge(code, false)
 		if got.Verdict != want.Verdict || got.Reason != want.Reason || got.User != (accounts.User{}) || got.Groups != nil {
 			t.Fatalf("%d: %+v, want %+v", code, got, want)
 		}
@@ -45,14 +45,14 @@ func TestWhatWindowsErrorsMean(t *testing.T) {
 			t.Errorf("%d is logged as %q", code, got.Detail)
 		}
 	}
-	if r := judge(1 << 31); r.Verdict != Refused || !strings.Contains(r.Detail, "2147483648") {
+	if r := judge(1<<31, true); r.Verdict != Refused || !strings.Contains(r.Detail, "2147483648") {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestAnUnknownUserIsToldWhatAWrongPasswordIs(t *testing.T) {
 	for _, code := range []uint32{86, 1317, 1323, 1332} {
-		if a, b := judge(code), judge(1326); a.Verdict != b.Verdict || a.Reason != b.Reason || a.Text != b.Text || a.Detail != b.Detail {
+		if a, b := judge(code, false), judge(1326, false); a.Verdict != b.Verdict || a.Reason != b.Reason || a.Text != b.Text || a.Detail != b.Detail {
 			t.Errorf("%d: %+v; 1326: %+v", code, a, b)
 		}
 	}
@@ -166,4 +166,17 @@ func TestADomainControllerThatHangs(t *testing.T) {
 			t.Error("the password outlives the check")
 		}
 	})
+}
+
+// TestABlankPasswordThatIsRight: an installation must not lock out who has none.
+func TestABlankPasswordThatIsRight(t *testing.T) {
+	if r := judge(accountRestriction, true); r.Verdict != Right || r.Groups != nil {
+		t.Errorf("%+v", r)
+	}
+	if r := judge(accountRestriction, false); r.Verdict != Refused {
+		t.Errorf("with a password: %+v", r)
+	}
+	if r := judge(1326, true); r.Verdict != Wrong {
+		t.Errorf("a blank one that is not right: %+v", r)
+	}
 }

@@ -71,7 +71,7 @@ func logon(user, domain *uint16, password []uint16) Result {
 		if !errors.As(err, &code) {
 			return failed("LogonUserW: " + err.Error())
 		}
-		r := judge(uint32(code))
+		r := judge(uint32(code), password[0] == 0)
 		if i == 0 {
 			first = r
 		}
