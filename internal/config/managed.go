@@ -73,14 +73,6 @@ func (c *Config) manage(sources map[string]string) error {
 	return c.lay(policies, PoliciesKey, "", sources)
 }
 
-// Manage lays the managed settings in policies, which is PoliciesKey, over c.
-func (c *Config) Manage(policies *winreg.Key) error {
-	if err := c.lay(policies, PoliciesKey, "", map[string]string{}); err != nil {
-		return err
-	}
-	return c.validate(Windows)
-}
-
 // lay lays one key over c. path is where it is, and section the key below
 // PoliciesKey that it stands for.
 func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]string) error {

@@ -240,12 +240,16 @@ func TestBadWindowsSettings(t *testing.T) {
 		`credential_provider.pipe is "`:                                       key(sub("CredentialProvider", sz("pipe", `\\server\pipe\sallyport\login`))),
 	} {
 		c := defaults(Windows, `C:\state`)
-		if err := c.Manage(k); err == nil || !strings.HasPrefix(err.Error(), says) {
+		if err := c.lay(k, PoliciesKey, "", map[string]string{}); err != nil {
+			t.Error(err)
+		}
+		if err := c.validate(Windows); err == nil || !strings.HasPrefix(err.Error(), says) {
 			t.Errorf("%v\nwant %s", err, says)
 		}
 	}
 	c := defaults(Windows, `C:\state`)
-	if err := c.Manage(key(sub("CredentialProvider", sz("message", strings.Repeat("ü", 200))))); err != nil {
+	c.CredentialProvider.Message = strings.Repeat("ü", 200)
+	if err := c.validate(Windows); err != nil {
 		t.Error(err)
 	}
 }

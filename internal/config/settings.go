@@ -185,7 +185,7 @@ func (s *Setting) check(value any) error {
 		}
 	case Duration:
 		if b.Max != 0 && (int64(v) < b.Min || int64(v) > b.Max) {
-			return fmt.Errorf(`%s is %s; it must be %s to %s, written as "90s"`, s.Key, time.Duration(v), short(b.Min), short(b.Max))
+			return fmt.Errorf(`%s is %s; it must be %s to %s, written as "90s"`, s.Key, time.Duration(v), Short(b.Min), Short(b.Max))
 		}
 	case string:
 		if len(b.Values) > 0 && !slices.Contains(b.Values, v) {
@@ -227,8 +227,8 @@ func (b Bound) String() string {
 	return ""
 }
 
-// short writes a duration as people do: 10m, not 10m0s.
-func short(nanoseconds int64) string {
+// Short writes a duration as people do: 10m, not 10m0s.
+func Short(nanoseconds int64) string {
 	s := time.Duration(nanoseconds).String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
