@@ -5,6 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * Copies len bytes of UTF-8 to out (size bytes, of which len + 1 suffice) and
  * ends it with NUL. A control character other than a newline, one that turns
@@ -17,5 +21,9 @@ void text_for_person(char *out, size_t size, const uint8_t *in, size_t len);
  * ASCII, and the backslash itself, becomes \xHH. Cut to size.
  */
 const char *text_for_log(char *out, size_t size, const uint8_t *in, size_t len);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,0 +1,813 @@
+#include "credential.h"
+
+#include <shlguid.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "logo.h"
+#include "serialize.h"
+#include "texts.h"
+
+namespace {
+
+enum : DWORD {
+	// How often Connect asks whether to go on.
+	pollMs = 200,
+	// How long GetSerialization waits where nobody called Connect, and a click for what
+	// comes of it: the screen stands still meanwhile.
+	serializeMs = 15 * 1000,
+	clickMs = 3000,
+};
+
+// ntstatus.h cannot be had together with windows.h.
+constexpr NTSTATUS nt(uint32_t status)
+{
+	return static_cast<NTSTATUS>(status);
+}
+
+struct Reason {
+	NTSTATUS status;
+	const char *text;
+};
+
+constexpr NTSTATUS accountRestriction = nt(0xc000006e);
+
+constexpr Reason reasons[] = {
+	{nt(0xc000006d), texts::wrongPassword},	 // STATUS_LOGON_FAILURE
+	{nt(0xc000006a), texts::wrongPassword},	 // STATUS_WRONG_PASSWORD
+	{nt(0xc0000064), texts::wrongPassword},	 // STATUS_NO_SUCH_USER
+	{nt(0xc0000224), texts::mustChange},	 // STATUS_PASSWORD_MUST_CHANGE
+	{nt(0xc0000071), texts::expired},	 // STATUS_PASSWORD_EXPIRED
+	{nt(0xc0000072), texts::disabled},	 // STATUS_ACCOUNT_DISABLED
+	{nt(0xc0000193), texts::accountExpired}, // STATUS_ACCOUNT_EXPIRED
+	{nt(0xc0000234), texts::lockedOut},	 // STATUS_ACCOUNT_LOCKED_OUT
+	{nt(0xc000006f), texts::wrongTime},	 // STATUS_INVALID_LOGON_HOURS
+	{nt(0xc0000070), texts::wrongComputer},	 // STATUS_INVALID_WORKSTATION
+	{nt(0xc000015b), texts::notGranted},	 // STATUS_LOGON_TYPE_NOT_GRANTED
+	{nt(0xc000005e), texts::noDomain},	 // STATUS_NO_LOGON_SERVERS
+};
+
+// WideText is a text of ours as Windows wants it.
+class WideText {
+public:
+	explicit WideText(const char *text)
+	{
+		if (MultiByteToWideChar(CP_UTF8, 0, text, -1, data, ARRAYSIZE(data)) == 0)
+			data[0] = 0;
+	}
+	~WideText() { SecureZeroMemory(data, sizeof data); }
+	const wchar_t *get() const { return data; }
+
+private:
+	wchar_t data[Dialogue::textMax * 2 + 2];
+};
+
+// Seconds for a person: Narrator reads each change out, so there are few of them
+// until the end is near.
+unsigned secondsLeft(int64_t ms)
+{
+	unsigned s = static_cast<unsigned>((ms + 999) / 1000);
+	return s <= 10 ? s : (s + 4) / 5 * 5;
+}
+
+// " (Pixel)", or nothing.
+struct InBrackets {
+	explicit InBrackets(const Dialogue &d)
+	{
+		if (d.device[0] != '\0')
+			(void)snprintf(text, sizeof text, " (%s)", d.device);
+	}
+	char text[Dialogue::deviceMax + 4] = {};
+};
+
+} // namespace
+
+const FieldInfo fields[fieldCount] = {
+	{CPFT_TILE_IMAGE, texts::logo, &CPFG_CREDENTIAL_PROVIDER_LOGO},
+	{CPFT_SMALL_TEXT, texts::product, &CPFG_CREDENTIAL_PROVIDER_LABEL},
+	{CPFT_LARGE_TEXT, texts::heading, nullptr},
+	{CPFT_EDIT_TEXT, texts::userName, &CPFG_LOGON_USERNAME},
+	{CPFT_PASSWORD_TEXT, texts::password, &CPFG_LOGON_PASSWORD},
+	{CPFT_SMALL_TEXT, texts::status, nullptr},
+	{CPFT_EDIT_TEXT, texts::code, nullptr},
+	{CPFT_PASSWORD_TEXT, texts::code, nullptr},
+	{CPFT_SUBMIT_BUTTON, texts::submit, nullptr},
+	{CPFT_COMMAND_LINK, texts::useCode, nullptr},
+	{CPFT_COMMAND_LINK, texts::askPhone, nullptr},
+};
+
+Ref<Credential> Credential::make(CREDENTIAL_PROVIDER_USAGE_SCENARIO cpus, DWORD flags, const Owner &owner, const Home &home,
+				 const Ref<Settings> &settings, const Ref<Notifier> &notifier)
+{
+	Ref<Credential> c = Ref<Credential>::adopt(new Credential);
+
+	if (!c)
+		return {};
+	c->cpus = cpus;
+	c->flags = flags;
+	c->owner = owner;
+	c->home = home;
+	c->settings = settings;
+	c->notifier = notifier;
+	c->tell();
+	return c;
+}
+
+void Credential::fill(const Account &account, Password &given, bool submit)
+{
+	wchar_t name[accountNameMax + 1];
+
+	accountName(account, name);
+	Hold hold(lock);
+	(void)user.set(name, wcslen(name));
+	userFilled = true;
+	autoSubmit = submit && !given.empty();
+	password.take(given);
+	longPassword = false;
+}
+
+// --- IUnknown ---
+
+HRESULT Credential::QueryInterface(REFIID iid, void **out)
+{
+	if (out == nullptr)
+		return E_POINTER;
+	*out = nullptr;
+	if (iid == IID_IUnknown || iid == IID_ICredentialProviderCredential || iid == IID_ICredentialProviderCredential2)
+		*out = static_cast<ICredentialProviderCredential2 *>(this);
+	else if (iid == IID_IConnectableCredentialProviderCredential)
+		*out = static_cast<IConnectableCredentialProviderCredential *>(this);
+	else if (iid == IID_ICredentialProviderCredentialWithFieldOptions)
+		*out = static_cast<ICredentialProviderCredentialWithFieldOptions *>(this);
+	else
+		return E_NOINTERFACE;
+	AddRef();
+	return S_OK;
+}
+
+ULONG Credential::Release()
+{
+	ULONG left = count.drop();
+	if (left == 0) {
+		stopLogin();
+		delete this;
+	}
+	return left;
+}
+
+// --- the screen comes and goes ---
+
+HRESULT Credential::Advise(ICredentialProviderCredentialEvents *given)
+{
+	if (given == nullptr)
+		return E_INVALIDARG;
+	Ref<ICredentialProviderCredentialEvents> old = Ref<ICredentialProviderCredentialEvents>::share(given);
+	events.swap(old);
+	return S_OK;
+}
+
+HRESULT Credential::UnAdvise()
+{
+	events.reset();
+	return SetDeselected();
+}
+
+HRESULT Credential::SetSelected(BOOL *autoLogon)
+{
+	if (autoLogon == nullptr)
+		return E_INVALIDARG;
+	// GetCredentialCount says when to log in by itself.
+	*autoLogon = FALSE;
+	return S_OK;
+}
+
+HRESULT Credential::SetDeselected()
+{
+	{
+		// LogonUI was asked to come for the verdict, and takes the tile away to
+		// do so. It has some seconds for that.
+		Hold hold(lock);
+		if (login && login->announced())
+			return S_OK;
+	}
+	reset();
+	return S_OK;
+}
+
+// Back to where the tile began, and nothing secret left.
+void Credential::reset()
+{
+	stopLogin();
+	clearTyped();
+	turn(Face::Password, "");
+}
+
+void Credential::clearTyped()
+{
+	{
+		Hold hold(lock);
+		password.wipe();
+		code.wipe();
+		longPassword = longCode = autoSubmit = false;
+		problem = nullptr;
+	}
+	tellTyped();
+}
+
+void Credential::stopLogin()
+{
+	Ref<Login> old;
+	{
+		Hold hold(lock);
+		old.swap(login);
+	}
+	if (old)
+		old->stop();
+}
+
+void Credential::refresh()
+{
+	Ref<Login> l;
+	Dialogue d;
+	LONG seen;
+	{
+		Hold hold(lock);
+		l = login;
+	}
+	if (!l || !l->announced())
+		return;
+	l->look(&d, &seen);
+	if (d.stage != Stage::Refused)
+		return;
+	stopLogin();
+	clearTyped();
+	turn(Face::Password, d.text);
+}
+
+bool Credential::submits()
+{
+	Dialogue d;
+	LONG seen;
+	Hold hold(lock);
+
+	if (autoSubmit)
+		return true;
+	if (!login || !login->announced())
+		return false;
+	login->look(&d, &seen);
+	return d.stage == Stage::Allowed;
+}
+
+// --- what the fields show ---
+
+Credential::State Credential::stateOf(DWORD field) const
+{
+	constexpr State hidden = {CPFS_HIDDEN, CPFIS_NONE};
+	constexpr State plain = {CPFS_DISPLAY_IN_SELECTED_TILE, CPFIS_NONE};
+	constexpr State focused = {CPFS_DISPLAY_IN_SELECTED_TILE, CPFIS_FOCUSED};
+	constexpr State dimmed = {CPFS_DISPLAY_IN_SELECTED_TILE, CPFIS_DISABLED};
+	bool typesName = isOther() && !userFilled;
+
+	switch (field) {
+	case fieldLogo:
+		return {CPFS_DISPLAY_IN_BOTH, CPFIS_NONE};
+	case fieldHeading:
+		// LogonUI has the user's name above the tile, CredUI has not.
+		return {cpus == CPUS_CREDUI ? CPFS_DISPLAY_IN_BOTH : CPFS_DISPLAY_IN_DESELECTED_TILE, CPFIS_NONE};
+	case fieldUser:
+		return !isOther() ? hidden : face != Face::Password ? dimmed : typesName ? focused : plain;
+	case fieldPassword:
+		return face == Face::Code ? hidden : face == Face::Phone ? dimmed : typesName ? plain : focused;
+	case fieldStatus:
+		return status[0] != '\0' ? plain : hidden;
+	case fieldCode:
+		return face == Face::Code && visibleCode ? focused : hidden;
+	case fieldHiddenCode:
+		return face == Face::Code && !visibleCode ? focused : hidden;
+	case fieldSubmit:
+		return plain;
+	case fieldUseCode:
+		return face == Face::Phone ? plain : hidden;
+	case fieldAskPhone:
+		return face == Face::Code && phoneOnOffer ? plain : hidden;
+	default: // fieldLabel: Windows has it for "Sign-in options"
+		return hidden;
+	}
+}
+
+DWORD Credential::submitBeside() const
+{
+	return face != Face::Code ? fieldPassword : visibleCode ? fieldCode : fieldHiddenCode;
+}
+
+// Shows another face, with what there is to say.
+void Credential::turn(Face to, const char *text)
+{
+	face = to;
+	if (strcmp(status, text) != 0) {
+		hc_wipe(status, sizeof status); // it may have shown a new key
+		(void)snprintf(status, sizeof status, "%s", text);
+		tellText(fieldStatus, status);
+	}
+	tell();
+}
+
+// Tells the screen what is not as it knows it.
+void Credential::tell()
+{
+	ICredentialProviderCredential *self = static_cast<ICredentialProviderCredential2 *>(this);
+	Ref<ICredentialProviderCredentialEvents2> batch;
+
+	if (events && SUCCEEDED(events->QueryInterface(IID_ICredentialProviderCredentialEvents2, batch.outVoid())))
+		(void)batch->BeginFieldUpdates();
+	for (DWORD f = 0; f < fieldCount; f++) {
+		State now = stateOf(f);
+		if (events && now.state != told[f].state)
+			(void)events->SetFieldState(self, f, now.state);
+		if (events && (now.interactive != told[f].interactive || now.interactive == CPFIS_FOCUSED))
+			(void)events->SetFieldInteractiveState(self, f, now.interactive);
+		told[f] = now;
+	}
+	if (events && toldBeside != submitBeside())
+		(void)events->SetFieldSubmitButton(self, fieldSubmit, submitBeside());
+	toldBeside = submitBeside();
+	if (batch)
+		(void)batch->EndFieldUpdates();
+}
+
+void Credential::tellText(DWORD field, const char *text)
+{
+	if (events)
+		(void)events->SetFieldString(static_cast<ICredentialProviderCredential2 *>(this), field, WideText(text).get());
+}
+
+// What was typed and is gone is gone from the screen too.
+void Credential::tellTyped()
+{
+	bool noPassword, noCode;
+	{
+		Hold hold(lock);
+		noPassword = password.empty();
+		noCode = code.empty();
+	}
+	if (noPassword)
+		tellText(fieldPassword, "");
+	if (noCode) {
+		tellText(fieldCode, "");
+		tellText(fieldHiddenCode, "");
+	}
+}
+
+HRESULT Credential::GetFieldState(DWORD field, CREDENTIAL_PROVIDER_FIELD_STATE *state, CREDENTIAL_PROVIDER_FIELD_INTERACTIVE_STATE *interactive)
+{
+	if (field >= fieldCount || state == nullptr || interactive == nullptr)
+		return E_INVALIDARG;
+	*state = told[field].state;
+	*interactive = told[field].interactive;
+	return S_OK;
+}
+
+HRESULT Credential::GetStringValue(DWORD field, LPWSTR *text)
+{
+	if (text == nullptr)
+		return E_INVALIDARG;
+	*text = nullptr;
+	switch (field) {
+	case fieldLabel:
+		return giveText(texts::product, text);
+	case fieldHeading:
+		return giveWide(owner.shown, wcslen(owner.shown), text);
+	case fieldStatus:
+		return giveText(status, text);
+	case fieldUseCode:
+	case fieldAskPhone:
+		return giveText(fields[field].label, text);
+	case fieldUser: {
+		Hold hold(lock);
+		return giveWide(user.text(), user.length(), text);
+	}
+	case fieldPassword: {
+		// What is in the box: the screen asks when it makes the tile.
+		Hold hold(lock);
+		return giveWide(password.text(), password.length(), text);
+	}
+	case fieldCode:
+	case fieldHiddenCode: {
+		Hold hold(lock);
+		bool here = (field == fieldCode) == visibleCode;
+		return giveWide(code.text(), here ? code.length() : 0, text);
+	}
+	default:
+		return E_INVALIDARG;
+	}
+}
+
+HRESULT Credential::SetStringValue(DWORD field, LPCWSTR text)
+{
+	size_t length = text == nullptr ? 0 : wcslen(text);
+	Hold hold(lock);
+
+	if (text == nullptr)
+		return E_INVALIDARG;
+	switch (field) {
+	case fieldUser:
+		return isOther() && user.set(text, length) ? S_OK : E_INVALIDARG;
+	case fieldPassword:
+		// A password that is cut short would be another one.
+		longPassword = !password.set(text, length);
+		autoSubmit = false;
+		return longPassword ? E_INVALIDARG : S_OK;
+	case fieldCode:
+	case fieldHiddenCode:
+		longCode = !code.set(text, length);
+		return longCode ? E_INVALIDARG : S_OK;
+	default:
+		return E_INVALIDARG;
+	}
+}
+
+HRESULT Credential::GetBitmapValue(DWORD field, HBITMAP *bitmap)
+{
+	BITMAPINFO info = {};
+	void *pixels = nullptr;
+
+	if (field != fieldLogo || bitmap == nullptr)
+		return E_INVALIDARG;
+	info.bmiHeader.biSize = sizeof info.bmiHeader;
+	info.bmiHeader.biWidth = logoSize;
+	info.bmiHeader.biHeight = -logoSize; // the top row first
+	info.bmiHeader.biPlanes = 1;
+	info.bmiHeader.biBitCount = 32;
+	info.bmiHeader.biCompression = BI_RGB;
+	*bitmap = CreateDIBSection(nullptr, &info, DIB_RGB_COLORS, &pixels, nullptr, 0);
+	if (*bitmap == nullptr)
+		return E_OUTOFMEMORY;
+	drawLogo(static_cast<uint32_t *>(pixels));
+	return S_OK;
+}
+
+HRESULT Credential::GetSubmitButtonValue(DWORD field, DWORD *beside)
+{
+	if (field != fieldSubmit || beside == nullptr)
+		return E_INVALIDARG;
+	*beside = toldBeside;
+	return S_OK;
+}
+
+HRESULT Credential::GetFieldOptions(DWORD field, CREDENTIAL_PROVIDER_CREDENTIAL_FIELD_OPTIONS *options)
+{
+	if (field >= fieldCount || options == nullptr)
+		return E_INVALIDARG;
+	switch (field) {
+	case fieldPassword:
+		*options = CPCFO_ENABLE_PASSWORD_REVEAL | CPCFO_ENABLE_TOUCH_KEYBOARD_AUTO_INVOKE;
+		break;
+	case fieldUser:
+	case fieldCode: // not numbers only: recovery codes have letters
+	case fieldHiddenCode:
+		*options = CPCFO_ENABLE_TOUCH_KEYBOARD_AUTO_INVOKE;
+		break;
+	default:
+		*options = CPCFO_NONE;
+	}
+	return S_OK;
+}
+
+HRESULT Credential::GetUserSid(LPWSTR *sid)
+{
+	if (sid == nullptr)
+		return E_INVALIDARG;
+	*sid = nullptr;
+	return isOther() ? S_FALSE : giveWide(owner.sid, wcslen(owner.sid), sid);
+}
+
+// There are neither check boxes nor combo boxes.
+
+HRESULT Credential::GetCheckboxValue(DWORD, BOOL *, LPWSTR *)
+{
+	return E_NOTIMPL;
+}
+
+HRESULT Credential::SetCheckboxValue(DWORD, BOOL)
+{
+	return E_NOTIMPL;
+}
+
+HRESULT Credential::GetComboBoxValueCount(DWORD, DWORD *, DWORD *)
+{
+	return E_NOTIMPL;
+}
+
+HRESULT Credential::GetComboBoxValueAt(DWORD, DWORD, LPWSTR *)
+{
+	return E_NOTIMPL;
+}
+
+HRESULT Credential::SetComboBoxSelectedValue(DWORD, DWORD)
+{
+	return E_NOTIMPL;
+}
+
+// --- a submit, on Connect's thread ---
+
+void Credential::submit()
+{
+	Dialogue d;
+	LONG seen;
+	Hold hold(lock);
+
+	problem = nullptr;
+	if (!login)
+		return beginLogin();
+	login->attend();
+	login->look(&d, &seen);
+	if (d.stage == Stage::Asking)
+		answerPrompt(d);
+}
+
+// Under the lock.
+void Credential::beginLogin()
+{
+	Login::Request request = {};
+	Named named = owner.account.empty() ? Named::Bad : Named::Good;
+
+	request.cpus = cpus;
+	if (isOther()) {
+		named = parseAccount(user.text(), user.length(), home.domain, home.computer, &request.account);
+	} else {
+		request.account = owner.account;
+		wcscpy(request.sid, owner.sid);
+	}
+	autoSubmit = false;
+	preferCode = false;
+	if (named != Named::Good)
+		problem = named == Named::Empty ? texts::noUser : texts::badUser;
+	else if (longPassword)
+		problem = texts::longPassword;
+	if (problem != nullptr)
+		return;
+	login = Login::begin(request, password, settings, notifier);
+	password.wipe();
+	code.wipe();
+	if (!login)
+		problem = texts::noMemory;
+}
+
+// Under the lock.
+void Credential::answerPrompt(const Dialogue &d)
+{
+	bool ask = code.empty() && !longCode;
+
+	if (longCode)
+		problem = texts::longCode;
+	else if (ask && d.phoneMs(hc_now_ms()) > 0)
+		preferCode = false; // "I have approved it": wait for that to arrive
+	else if (ask && !d.emptyAllowed)
+		problem = texts::noCode;
+	else if (!login->answer(code))
+		problem = texts::longCode;
+	else if (ask)
+		preferCode = false;
+	if (!ask)
+		code.wipe();
+	longCode = false;
+}
+
+// Waits for the agent, and with a host to show it to for the phone.
+void Credential::watch(IQueryContinueWithStatus *host)
+{
+	int64_t until = hc_now_ms() + serializeMs;
+	char shown[Dialogue::textMax + 1] = {};
+	Ref<Login> l;
+	{
+		Hold hold(lock);
+		if (problem != nullptr)
+			return;
+		l = login;
+	}
+	while (l) {
+		char text[sizeof shown];
+		bool byCode;
+		Dialogue d;
+		LONG seen;
+
+		l->look(&d, &seen);
+		int64_t phoneMs = d.phoneMs(hc_now_ms());
+		{
+			Hold hold(lock);
+			byCode = preferCode;
+		}
+		if (d.over() || (d.stage == Stage::Asking && (phoneMs == 0 || byCode || host == nullptr)))
+			return;
+		if (d.stage == Stage::Asking)
+			(void)snprintf(text, sizeof text, texts::typeNumber, d.number, InBrackets(d).text, secondsLeft(phoneMs));
+		else
+			(void)snprintf(text, sizeof text, "%s", d.notice[0] != '\0' ? d.notice : texts::checking);
+		if (host != nullptr && strcmp(text, shown) != 0) {
+			(void)host->SetStatusMessage(WideText(text).get());
+			memcpy(shown, text, sizeof shown);
+		}
+		if (host != nullptr && host->QueryContinue() != S_OK) {
+			if (d.stage != Stage::Asking)
+				return stopLogin();
+			// There is no other button there: whoever does not want to wait for
+			// the phone types a code. The phone may still be answered.
+			Hold hold(lock);
+			preferCode = true;
+			return;
+		}
+		if (host == nullptr && hc_now_ms() >= until) {
+			stopLogin();
+			Hold hold(lock);
+			problem = texts::agentSilent;
+			return;
+		}
+		l->wait(seen, pollMs);
+	}
+}
+
+HRESULT Credential::Connect(IQueryContinueWithStatus *host)
+{
+	if (host == nullptr)
+		return E_INVALIDARG;
+	submit();
+	watch(host);
+	Hold hold(lock);
+	connected = true;
+	// GetSerialization says how it went, and follows only upon success.
+	return S_OK;
+}
+
+HRESULT Credential::Disconnect()
+{
+	reset();
+	return S_OK;
+}
+
+// --- a submit, on the screen's thread ---
+
+HRESULT Credential::GetSerialization(CREDENTIAL_PROVIDER_GET_SERIALIZATION_RESPONSE *response, CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION *serialization,
+				     LPWSTR *text, CREDENTIAL_PROVIDER_STATUS_ICON *icon)
+{
+	bool done;
+
+	if (response == nullptr || serialization == nullptr || text == nullptr || icon == nullptr)
+		return E_INVALIDARG;
+	*response = CPGSR_NO_CREDENTIAL_NOT_FINISHED;
+	*serialization = {};
+	*text = nullptr;
+	*icon = CPSI_NONE;
+	{
+		Hold hold(lock);
+		done = connected;
+		connected = false;
+	}
+	if (!done) {
+		submit();
+		watch(nullptr);
+	}
+	return finish(response, serialization, text, icon);
+}
+
+HRESULT Credential::finish(CREDENTIAL_PROVIDER_GET_SERIALIZATION_RESPONSE *response, CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION *serialization, LPWSTR *text,
+			   CREDENTIAL_PROVIDER_STATUS_ICON *icon)
+{
+	const char *why;
+	HRESULT hr = S_OK;
+	Ref<Login> l;
+	Dialogue d;
+	LONG seen;
+	{
+		Hold hold(lock);
+		l = login;
+		why = problem;
+		problem = nullptr;
+	}
+	if (!l) {
+		turn(Face::Password, "");
+		tellTyped();
+	} else {
+		// The person's turn: from here on the login's end is told to LogonUI.
+		(void)l->leave();
+		l->look(&d, &seen);
+		switch (d.stage) {
+		case Stage::Asking:
+			showPrompt(d);
+			tellTyped();
+			break;
+		case Stage::Working: // the prompt was closed just now
+			turn(face, texts::checking);
+			tellTyped();
+			break;
+		case Stage::Allowed:
+			hr = pack(serialization);
+			if (SUCCEEDED(hr))
+				*response = CPGSR_RETURN_CREDENTIAL_FINISHED;
+			reset();
+			break;
+		case Stage::Refused:
+			why = d.text;
+			reset();
+			break;
+		}
+	}
+	if (why != nullptr && *why != '\0') {
+		*icon = CPSI_ERROR;
+		(void)giveText(why, text);
+	}
+	return hr;
+}
+
+HRESULT Credential::pack(CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION *serialization)
+{
+	Password secret;
+	Account account;
+	Ref<Login> l;
+	{
+		Hold hold(lock);
+		l = login;
+	}
+	if (!l || !l->redeem(&account, &secret))
+		return HRESULT_FROM_WIN32(ERROR_TIMEOUT);
+	return serialize(cpus, flags, account, secret, serialization);
+}
+
+// Shows the agent's open prompt.
+void Credential::showPrompt(const Dialogue &d)
+{
+	int64_t phoneMs = d.phoneMs(hc_now_ms());
+	char text[sizeof status];
+	bool byCode;
+	{
+		Hold hold(lock);
+		byCode = preferCode;
+	}
+	visibleCode = d.visible;
+	phoneOnOffer = d.phone && d.emptyAllowed;
+	if (phoneMs > 0 && !byCode) {
+		(void)snprintf(text, sizeof text, texts::typeNumberTile, d.number, InBrackets(d).text);
+		return turn(Face::Phone, text);
+	}
+	if (phoneMs > 0)
+		(void)snprintf(text, sizeof text, texts::codeOrPhone, d.number, InBrackets(d).text);
+	else
+		(void)snprintf(text, sizeof text, "%s%s%s", d.notice, d.notice[0] != '\0' ? "\n" : "", d.phone ? texts::phoneOver : d.text);
+	turn(Face::Code, text);
+	hc_wipe(text, sizeof text);
+}
+
+HRESULT Credential::CommandLinkClicked(DWORD field)
+{
+	int64_t until = hc_now_ms() + clickMs;
+	Ref<Login> l;
+	Dialogue d;
+	LONG seen;
+
+	if (field != fieldUseCode && field != fieldAskPhone)
+		return E_INVALIDARG;
+	{
+		Hold hold(lock);
+		l = login;
+		preferCode = field == fieldUseCode;
+	}
+	if (!l)
+		return S_OK;
+	l->attend();
+	l->look(&d, &seen);
+	if (field == fieldAskPhone && d.stage == Stage::Asking && d.emptyAllowed) {
+		(void)l->answer(Code());
+		for (l->look(&d, &seen); d.stage == Stage::Working && hc_now_ms() < until; l->look(&d, &seen))
+			l->wait(seen, pollMs);
+	}
+	if (l->leave()) {
+		if (d.stage == Stage::Asking)
+			showPrompt(d);
+		else
+			turn(face, texts::askingPhone);
+		return S_OK;
+	}
+	// It is over, which only a submit or a new tile can show.
+	l->announce();
+	return S_OK;
+}
+
+// --- what LSA said ---
+
+HRESULT Credential::ReportResult(NTSTATUS ntStatus, NTSTATUS substatus, LPWSTR *text, CREDENTIAL_PROVIDER_STATUS_ICON *icon)
+{
+	NTSTATUS key = ntStatus == accountRestriction ? substatus : ntStatus;
+
+	if (text == nullptr || icon == nullptr)
+		return E_INVALIDARG;
+	*text = nullptr;
+	*icon = CPSI_NONE;
+	reset();
+	if (ntStatus >= 0)
+		return S_OK;
+	*icon = CPSI_ERROR;
+	// For anything else Windows has a text of its own.
+	for (const Reason &r : reasons)
+		if (r.status == key)
+			return giveText(r.text, text);
+	return S_OK;
+}
