@@ -138,7 +138,7 @@ func checkService(_ context.Context, e *Env) []Result {
 		add(fail("service", "sc.exe config sallyport start= auto", "it does not start with Windows: nobody who is asked gets in after a restart"))
 	}
 	if !strings.EqualFold(s.Account, "LocalSystem") {
-		add(fail("service", "sc.exe config sallyport obj= LocalSystem", "it runs as %s, not as LocalSystem: it cannot check passwords, and the sign-in screen does not trust it", s.Account))
+		add(fail("service", "sc.exe config sallyport obj= LocalSystem", "it runs as %s, not as LocalSystem: the sign-in screen does not trust it", s.Account))
 	}
 	if !s.Restarts {
 		add(warn("service", "sc.exe failure sallyport reset= 86400 actions= restart/0/restart/1000/restart/5000",
@@ -197,7 +197,7 @@ func checkPipes(_ context.Context, e *Env) []Result {
 		case who == identity.System:
 			out = append(out, ok("pipes", "%s is the system's", pipe))
 		case who == administrators:
-			out = append(out, warn("pipes", "stop it, and start the service: sallyport service start", "%s is the administrators': the agent was started by hand, and cannot check passwords", pipe))
+			out = append(out, warn("pipes", "stop it, and start the service: sallyport service start", "%s is the administrators': the agent was started by hand, and ends with that session", pipe))
 		default:
 			out = append(out, fail("pipes", "end the program that listens there, then: sallyport service start", "%s belongs to %s: the sign-in screen and these commands refuse such an agent", pipe, who))
 		}
@@ -447,7 +447,7 @@ func checkSettings(_ context.Context, e *Env) []Result {
 		}
 		add(info("settings", "this provider stays visible, and asks for no code: %s %s", id, cmp.Or(name, "(not registered here)")))
 	}
-	if len(out) == 0 {
+	if registered, err := e.Windows.Key(providersKey + `\` + providerID); len(out) == 0 && err == nil && registered != nil {
 		add(ok("settings", "signing in, unlocking and credential prompts are guarded"))
 	}
 	return out

@@ -256,6 +256,14 @@ func TestWhatIsWrongWithAWindows(t *testing.T) {
 	}
 }
 
+// TestNothingIsGuardedWithoutAProvider: its settings alone are not well.
+func TestNothingIsGuardedWithoutAProvider(t *testing.T) {
+	e, _ := windowsPC(registry{providersKey + `\` + providerID + "!": nil, filtersKey + `\` + providerID + "!": nil})
+	if got := said(Check(context.Background(), e), OK); strings.Contains(got, "guarded") {
+		t.Errorf("%s", got)
+	}
+}
+
 // TestThePolicysValueWins: what was installed counts only where the policy says
 // nothing, and an empty list is something.
 func TestThePolicysValueWins(t *testing.T) {
