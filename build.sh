@@ -234,7 +234,7 @@ task_test() { # lint, build, and every test
 		task_deps
 		lint_windows
 		# These run on Linux and drive Wine.
-		tests=(./credprovider/... ./installer/windows/... ./internal/testkit/wine/...)
+		tests=(./agent/wintest ./credprovider/... ./installer/windows/... ./internal/testkit/wine/...)
 		;;
 	*) die "no tests of '$1'" ;;
 	esac

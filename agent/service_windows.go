@@ -23,8 +23,7 @@ func runConsole(ctx context.Context, o daemon.Options) error { return daemon.Run
 // controls it; its loop takes no session changes, which the session guard needs.
 func runService(ctx context.Context, o daemon.Options) error {
 	s := &windowsService{ctx: ctx, options: o}
-	// Here too: a package's own service has no recovery actions, as not every tool
-	// that makes one can write them.
+	// By the agent, as not everything that installs a service can write them.
 	if err := restartAlways(); err != nil {
 		slog.Warn("the service manager could not be told to restart the agent when it fails", "error", err)
 	}
@@ -106,7 +105,7 @@ var safeBoot = []string{`SYSTEM\CurrentControlSet\Control\SafeBoot\Minimal\` + s
 func installed(action string) error {
 	switch action {
 	case "install":
-		return errors.Join(restartAlways(), startInSafeMode())
+		return startInSafeMode()
 	case "uninstall":
 		var all error
 		for _, key := range safeBoot {
