@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"sallyport/internal/winreg"
 )
@@ -196,7 +195,7 @@ func tooLong(list ...string) error {
 		return fmt.Errorf("has %d entries; there is room for %d", len(list), maxEntries)
 	}
 	for _, text := range list {
-		if n := utf8.RuneCountInString(text); n > MaxText {
+		if n := length(text); n > MaxText {
 			return fmt.Errorf("has a text of %d characters; there is room for %d", n, MaxText)
 		}
 	}

@@ -229,15 +229,19 @@ func TestABadPolicyIsNamedWithItsKey(t *testing.T) {
 // way, wherever this runs.
 func TestBadWindowsSettings(t *testing.T) {
 	for says, k := range map[string]*winreg.Key{
-		`keychain is "tpm"; it must be auto or wincred`:                       key(sz("keychain", "tpm")),
-		`log is "syslog"; it must be eventlog or stderr`:                      key(sz("log", "syslog")),
-		`session_guard.action is "kill"; it must be off, report or lock`:      key(sub("SessionGuard", sz("action", "kill"))),
-		"session_guard.within is 1s; it must be 10s to 10m":                   key(sub("SessionGuard", sz("within", "1s"))),
-		`credential_provider.allow: "{1}" is not a CLSID`:                     key(sub("CredentialProvider", sub("allow", sz("1", "{1}")))),
-		`credential_provider.break_glass: "Administrator" is not a SID`:       key(sub("CredentialProvider", multi("break_glass", "Administrator"))),
-		"credential_provider.message has 201 characters; there is room for 2": key(sub("CredentialProvider", sz("message", strings.Repeat("ü", 201)))),
-		"credential_provider.message has a control character":                 key(sub("CredentialProvider", sz("message", "a\r\nb"))),
-		`credential_provider.pipe is "`:                                       key(sub("CredentialProvider", sz("pipe", `\\server\pipe\sallyport\login`))),
+		`keychain is "tpm"; it must be auto or wincred`:                        key(sz("keychain", "tpm")),
+		`log is "syslog"; it must be eventlog or stderr`:                       key(sz("log", "syslog")),
+		`session_guard.action is "kill"; it must be off, report or lock`:       key(sub("SessionGuard", sz("action", "kill"))),
+		"session_guard.within is 1s; it must be 10s to 10m":                    key(sub("SessionGuard", sz("within", "1s"))),
+		`credential_provider.allow: "{1}" is not a CLSID`:                      key(sub("CredentialProvider", sub("allow", sz("1", "{1}")))),
+		`credential_provider.break_glass: "Administrator" is not a SID`:        key(sub("CredentialProvider", multi("break_glass", "Administrator"))),
+		"credential_provider.message has 201 characters; there is room for 2":  key(sub("CredentialProvider", sz("message", strings.Repeat("ü", 201)))),
+		"credential_provider.message has 202 characters":                       key(sub("CredentialProvider", sz("message", strings.Repeat("😀", 101)))),
+		"credential_provider.pipe has 256 characters; there is room for 255":   key(sub("CredentialProvider", sz("pipe", `\\.\pipe\`+strings.Repeat("x", 247)))),
+		"credential_provider.break_glass has 33 entries; there is room for 32": key(sub("CredentialProvider", multi("break_glass", strings.Fields(strings.Repeat("S-1-5-18 ", 33))...))),
+		"credential_provider.allow has 33 entries":                             key(sub("CredentialProvider", multi("allow", strings.Fields(strings.Repeat("{1} ", 33))...))),
+		"credential_provider.message has a control character":                  key(sub("CredentialProvider", sz("message", "a\r\nb"))),
+		`credential_provider.pipe is "`:                                        key(sub("CredentialProvider", sz("pipe", `\\server\pipe\sallyport\login`))),
 	} {
 		c := defaults(Windows, `C:\state`)
 		if err := c.lay(k, PoliciesKey, "", map[string]string{}); err != nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
+	"unicode/utf16"
 
 	"sallyport/internal/identity"
 	"sallyport/internal/policy"
@@ -55,7 +55,8 @@ type Setting struct {
 type Bound struct {
 	Min, Max int64    // of a number, or of a duration in nanoseconds
 	Values   []string // all that a text, or an entry of a list, may be
-	Length   int      // of a text, in characters
+	Length   int      // of a text, in characters as Windows counts them: UTF-16
+	Entries  int      // of a list
 	// bad says what is wrong with a text or an entry of a list, or "".
 	bad func(string) string
 }
@@ -89,10 +90,11 @@ func bounds(sys System) map[string]Bound {
 		"push.misses":                     number(0, 1000),
 		"push.pause":                      between(time.Minute, 24*time.Hour),
 		"authority.accept":                oneOf(defaults(sys, "").Authority.Accept...),
-		"credential_provider.allow":       {bad: badCLSID},
-		"credential_provider.break_glass": {bad: badSID},
+		// What the provider has room for: credprovider/settings.h.
+		"credential_provider.allow":       {Entries: 32, bad: badCLSID},
+		"credential_provider.break_glass": {Entries: 32, bad: badSID},
 		"credential_provider.message":     {Length: 200, bad: badMessage},
-		"credential_provider.pipe":        {Length: maxPipe, bad: badPipe},
+		"credential_provider.pipe":        {Length: 255, bad: badPipe},
 		"session_guard.action":            oneOf(GuardOff, GuardReport, GuardLock),
 		"session_guard.within":            between(10*time.Second, 10*time.Minute),
 	}
@@ -191,7 +193,7 @@ func (s *Setting) check(value any) error {
 		if len(b.Values) > 0 && !slices.Contains(b.Values, v) {
 			return fmt.Errorf("%s is %q; it must be %s", s.Key, v, either(b.Values))
 		}
-		if n := utf8.RuneCountInString(v); b.Length != 0 && n > b.Length {
+		if n := length(v); b.Length != 0 && n > b.Length {
 			return fmt.Errorf("%s has %d characters; there is room for %d", s.Key, n, b.Length)
 		}
 		if b.bad != nil {
@@ -200,6 +202,9 @@ func (s *Setting) check(value any) error {
 			}
 		}
 	case []string:
+		if b.Entries != 0 && len(v) > b.Entries {
+			return fmt.Errorf("%s has %d entries; there is room for %d", s.Key, len(v), b.Entries)
+		}
 		for _, entry := range v {
 			if len(b.Values) > 0 && !slices.Contains(b.Values, entry) {
 				return fmt.Errorf("%s names %q; it may name %s", s.Key, entry, strings.Join(b.Values, ", "))
@@ -223,9 +228,14 @@ func (b Bound) String() string {
 		return fmt.Sprintf("%d to %d", b.Min, b.Max)
 	case b.Length != 0:
 		return fmt.Sprintf("at most %d characters", b.Length)
+	case b.Entries != 0:
+		return fmt.Sprintf("at most %d entries", b.Entries)
 	}
 	return ""
 }
+
+// length is that of a text in UTF-16.
+func length(text string) int { return len(utf16.Encode([]rune(text))) }
 
 // Short writes a duration as people do: 10m, not 10m0s.
 func Short(nanoseconds int64) string {
