@@ -19,14 +19,15 @@ const view = registry.WOW64_64KEY
 // Read reads the key at path, such as HKLM\Software\Policies, and what is below
 // it. A key that is not there is nil.
 func Read(path string) (*Key, error) {
-	k, err := read(registry.LOCAL_MACHINE, strings.TrimPrefix(path, hive), MaxDepth)
+	k, err := read(registry.LOCAL_MACHINE, strings.TrimPrefix(path, hive), MaxDepth, make([]byte, MaxData))
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", path, err)
 	}
 	return k, nil
 }
 
-func read(parent registry.Key, path string, depth int) (*Key, error) {
+// read uses buf for every value.
+func read(parent registry.Key, path string, depth int, buf []byte) (*Key, error) {
 	if depth == 0 {
 		return nil, fmt.Errorf("there are more than %d keys below one another", MaxDepth)
 	}
@@ -53,7 +54,6 @@ func read(parent registry.Key, path string, depth int) (*Key, error) {
 	if err != nil && !gone(err) {
 		return nil, err
 	}
-	buf := make([]byte, MaxData)
 	for _, name := range names {
 		n, kind, err := k.GetValue(name, buf)
 		if gone(err) { // since it was listed
@@ -69,7 +69,7 @@ func read(parent registry.Key, path string, depth int) (*Key, error) {
 		return nil, err
 	}
 	for _, name := range names {
-		sub, err := read(k, name, depth-1)
+		sub, err := read(k, name, depth-1, buf)
 		if err != nil {
 			return nil, err
 		}
