@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -37,6 +35,7 @@ func writeFile(t testing.TB, path string, b []byte) {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Dir(path), 0o700))
 	must(t, os.WriteFile(path, b, 0o600))
+	private(t, path)
 }
 
 func must(t testing.TB, err error) {
@@ -63,6 +62,9 @@ func copyTree(t testing.TB, from, to string) {
 		if err != nil {
 			return err
 		}
+		if isLock(d) {
+			return nil
+		}
 		if d.IsDir() {
 			return os.MkdirAll(filepath.Join(to, rel), 0o700)
 		}
@@ -70,6 +72,9 @@ func copyTree(t testing.TB, from, to string) {
 		return nil
 	}))
 }
+
+// isLock says whether it is the lock, which on Windows is a file while it is held.
+func isLock(d fs.DirEntry) bool { return d.Name() == "lock" }
 
 // snapshot copies a directory.
 func snapshot(t testing.TB, dir string) string {
@@ -121,6 +126,9 @@ func listing(t testing.TB, dir string) string {
 		if err != nil {
 			return err
 		}
+		if isLock(d) {
+			return nil
+		}
 		b.WriteString(path + " " + d.Type().String())
 		if d.Type().IsRegular() {
 			b.WriteString(" " + sum(readFile(t, path)))
@@ -129,62 +137,4 @@ func listing(t testing.TB, dir string) string {
 		return nil
 	}))
 	return b.String()
-}
-
-const namespaceEnv = "SALLYPORT_TEST_NAMESPACE"
-
-// inNamespace runs the calling test again in a mount namespace of its own, and
-// says whether this is that run. What is mounted there is gone with it.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(namespaceEnv) == t.Name() {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("mounting a file system image needs root")
-	}
-	for _, tool := range []string{"mkfs.ext4", "mount", "umount"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
-		}
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), namespaceEnv+"="+t.Name())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) {
-		t.Skip("this system allows no mount namespaces")
-	}
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if bytes.Contains(out, []byte("--- SKIP")) {
-		t.Skipf("skipped in its namespace:\n%s", out)
-	}
-	return false
-}
-
-func run1(t testing.TB, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
-
-// makeImage makes an ext4 image of the given size, all of it written.
-func makeImage(t testing.TB, path string, size int) {
-	t.Helper()
-	writeFile(t, path, make([]byte, size))
-	run1(t, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", path)
-}
-
-func mount(t testing.TB, image, dir string) {
-	t.Helper()
-	must(t, os.MkdirAll(dir, 0o755))
-	run1(t, "mount", "-o", "loop,nodiscard", image, dir)
-}
-
-func umount(t testing.TB, dir string) {
-	t.Helper()
-	run1(t, "umount", dir)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"sallyport/internal/vault/statefile"
@@ -77,7 +76,7 @@ func (v *Vault) writeMarker(id string) {
 		if err != nil {
 			return err
 		}
-		if err := os.MkdirAll(filepath.Dir(v.opts.Marker), 0o755); err != nil {
+		if err := statefile.MkdirAll(filepath.Dir(v.opts.Marker)); err != nil {
 			return err
 		}
 		return statefile.Write(v.opts.Marker, append(b, '\n'))

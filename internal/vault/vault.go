@@ -14,6 +14,7 @@
 //	old-TIME/             what 'sallyport vault init' moved out of the way
 //	initialising          there only while a new vault is put in place
 //	new.tmp/              a new vault being built
+//	lock                  on Windows, there only while an agent has the vault
 package vault
 
 import (

@@ -127,6 +127,7 @@ func TestWhatWasStoredIsThereAfterARestart(t *testing.T) {
 	if i := v.Info(); i.Generation != before.Generation || i.VaultID != before.VaultID || i.Counts[Users] != 1 || i.LastSeq != 2 || i.Keychain != keychain.File {
 		t.Errorf("%+v then %+v", before, i)
 	}
+	mustClose(t, v)
 	if raw, err := filepath.Glob(filepath.Join(o.Dir, "*")); err != nil || len(raw) != 2 {
 		t.Errorf("in the directory: %v %v", raw, err)
 	}

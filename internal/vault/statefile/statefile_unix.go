@@ -30,7 +30,7 @@ func EnsureDir(path string) error {
 		return err
 	}
 	parent := filepath.Dir(path)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
+	if err := MkdirAll(parent); err != nil {
 		return err
 	}
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -44,6 +44,10 @@ func EnsureDir(path string) error {
 	}
 	return SyncDir(parent)
 }
+
+// MkdirAll makes a directory with mode 0755, and its parents, where they are not
+// there yet.
+func MkdirAll(path string) error { return os.MkdirAll(path, 0o755) }
 
 // CheckDir refuses a directory that is a symbolic link, that is not ours, or
 // that someone else may write.

@@ -47,7 +47,7 @@ func EnsureDir(path string) error {
 		return err
 	}
 	parent := filepath.Dir(path)
-	if err := makeParents(parent); err != nil {
+	if err := MkdirAll(parent); err != nil {
 		return err
 	}
 	if err := makeDir(path, ""); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -59,12 +59,17 @@ func EnsureDir(path string) error {
 	return SyncDir(parent)
 }
 
-func makeParents(path string) error {
+// MkdirAll makes a directory that the users may read, and its parents, where they
+// are not there yet.
+func MkdirAll(path string) error {
 	_, err := os.Stat(path)
 	if parent := filepath.Dir(path); errors.Is(err, fs.ErrNotExist) && parent != path {
-		if err = makeParents(parent); err == nil {
+		if err = MkdirAll(parent); err == nil {
 			err = makeDir(path, usersRead)
 		}
+	}
+	if errors.Is(err, fs.ErrExist) { // made by another process meanwhile
+		return nil
 	}
 	return err
 }
