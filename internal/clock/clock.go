@@ -10,7 +10,7 @@ import "time"
 // Instant is one moment, as this computer knows it.
 type Instant struct {
 	Wall    time.Time     // the system's clock; may be wrong, may go back
-	Boot    time.Duration // time since boot, suspend included (CLOCK_BOOTTIME)
+	Boot    time.Duration // time since boot, suspend included; nobody can set it
 	BootID  string        // names this boot; "" when unknown
 	Highest time.Time     // the highest Wall ever recorded; filled in by the vault
 }

@@ -1,4 +1,4 @@
-//go:build linux && !testclock
+//go:build !testclock
 
 package clock
 
