@@ -33,6 +33,7 @@ func main() {
 		RuntimeDir:  runtimeDir,
 		CheckConfig: checkConfig,
 		LocalVault:  localVault,
+		System:      installerSystem(),
 	}))
 }
 

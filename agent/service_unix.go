@@ -10,6 +10,7 @@ import (
 
 	"sallyport/agent/daemon"
 	"sallyport/installer/linux"
+	"sallyport/installer/windows/setup"
 )
 
 func runService(ctx context.Context, o daemon.Options) error { return runConsole(ctx, o) }
@@ -29,3 +30,6 @@ func serviceOptions() service.KeyValue { return service.KeyValue{"SystemdScript"
 
 // installed does what kardianos/service does not.
 func installed(string) error { return nil }
+
+// installerSystem: the packages here need no command of ours.
+func installerSystem() setup.System { return nil }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/windows/svc/mgr"
 
 	"sallyport/agent/daemon"
+	"sallyport/installer/windows/setup"
 )
 
 // runConsole is the agent in a console window.
@@ -152,3 +153,6 @@ func startInSafeMode() error {
 	}
 	return nil
 }
+
+// installerSystem is what "sallyport setup" changes.
+func installerSystem() setup.System { return setup.Windows() }

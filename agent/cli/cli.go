@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent/cli/doctor"
+	"sallyport/installer/windows/setup"
 	"sallyport/internal/command"
 	"sallyport/internal/config"
 	"sallyport/internal/localsock"
@@ -51,6 +52,8 @@ type Deps struct {
 	CheckConfig func(config string) ([]ConfigValue, error)
 	// LocalVault does "init" or "accept" when no agent is running.
 	LocalVault func(action string, t Target) (*adminv1.VaultStatus, error)
+	// System is what the installer changes; nil where there is no such installer.
+	System setup.System
 
 	CallTimeout time.Duration
 	Stdin       io.Reader
@@ -187,6 +190,9 @@ Files:
 	add("users", a.enrollCommand(), a.enrolmentCommand(), a.phonesCommand(), a.userCommand(), a.importCommand())
 	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand(), a.joinCommand(), a.leaveCommand())
 	add("other", command.Completion("sallyport"), a.manCommand(), command.Version("sallyport", a.deps.Version, a.result))
+	if a.deps.System != nil {
+		add("other", a.setupCommand())
+	}
 	root.SetHelpCommandGroupID("other")
 	return root
 }
