@@ -103,6 +103,7 @@ func localVault(action string, t cli.Target) (*adminv1.VaultStatus, error) {
 		return nil, err
 	}
 	o := daemon.VaultOptions(loaded, t.Config, clock.System(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	o.Keychain.NotService = true
 	open := vault.Init
 	if action == "accept" {
 		if err := vault.Accept(o); err != nil {

@@ -65,7 +65,7 @@ type Bound struct {
 func bounds(sys System) map[string]Bound {
 	keychains, logs := []string{"auto", "tpm", "systemd-credential", "file"}, []string{"stderr", "syslog"}
 	if sys == Windows {
-		keychains, logs = []string{"auto", "wincred"}, []string{"eventlog", "stderr"}
+		keychains, logs = []string{"auto", "wincred", "file"}, []string{"eventlog", "stderr"}
 	}
 	number := func(lo, hi int64) Bound { return Bound{Min: lo, Max: hi} }
 	between := func(lo, hi time.Duration) Bound { return Bound{Min: int64(lo), Max: int64(hi)} }
