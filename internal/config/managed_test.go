@@ -229,7 +229,7 @@ func TestABadPolicyIsNamedWithItsKey(t *testing.T) {
 // way, wherever this runs.
 func TestBadWindowsSettings(t *testing.T) {
 	for says, k := range map[string]*winreg.Key{
-		`keychain is "tpm"; it must be auto or wincred`:                        key(sz("keychain", "tpm")),
+		`keychain is "tpm"; it must be auto, wincred or file`:                  key(sz("keychain", "tpm")),
 		`log is "syslog"; it must be eventlog or stderr`:                       key(sz("log", "syslog")),
 		`session_guard.action is "kill"; it must be off, report or lock`:       key(sub("SessionGuard", sz("action", "kill"))),
 		"session_guard.within is 1s; it must be 10s to 10m":                    key(sub("SessionGuard", sz("within", "1s"))),
