@@ -7,7 +7,7 @@
 //	user SID NAME [DISPLAY]         somebody on the screen; before show
 //	other local|connected|none      whether there is an "Other user"
 //	remote CLSID HEX                an RDP client's credential; before show
-//	input HEX                       what CredUI's caller gave; before show
+//	input HEX [PACKAGE]             what CredUI's caller gave; before show
 //	from ADDRESS                    the session is an RDP client's; before scenario
 //	show, tiles                     make the tiles; say them again
 //	await MS                        until a provider says that they have changed
@@ -192,7 +192,7 @@ static bool carryOut(Session &session, char *rest, Json &answer)
 	} else if (is(command, "input")) {
 		char *blob = word(rest);
 		DWORD n = bytes(blob);
-		session.input(reinterpret_cast<BYTE *>(blob), n, answer);
+		session.input(reinterpret_cast<BYTE *>(blob), n, number(word(rest)), answer);
 	} else if (is(command, "show")) {
 		session.show(answer);
 	} else if (is(command, "refresh")) {

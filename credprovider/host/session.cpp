@@ -1,6 +1,8 @@
 #include "session.h"
 #include "place.h"
 
+#include <ntsecapi.h>
+
 // final releases a pointer that the host took, and returns how many are left.
 template <class T> static ULONG final(T *&p)
 {
@@ -102,7 +104,7 @@ void Tile::describe(Json &answer)
 	for (const Field &f : events->fields) {
 		// What was said in events is what the credential says when asked.
 		Field now = ask(credential, f);
-		if (now.state != f.state || now.text != f.text || now.beside != f.beside || now.checked != f.checked)
+		if (now.state != f.state || (now.text != f.text && !f.refused) || now.beside != f.beside || now.checked != f.checked)
 			breach("field %lu (%s) is not as its events had it: state %d, text \"%s\"; asked, it says %d, \"%s\"", f.id, utf8(f.label.c_str()).c_str(), f.state,
 			       utf8(f.text.c_str()).c_str(), now.state, utf8(now.text.c_str()).c_str());
 		answer.open();
@@ -198,9 +200,51 @@ static void release(const char *what, CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATI
 		CoTaskMemFree(out.rgbSerialization);
 }
 
-void Session::remote(const CLSID &from, BYTE *blob, DWORD size, Json &answer)
+// negotiate is the number that LSA has for the package that takes passwords.
+static ULONG negotiate()
 {
-	CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION in = {0, from, size, blob};
+	char text[] = "Negotiate";
+	LSA_STRING name = {sizeof text - 1, sizeof text, text};
+	HANDLE lsa;
+	ULONG package = 0;
+	if (LsaConnectUntrusted(&lsa) < 0)
+		return 0;
+	LsaLookupAuthenticationPackage(lsa, &name, &package);
+	LsaDeregisterLogonProcess(lsa);
+	return package;
+}
+
+// Fenced is a copy of a blob that comes from elsewhere, with a page behind it that is
+// not there: who reads on crashes.
+class Fenced {
+public:
+	Fenced(const BYTE *blob, DWORD size) : size(size)
+	{
+		const size_t page = 4096, pages = (size + page - 1) / page;
+		room = static_cast<BYTE *>(VirtualAlloc(nullptr, (pages + 1) * page, MEM_RESERVE, PAGE_NOACCESS));
+		VirtualAlloc(room, pages * page, MEM_COMMIT, PAGE_READWRITE);
+		start = room + pages * page - size;
+		memcpy(start, blob, size);
+	}
+	~Fenced()
+	{
+		SecureZeroMemory(start, size);
+		VirtualFree(room, 0, MEM_RELEASE);
+	}
+	Fenced(const Fenced &) = delete;
+	Fenced &operator=(const Fenced &) = delete;
+
+	BYTE *start;
+	const DWORD size;
+
+private:
+	BYTE *room;
+};
+
+void Session::remote(const CLSID &from, const BYTE *blob, DWORD size, Json &answer)
+{
+	Fenced fenced(blob, size);
+	CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION in = {negotiate(), from, size, fenced.start};
 	for (ICredentialProviderFilter *f : filters) {
 		CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION out = {};
 		HRESULT hr = f->UpdateRemoteCredential(&in, &out);
@@ -212,7 +256,7 @@ void Session::remote(const CLSID &from, BYTE *blob, DWORD size, Json &answer)
 		}
 		answer.text("to", guidText(out.clsidCredentialProvider));
 		answer.hex("blob", out.rgbSerialization, out.cbSerialization);
-		if (out.rgbSerialization == blob) {
+		if (out.rgbSerialization == fenced.start) {
 			breach("UpdateRemoteCredential gave back the buffer it was lent");
 			return;
 		}
@@ -223,12 +267,13 @@ void Session::remote(const CLSID &from, BYTE *blob, DWORD size, Json &answer)
 	take(in, answer); // no filter wanted it
 }
 
-void Session::input(BYTE *blob, DWORD size, Json &answer)
+void Session::input(const BYTE *blob, DWORD size, ULONG package, Json &answer)
 {
+	Fenced fenced(blob, size);
 	// CredUI offers it to all providers, each by its own name.
 	for (Provider &p : providers)
 		if (p.provider)
-			take({0, p.clsid, size, blob}, answer);
+			take({package ? package : negotiate(), p.clsid, size, fenced.start}, answer);
 }
 
 // take hands a serialization to the provider whose it is.
@@ -262,6 +307,8 @@ void Session::show(Json &answer)
 		describe(p);
 		enumerate(i);
 	}
+	for (Tile &t : list)
+		greet(t);
 	tiles(answer);
 }
 
@@ -293,13 +340,15 @@ void Session::describe(Provider &p)
 		breach("GetFieldDescriptorAt(%lu) gives a field, of %lu", n, n);
 }
 
-// enumerate makes the tiles of one provider.
+// enumerate asks a provider for its tiles, which nobody has greeted yet.
 void Session::enumerate(size_t index)
 {
 	Provider &p = providers[index];
 	p.count = 0;
 	p.preselected = CREDENTIAL_PROVIDER_NO_DEFAULT;
 	p.automatic = FALSE;
+	if (p.events)
+		p.events->changed = false;
 	if (HRESULT hr = p.provider->GetCredentialCount(&p.count, &p.preselected, &p.automatic); FAILED(hr)) {
 		breach("GetCredentialCount gives %s", resultText(hr).c_str());
 		return;
@@ -313,37 +362,40 @@ void Session::enumerate(size_t index)
 			breach("GetCredentialAt(%lu) gives %s", i, resultText(hr).c_str());
 			continue;
 		}
-		checkUnknown("the credential", t.credential);
-		t.connectable = as<IConnectableCredentialProviderCredential>(t.credential);
-		if (auto *second = as<ICredentialProviderCredential2>(t.credential)) {
-			LPWSTR sid = nullptr;
-			HRESULT hr = second->GetUserSid(&sid);
-			if ((hr == S_OK) != (sid != nullptr) || (hr == S_OK && !users->has(sid)))
-				breach("GetUserSid gives %s and \"%s\"", resultText(hr).c_str(), utf8(sid ? sid : L"").c_str());
-			t.sid = taken("GetUserSid's string", sid);
-			second->Release();
-		}
-		t.events = new CredentialEvents(t.credential);
-		for (const Field &f : p.fields)
-			t.events->fields.push_back(ask(t.credential, f));
-		if (auto *options = as<ICredentialProviderCredentialWithFieldOptions>(t.credential)) {
-			for (const Field &f : p.fields) {
-				CREDENTIAL_PROVIDER_CREDENTIAL_FIELD_OPTIONS o = CPCFO_NONE;
-				if (HRESULT hr = options->GetFieldOptions(f.id, &o); FAILED(hr))
-					breach("GetFieldOptions(%lu) gives %s", f.id, resultText(hr).c_str());
-			}
-			options->Release();
-		}
-		HRESULT hr = t.credential->Advise(t.events);
-		if (FAILED(hr) && hr != E_NOTIMPL)
-			breach("the credential's Advise gives %s", resultText(hr).c_str());
 		list.push_back(t);
 	}
 	ICredentialProviderCredential *behind = nullptr;
 	if (SUCCEEDED(p.provider->GetCredentialAt(p.count, &behind)) || behind)
 		breach("GetCredentialAt(%lu) gives a credential, of %lu", p.count, p.count);
-	if (p.events)
-		p.events->changed = false;
+}
+
+// greet gets to know a tile.
+void Session::greet(Tile &t)
+{
+	checkUnknown("the credential", t.credential);
+	t.connectable = as<IConnectableCredentialProviderCredential>(t.credential);
+	if (auto *second = as<ICredentialProviderCredential2>(t.credential)) {
+		LPWSTR sid = nullptr;
+		HRESULT hr = second->GetUserSid(&sid);
+		if ((hr == S_OK) != (sid != nullptr) || (hr == S_OK && !users->has(sid)))
+			breach("GetUserSid gives %s and \"%s\"", resultText(hr).c_str(), utf8(sid ? sid : L"").c_str());
+		t.sid = taken("GetUserSid's string", sid);
+		second->Release();
+	}
+	t.events = new CredentialEvents(t.credential);
+	for (const Field &f : providers[t.provider].fields)
+		t.events->fields.push_back(ask(t.credential, f));
+	if (auto *options = as<ICredentialProviderCredentialWithFieldOptions>(t.credential)) {
+		for (const Field &f : t.events->fields) {
+			CREDENTIAL_PROVIDER_CREDENTIAL_FIELD_OPTIONS o = CPCFO_NONE;
+			if (HRESULT hr = options->GetFieldOptions(f.id, &o); FAILED(hr))
+				breach("GetFieldOptions(%lu) gives %s", f.id, resultText(hr).c_str());
+		}
+		options->Release();
+	}
+	HRESULT hr = t.credential->Advise(t.events);
+	if (FAILED(hr) && hr != E_NOTIMPL)
+		breach("the credential's Advise gives %s", resultText(hr).c_str());
 }
 
 void Session::await(DWORD ms, Json &answer)
@@ -373,6 +425,8 @@ void Session::refresh(bool newFirst, bool deselects, Json &answer)
 			enumerate(i);
 	if (newFirst)
 		drop(old, deselects);
+	for (Tile &t : list)
+		greet(t);
 	tiles(answer);
 }
 
@@ -463,8 +517,9 @@ void Session::type(DWORD id, wchar_t *text, Json &answer)
 		text[i] = next;
 	}
 	answer.text("set", resultText(hr));
-	if (SUCCEEDED(hr))
-		f->text = f->type == CPFT_PASSWORD_TEXT ? std::wstring(length, L'*') : std::wstring(text);
+	// It stands there, also when the provider does not take it.
+	f->text = f->type == CPFT_PASSWORD_TEXT ? std::wstring(length, L'*') : std::wstring(text);
+	f->refused = FAILED(hr);
 	t->describe(answer);
 }
 
@@ -555,8 +610,7 @@ void Session::submit(Wait &wait, bool worker, Json &answer)
 	if (returned && out.rgbSerialization) {
 		answer.object("credential");
 		answer.text("clsid", guidText(out.clsidCredentialProvider));
-		answer.number("package", out.ulAuthenticationPackage);
-		answer.number("at", reinterpret_cast<intptr_t>(out.rgbSerialization));
+		answer.boolean("negotiate", out.ulAuthenticationPackage == negotiate());
 		answer.hex("blob", out.rgbSerialization, out.cbSerialization);
 		answer.close();
 		release("the serialization", out);
@@ -640,17 +694,20 @@ void Session::close(bool providersFirst, Json &answer)
 		delete e;
 	gone.clear();
 
-	// What nobody uses is unloaded, as DllCanUnloadNow says.
-	bool can = true, loaded = false;
-	for (const std::wstring &path : dlls) {
-		HMODULE module = GetModuleHandleW(path.c_str());
-		auto ask = module ? reinterpret_cast<HRESULT(WINAPI *)()>(reinterpret_cast<void *>(GetProcAddress(module, "DllCanUnloadNow"))) : nullptr;
-		can = can && (!module || (ask && ask() == S_OK));
+	// What nobody uses is unloaded, as DllCanUnloadNow says; a thread of the DLL's may
+	// still be on its last instructions.
+	bool can = false, loaded = true;
+	for (ULONGLONG end = GetTickCount64() + 5000; loaded && GetTickCount64() < end; Sleep(5)) {
+		can = true;
+		loaded = false;
+		for (const std::wstring &path : dlls) {
+			HMODULE module = GetModuleHandleW(path.c_str());
+			auto ask = module ? reinterpret_cast<HRESULT(WINAPI *)()>(reinterpret_cast<void *>(GetProcAddress(module, "DllCanUnloadNow"))) : nullptr;
+			can = can && (!module || (ask && ask() == S_OK));
+			loaded = loaded || module;
+		}
+		CoFreeUnusedLibrariesEx(0, 0);
 	}
-	CoFreeUnusedLibrariesEx(0, 0); // one round marks, the next frees
-	CoFreeUnusedLibrariesEx(0, 0);
-	for (const std::wstring &path : dlls)
-		loaded = loaded || GetModuleHandleW(path.c_str());
 	dlls.clear();
 	answer.boolean("canUnload", can);
 	answer.boolean("unloaded", !loaded);

@@ -35,9 +35,10 @@ public:
 	// what is about to happen.
 	void scenario(CREDENTIAL_PROVIDER_USAGE_SCENARIO cpus, DWORD flags, Json &answer);
 	// remote is what an RDP client sent along, for the filters and then the provider.
-	void remote(const CLSID &from, BYTE *blob, DWORD size, Json &answer);
-	// input is what CredUI's caller gave along (pvInAuthBuffer).
-	void input(BYTE *blob, DWORD size, Json &answer);
+	void remote(const CLSID &from, const BYTE *blob, DWORD size, Json &answer);
+	// input is what CredUI's caller gave along (pvInAuthBuffer), for Negotiate or
+	// another package.
+	void input(const BYTE *blob, DWORD size, ULONG package, Json &answer);
 	// user adds somebody to the screen.
 	void user(const std::wstring &sid, const std::wstring &qualified, const std::wstring &display);
 	void otherUser(CREDENTIAL_PROVIDER_ACCOUNT_OPTIONS options) { users->options = options; }
@@ -46,7 +47,7 @@ public:
 	// await waits until a provider says that its tiles have changed.
 	void await(DWORD ms, Json &answer);
 	// refresh makes them again, as after that. Nobody documents how LogonUI takes
-	// leave of the old tiles: before it asks for the new ones, or after, and whether
+	// leave of the old tiles: before it asks for the new ones or after, and whether
 	// it deselects.
 	void refresh(bool newFirst, bool deselects, Json &answer);
 
@@ -76,6 +77,7 @@ private:
 	void filter(DWORD flags);
 	void describe(Provider &p);
 	void enumerate(size_t index);
+	void greet(Tile &t);
 	void take(const CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION &in, Json &answer);
 	void drop(std::vector<Tile> &tiles, bool deselects);
 	void letGo(Provider &p, Json &answer);

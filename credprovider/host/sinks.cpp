@@ -185,6 +185,7 @@ HRESULT CredentialEvents::SetFieldString(ICredentialProviderCredential *c, DWORD
 	if (!f || !text)
 		return E_INVALIDARG;
 	f->text = f->type == CPFT_PASSWORD_TEXT ? std::wstring(wcslen(text), L'*') : std::wstring(text);
+	f->refused = false;
 	return S_OK;
 }
 

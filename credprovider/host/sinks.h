@@ -103,6 +103,7 @@ struct Field {
 	std::wstring text;  // of a password only that there is one: its dots
 	DWORD beside = 0;   // of the submit button
 	bool checked = false;
+	bool refused = false; // the provider did not take what was typed
 };
 
 // CredentialEvents is the screen of one tile.

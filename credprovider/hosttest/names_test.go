@@ -70,16 +70,23 @@ func TestNames(t *testing.T) {
 // TestNamesTooLong: longer than any account's; said, and never cut short: that would
 // be somebody else's.
 func TestNamesTooLong(t *testing.T) {
-	for _, typed := range []string{`CORP\` + strings.Repeat("n", 1000), strings.Repeat("d", 300) + `\alice`, strings.Repeat("x", 1100) + "@corp.example"} {
-		agentPlays(t)
-		s := atOther(t)
-		f := s.find("User name", "edit")
-		s.try("type", f.ID, typed)
-		s.typesPassword()
-		if a := s.last; a.Response != "not finished" || a.Credential != nil || a.Text == "" {
-			t.Errorf("got %q, %q", a.Response, a.Text)
-		}
-		s.leaves()
+	for name, typed := range map[string]string{
+		"a user":                          `CORP\` + strings.Repeat("n", 1000),
+		"a domain":                        strings.Repeat("d", 300) + `\alice`,
+		"a UPN":                           strings.Repeat("x", 1100) + "@corp.example",
+		"by one, as long as any may be":   strings.Repeat("d", 255) + `\` + strings.Repeat("n", 513),
+		"what is good without its ending": strings.Repeat("d", 255) + `\` + strings.Repeat("n", 512) + " and so on",
+	} {
+		t.Run(name, func(t *testing.T) {
+			agentPlays(t) // is not asked
+			s := atOther(t)
+			s.types("User name", typed)
+			s.typesPassword()
+			if a := s.last; a.Response != "not finished" || a.Credential != nil || a.Text == "" {
+				t.Errorf("got %q, %q", a.Response, a.Text)
+			}
+			s.leaves()
+		})
 	}
 }
 
@@ -155,8 +162,7 @@ func TestManyUsers(t *testing.T) {
 func TestPasswordTooLong(t *testing.T) {
 	agentPlays(t)
 	s := atLogon(t)
-	f := s.find("Password", "password")
-	s.try("type", f.ID, strings.Repeat("p", 257))
+	s.types("Password", strings.Repeat("p", 257))
 	if a := s.submits(); a.Response != "not finished" || a.Credential != nil || !strings.Contains(a.Text, "password is longer") {
 		t.Errorf("got %q, %q", a.Response, a.Text)
 	}
@@ -165,20 +171,29 @@ func TestPasswordTooLong(t *testing.T) {
 
 // TestPasswordsOfAnyLetters go through as they are.
 func TestPasswordsOfAnyLetters(t *testing.T) {
-	for _, p := range []string{"ä", " leading and trailing ", "\u00e9\u0301\U0001F600", `"<&%s\`, strings.Repeat("ß", 256)} {
-		agentPlays(t, func(s *session) {
-			if got := string(s.begin.GetPassword()); got != p {
-				s.fail("the password is %q, want %q", got, p)
-			}
-			codeThen(allow())(s)
+	for name, p := range map[string]string{
+		"one umlaut":         "ä",
+		"spaces around":      " leading and trailing ",
+		"beyond the BMP":     "\u00e9\u0301\U0001F600",
+		"signs":              "\"<&%s\\",
+		"256 sharp s":        strings.Repeat("ß", 256),
+		"256 of three bytes": strings.Repeat("語", 256),
+	} {
+		t.Run(name, func(t *testing.T) {
+			agentPlays(t, func(s *session) {
+				if got := string(s.begin.GetPassword()); got != p {
+					s.fail("the password is %q, want %q", got, p)
+				}
+				codeThen(allow())(s)
+			})
+			s := atLogon(t)
+			s.types("Password", p)
+			s.submits()
+			s.isAsked(codePrompt)
+			s.typesCode("123456")
+			s.isInWith("CORP", "alice", p)
+			s.leaves()
 		})
-		s := atLogon(t)
-		s.types("Password", p)
-		s.submits()
-		s.isAsked(codePrompt)
-		s.typesCode("123456")
-		s.isInWith("CORP", "alice", p)
-		s.leaves()
 	}
 }
 

@@ -1,6 +1,7 @@
 package hosttest
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -57,14 +58,17 @@ func TestPushApproved(t *testing.T) {
 }
 
 func TestPushNumberHasTwoDigits(t *testing.T) {
+	p := make(phone)
 	agentPlays(t, func(s *session) {
 		s.rings(1, 7, time.Minute)
+		<-p
 		s.approves(1)
 	})
 	s := atLogon(t)
 	s.types("Password", password)
 	s.presses()
 	s.says("Type 07 on your phone")
+	p.isAnswered()
 	s.waits()
 	s.isIn("CORP", "alice")
 	s.leaves()
@@ -88,13 +92,15 @@ func TestPushDenied(t *testing.T) {
 	s.leaves()
 }
 
-// TestPushCountsDown: how long is left changes on the screen, and not so often that
-// Narrator would never end.
+// TestPushTimedOut: the screen counts down; then it asks for a code, and offers to ask
+// the phone again.
 func TestPushTimedOut(t *testing.T) {
+	p := make(phone)
 	agentPlays(t, func(s *session) {
 		s.rings(1, 42, 3*time.Second)
 		s.hearsCode(1, "") // once more
 		s.rings(2, 43, time.Minute)
+		<-p
 		s.approves(2)
 	})
 	s := atLogon(t)
@@ -112,7 +118,8 @@ func TestPushTimedOut(t *testing.T) {
 	}
 	s.clicks(askPhone)
 	s.reads("Type 43 on your phone")
-	s.submits() // the approval is there already
+	p.isAnswered()
+	s.submits()
 	s.isIn("CORP", "alice")
 	s.leaves()
 }
@@ -239,14 +246,32 @@ func TestPushDeniedWhileNothingIsPressed(t *testing.T) {
 // TestAnApprovalThatNobodyFetches is worth nothing after some seconds: a screen that
 // showed something else meanwhile must not open later.
 func TestAnApprovalThatNobodyFetches(t *testing.T) {
+	p := make(phone)
 	agentPlays(t, func(s *session) {
 		s.rings(1, 42, time.Minute)
-		s.says(allow())
+		<-p
+		s.approves(1)
 	})
 	s := atLogon(t)
 	s.types("Password", password)
-	s.submits("cancel-on", "Checking")
-	_ = s
+	s.submits("cancel-on", "Type 42")
+	p.isAnswered()
+	s.do("await", 20_000)
+	s.finds(password) // for Windows, when the screen comes for it
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); len(s.do("scan", hex.EncodeToString([]byte(password))).Found) > 0; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("the password is still there %v after the approval", patience)
+		}
+	}
+	if a := s.do("refresh"); a.Automatic {
+		t.Error("the screen is to log in by itself")
+	}
+	s.selects(0)
+	s.isBlank()
+	s.reads("That took too long")
+	s.leaves()
 }
 
 // TestCancelBeforeAnyQuestion: the agent takes long over the password.

@@ -130,7 +130,7 @@ func turnOn(t *testing.T, env ...string) *screen {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &screen{t: t, in: in, said: make(chan answer), shown: make(chan string, 100), done: make(chan error, 1)}
+	s := &screen{t: t, in: in, said: make(chan answer, 16), shown: make(chan string, 100), done: make(chan error, 1)}
 	go func() {
 		s.read(out)
 		close(s.said)
