@@ -53,10 +53,11 @@ cp "$dist/sallyport.exe" "$dist/SallyportCredentialProvider.dll" "$tmp"
 
 # What makes one build another one: each has its own product code, components and directory.
 build=$(cd "$tmp" && { echo "$version"; sha256sum sallyport.exe SallyportCredentialProvider.dll run.dll; sha256sum <"$here/sallyport.wxs"; } | sha256sum)
+directory=${version#v}-${build:0:8}
 msi=$tmp/Sallyport-$version-amd64.msi
 "$enter" --bind "$out" -- wixl --arch x64 -o "$msi" \
 	-D UpgradeCode="$upgrade_code" -D ProductCode="$(guid product)" -D Version="$version" -D MsiVersion="$(msi_version "$version")" \
-	-D Directory="${version#v}-${build:0:8}" -D AgentGuid="$(guid agent)" -D ProviderGuid="$(guid provider)" \
+	-D Directory="$directory" -D AgentGuid="$(guid agent)" -D ProviderGuid="$(guid provider)" \
 	-D TemplatesGuid="$(guid templates)" -D EnglishGuid="$(guid english)" \
 	-D Dist="$tmp" -D Run="$tmp/run.dll" -D Licence="$here/../../LICENSE" -D Admx="$admx" "$here/sallyport.wxs"
 
@@ -64,6 +65,15 @@ msi=$tmp/Sallyport-$version-amd64.msi
 # the properties of SecureCustomProperties reach the installer's service from a user's command line.
 hidden='ENROLL_TOKEN;Activate;SetActivate'
 secure='SERVER_URL;ENROLL_TOKEN;BREAK_GLASS;MESSAGE;OLDER_FOUND;NEWER_FOUND'
+names=() # "Filename": the short one, too
+short() { names+=(-q "UPDATE \`$1\` SET \`$2\` = '$3|$4' WHERE \`$1\` = '$5'"); }
+short File FileName SALLYP~1.EXE sallyport.exe agent
+short File FileName SALLYP~1.DLL SallyportCredentialProvider.dll provider
+short File FileName SALLYP~1.ADM Sallyport.admx admx
+short File FileName SALLYP~1.ADM Sallyport.adml adml
+short Directory DefaultDir SALLYP~1 Sallyport CompanyDir
+short Directory DefaultDir "${build:0:8}" "$directory" BuildDir
+short Directory DefaultDir POLICY~1 PolicyDefinitions TemplatesDir
 "$enter" --bind "$out" -- msibuild "$msi" \
 	-q "DELETE FROM \`Property\` WHERE \`Property\` = 'SecureCustomProperties'" \
 	-q "INSERT INTO \`Property\` (\`Property\`, \`Value\`) VALUES ('SecureCustomProperties', '$secure')" \
@@ -71,6 +81,7 @@ secure='SERVER_URL;ENROLL_TOKEN;BREAK_GLASS;MESSAGE;OLDER_FOUND;NEWER_FOUND'
 	-q "UPDATE \`CustomAction\` SET \`Type\` = $((3073 + 0x2000)) WHERE \`Action\` = 'Activate'" \
 	-q "UPDATE \`CustomAction\` SET \`Type\` = $((51 + 0x2000)) WHERE \`Action\` = 'SetActivate'" \
 	-q "UPDATE \`InstallExecuteSequence\` SET \`Condition\` = 'REINSTALL' WHERE \`Action\` = 'StopServices'" \
+	"${names[@]}" \
 	-q "UPDATE \`Environment\` SET \`Name\` = '=-*PATH' WHERE \`Component_\` = 'Agent'"
 "$here/sign.sh" "$msi"
 mv "$msi" "$out/"

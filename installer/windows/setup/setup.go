@@ -43,12 +43,17 @@ const (
 	network  = `HKLM\SYSTEM\CurrentControlSet\Control\SafeBoot\Network\` + ServiceName
 
 	settings   = `HKLM\SOFTWARE\Sallyport\CredentialProvider`
+	boot       = `HKLM\SOFTWARE\Sallyport\Boot` // the name of this boot: internal/clock
 	breakGlass = "break_glass"
 	message    = "message"
 )
 
 // The order in which keys are written; they are taken away in the opposite one.
-var keys = []string{settings, eventLog, minimal, network, class, provider, filter}
+var (
+	first = []string{settings, eventLog, minimal, network}
+	tile  = []string{class, provider, filter} // once the service answers
+	keys  = slices.Concat(first, tile)
+)
 
 // answerTime is how long a service that was started has to answer.
 const answerTime = 15 * time.Second
@@ -174,7 +179,7 @@ func (s *Setup) Activate(ctx context.Context, in io.Reader) error {
 	}
 	err = s.change(ctx, func(before *State) error {
 		want := s.wanted(before, told)
-		for _, key := range keys[:slices.Index(keys, class)] {
+		for _, key := range first {
 			if err := s.System.SetKey(key, want.Keys[key]); err != nil {
 				return err
 			}
@@ -182,7 +187,7 @@ func (s *Setup) Activate(ctx context.Context, in io.Reader) error {
 		if err := s.run(ctx, before.Service, want.Service.Command); err != nil {
 			return err
 		}
-		for _, key := range keys[slices.Index(keys, class):] {
+		for _, key := range tile {
 			if err := s.System.SetKey(key, want.Keys[key]); err != nil {
 				return err
 			}
@@ -207,7 +212,12 @@ func (s *Setup) Activate(ctx context.Context, in io.Reader) error {
 func (s *Setup) Deactivate(ctx context.Context) error {
 	return s.change(ctx, func(before *State) error {
 		gone := &State{Keys: map[string]*winreg.Key{settings: without(before.Keys[settings], breakGlass, message)}}
-		return s.restore(ctx, gone)
+		if err := s.restore(ctx, gone); err != nil {
+			return err
+		}
+		// Not among the keys that are restored: it must not outlive this boot, and an
+		// agent that starts makes it anew.
+		return s.System.SetKey(boot, nil)
 	})
 }
 
@@ -300,15 +310,7 @@ func (s *Setup) wanted(before *State, told order) *State {
 // run has the service run this version, and waits until it answers.
 func (s *Setup) run(ctx context.Context, before *Service, command string) error {
 	if before == nil || *before != (Service{Command: command, Running: true}) {
-		if before != nil {
-			if err := s.System.Stop(ctx); err != nil {
-				return err
-			}
-		}
-		if err := s.System.Configure(command); err != nil {
-			return err
-		}
-		if err := s.System.Start(); err != nil {
+		if err := s.restart(ctx, before, command); err != nil {
 			return err
 		}
 	}
@@ -334,20 +336,30 @@ func (s *Setup) answers(ctx context.Context) error {
 	return s.Answers(ctx)
 }
 
-// restore makes the computer what it was. It goes on after an error: as much as
-// possible has to be there again.
+// restore makes the computer what it was. It goes on after an error, as much as
+// possible has to be there again; but not past the tile and the filter, which need
+// what is before them.
 func (s *Setup) restore(ctx context.Context, state *State) error {
 	var all error
-	must := func(err error) { all = errors.Join(all, err) }
 	for _, key := range slices.Backward(keys) {
-		if state.Keys[key] == nil {
-			must(s.System.SetKey(key, nil))
+		if state.Keys[key] != nil {
+			continue
+		}
+		if err := s.System.SetKey(key, nil); err != nil {
+			if all = errors.Join(all, err); slices.Contains(tile, key) {
+				return all
+			}
 		}
 	}
-	must(s.restoreService(ctx, state.Service))
+	all = errors.Join(all, s.restoreService(ctx, state.Service))
 	for _, key := range keys {
-		if k := state.Keys[key]; k != nil {
-			must(s.System.SetKey(key, k))
+		if state.Keys[key] == nil {
+			continue
+		}
+		if err := s.System.SetKey(key, state.Keys[key]); err != nil {
+			if all = errors.Join(all, err); slices.Contains(tile, key) {
+				return all
+			}
 		}
 	}
 	return all
@@ -361,22 +373,33 @@ func (s *Setup) restoreService(ctx context.Context, want *Service) error {
 	if is != nil && want != nil && *is == *want {
 		return nil
 	}
-	if is != nil {
-		if err := s.System.Stop(ctx); err != nil {
-			return err
-		}
-	}
 	switch {
 	case want == nil && is == nil:
 		return nil
 	case want == nil:
+		if err := s.System.Stop(ctx); err != nil {
+			return err
+		}
 		return s.System.DeleteService()
+	case want.Running:
+		return s.restart(ctx, is, want.Command)
 	}
-	if err := s.System.Configure(want.Command); err != nil {
+	if err := s.System.Configure(want.Command); err != nil || is == nil {
 		return err
 	}
-	if !want.Running {
-		return nil
+	return s.System.Stop(ctx)
+}
+
+// restart has the service run a command. It is configured first: whatever starts
+// it from then on, such as its recovery actions, starts the right one.
+func (s *Setup) restart(ctx context.Context, is *Service, command string) error {
+	if err := s.System.Configure(command); err != nil {
+		return err
+	}
+	if is != nil {
+		if err := s.System.Stop(ctx); err != nil {
+			return err
+		}
 	}
 	return s.System.Start()
 }

@@ -51,9 +51,9 @@ func (system) SetKey(path string, k *winreg.Key) error {
 	return nil
 }
 
-// forgetEmpty takes away our own key once nothing is in it.
-func forgetEmpty(below string) {
-	if parent, _, _ := strings.Cut(below, `\CredentialProvider`); parent != ours && below != ours+`\Setup` {
+// forgetEmpty takes our own key away once nothing is in it any more.
+func forgetEmpty(path string) {
+	if !strings.HasPrefix(path, ours+`\`) {
 		return
 	}
 	if k, err := winreg.Read(`HKLM\` + ours); err == nil && k != nil && len(k.Values) == 0 && len(k.Keys) == 0 {
@@ -239,53 +239,44 @@ func (system) Start() error {
 }
 
 func (system) Stop(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, stopTime)
-	defer cancel()
 	return withService(func(s *mgr.Service) error {
 		if s == nil {
 			return nil
 		}
-		var process windows.Handle
-		if st, err := s.Query(); err == nil && st.ProcessId != 0 {
-			if h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, st.ProcessId); err == nil {
-				process = h
-				defer windows.CloseHandle(h)
-			}
+		st, err := s.Query()
+		if err != nil || st.State == svc.Stopped {
+			return err
 		}
-		for {
-			st, err := s.Query()
-			if err != nil {
+		process, err := windows.OpenProcess(windows.SYNCHRONIZE|windows.PROCESS_TERMINATE, false, st.ProcessId)
+		if errors.Is(err, windows.ERROR_INVALID_PARAMETER) {
+			return nil // it has just ended
+		}
+		if err != nil {
+			return fmt.Errorf("its process: %w", err)
+		}
+		defer windows.CloseHandle(process)
+		// While it starts it takes no orders; then it takes one.
+		for deadline := time.Now().Add(stopTime); time.Now().Before(deadline) && ctx.Err() == nil; {
+			if _, err := s.Control(svc.Stop); err != nil && !errors.Is(err, windows.ERROR_SERVICE_NOT_ACTIVE) &&
+				!errors.Is(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL) && !errors.Is(err, windows.ERROR_SERVICE_REQUEST_TIMEOUT) {
 				return err
 			}
-			switch st.State {
-			case svc.Stopped:
-				// It says so before it ends, and keeps its pipes until then.
-				return ended(ctx, process)
-			case svc.Running, svc.Paused:
-				_, err := s.Control(svc.Stop)
-				if err != nil && !errors.Is(err, windows.ERROR_SERVICE_NOT_ACTIVE) && !errors.Is(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL) {
-					return err
-				}
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("it did not stop within %s", stopTime)
-			case <-time.After(retryAfter):
+			// Not until the service says that it stopped: it has its pipes until the
+			// process ends.
+			if e, err := windows.WaitForSingleObject(process, uint32(retryAfter.Milliseconds())); err != nil || e == windows.WAIT_OBJECT_0 {
+				return err
 			}
 		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// One that hangs must not keep the version out that mends it.
+		if err := windows.TerminateProcess(process, 1); err != nil {
+			return fmt.Errorf("it does not stop: %w", err)
+		}
+		_, err = windows.WaitForSingleObject(process, uint32(stopTime.Milliseconds()))
+		return err
 	})
-}
-
-func ended(ctx context.Context, process windows.Handle) error {
-	if process == 0 {
-		return nil
-	}
-	deadline, _ := ctx.Deadline()
-	e, err := windows.WaitForSingleObject(process, uint32(max(time.Until(deadline), 0).Milliseconds()))
-	if err == nil && e != windows.WAIT_OBJECT_0 {
-		err = errors.New("it stopped, but its process does not end")
-	}
-	return err
 }
 
 func (system) DeleteService() error {
