@@ -17,7 +17,7 @@ import (
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
-	"sallyport/internal/localsock"
+	"sallyport/internal/identity"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -116,7 +116,7 @@ func localVault(action string, t cli.Target) (*adminv1.VaultStatus, error) {
 		return nil, err
 	}
 	if action == "accept" {
-		e := event.Event{Name: event.VaultAccepted, By: string(localsock.Self()), Text: "while the agent was not running"}
+		e := event.Event{Name: event.VaultAccepted, By: string(identity.Self()), Text: "while the agent was not running"}
 		if err := v.Update(context.Background(), func(tx *vault.Tx) error { tx.Append(e); return nil }); err != nil {
 			return nil, errors.Join(err, v.Close())
 		}

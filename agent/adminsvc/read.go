@@ -25,7 +25,6 @@ import (
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/identity"
-	"sallyport/internal/localsock"
 	"sallyport/internal/policy"
 	"sallyport/internal/textout"
 	"sallyport/internal/vault"
@@ -49,8 +48,8 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	state := s.State()
 	out := &adminv1.StatusResponse{
 		Version: state.Version, Started: timestamppb.New(state.Started.Wall),
-		Pid: int32(os.Getpid()), Uid: int32(os.Geteuid()), Account: string(localsock.Self()),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Pid: int32(os.Getpid()), Uid: int32(os.Geteuid()), Account: string(identity.Self()),
+		Platform:   runtime.GOOS + "/" + runtime.GOARCH,
 		Vault:      s.vaultStatus(),
 		ConfigPath: state.ConfigPath, LoginSocket: state.LoginSocket, AdminSocket: state.AdminSocket,
 		LoginsOpen: int32(s.OpenLogins()), RssBytes: rss(),

@@ -72,7 +72,7 @@ var callers = map[string]struct {
 	may string
 }{
 	"root":                               {localsock.Peer{ID: identity.Root}, "LRW"},
-	"the agent's own user":               {localsock.Peer{ID: localsock.Self()}, "LRW"},
+	"the agent's own user":               {localsock.Peer{ID: identity.Self()}, "LRW"},
 	"the admin group":                    {localsock.Peer{ID: identity.UID(helpdesk)}, "LR"},
 	"a stranger":                         {localsock.Peer{ID: identity.UID(stranger)}, "L"},
 	"SYSTEM":                             {localsock.Peer{ID: identity.System, Admin: true}, "LRW"},

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/registry"
 
+	"sallyport/internal/identity"
 	"sallyport/internal/winreg"
 )
 
@@ -92,7 +93,8 @@ func allow(t *testing.T, path, sddl string) {
 }
 
 func TestWhoCanChangeAFileOrItsDirectory(t *testing.T) {
-	ours := "D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;" + me(t) + ")"
+	me, _ := identity.Self().SID()
+	ours := "D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;" + me + ")"
 	dir := t.TempDir()
 	path := put(t, dir, "sallyport.toml", "issuer = \"ACME\"\n")
 	dropin := put(t, dir, "config.d/a.toml", "# nothing\n")
@@ -110,16 +112,6 @@ func TestWhoCanChangeAFileOrItsDirectory(t *testing.T) {
 		}
 		allow(t, p, ours)
 	}
-}
-
-// me is the SID of the user that runs the test.
-func me(t *testing.T) string {
-	t.Helper()
-	u, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.User.Sid.String()
 }
 
 func TestChangedOnWindows(t *testing.T) {

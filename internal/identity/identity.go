@@ -20,6 +20,10 @@ const (
 	System ID = "sid:S-1-5-18" // LocalSystem: [MS-DTYP] 2.4.2.4
 )
 
+// Administrators is the group that owns what an administrator of Windows makes
+// with all rights.
+const Administrators ID = "sid:S-1-5-32-544"
+
 // UID is the account with that number on Linux or macOS.
 func UID(n uint32) ID { return ID("uid:" + strconv.FormatUint(uint64(n), 10)) }
 

@@ -7,8 +7,8 @@ import (
 	"log/slog"
 
 	"github.com/danieljoos/wincred"
-	"golang.org/x/sys/windows"
 
+	"sallyport/internal/identity"
 	"sallyport/internal/secret"
 )
 
@@ -125,9 +125,9 @@ const credentialHint = "the service must run as LocalSystem, and no policy keep 
 
 // account names the account whose credentials these are.
 func account() string {
-	user, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
+	sid, ok := identity.Self().SID()
+	if !ok {
 		return "of this process"
 	}
-	return user.User.Sid.String()
+	return sid
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+
+	"sallyport/internal/identity"
 )
 
 // The names of the agent's sockets in its runtime directory.
@@ -29,7 +31,7 @@ func (a Access) mode() os.FileMode {
 
 // TrustAgent is what a client accepts as the agent: root, or its own user.
 func TrustAgent(p Peer) error {
-	if !p.IsRoot() && p.ID != Self() {
+	if !p.IsRoot() && p.ID != identity.Self() {
 		return fmt.Errorf("the socket is served by %s, neither the system nor you", p)
 	}
 	return nil

@@ -82,7 +82,7 @@ func (p Peer) IsRoot() bool { return p.ID.IsRoot() }
 
 // IsOwner says whether the peer may do anything here: the system, an
 // administrator, or the agent's own user.
-func (p Peer) IsOwner() bool { return p.IsRoot() || p.Admin || p.ID != "" && p.ID == Self() }
+func (p Peer) IsOwner() bool { return p.IsRoot() || p.Admin || p.ID != "" && p.ID == identity.Self() }
 
 // Access says who may connect to a socket.
 type Access int

@@ -75,7 +75,7 @@ func call(t *testing.T, path string, c credentials.TransportCredentials) *status
 func TestAHandlerSeesWhoCalls(t *testing.T) {
 	path := filepath.Join(socketDir(t), "s")
 	whoami(t, listen(t, path, 4), grpc.Creds(Credentials(nil)))
-	me := Peer{ID: Self(), Admin: os.Geteuid() == 0}
+	me := Peer{ID: identity.Self(), Admin: os.Geteuid() == 0}
 	if st := call(t, path, Credentials(TrustAgent)); st.Code() != codes.AlreadyExists || st.Message() != me.String() {
 		t.Errorf("%v", st)
 	}

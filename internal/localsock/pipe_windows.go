@@ -52,7 +52,7 @@ func Listen(path string, access Access, perUser int) (net.Listener, error) {
 	if err := checkPipeName(path); err != nil {
 		return nil, err
 	}
-	sddl, err := descriptor(access, Self(), elevated())
+	sddl, err := descriptor(access, identity.Self(), elevated())
 	if err != nil {
 		return nil, err
 	}
@@ -221,11 +221,11 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 		conn.Close()
 		return nil, fmt.Errorf("the owner of %s: %w", path, err)
 	}
-	return &dialled{h, Peer{ID: id, Admin: id == administrators}}, nil
+	return &dialled{h, Peer{ID: id, Admin: id == identity.Administrators}}, nil
 }
 
 // TrustAgent is what a client accepts as the agent.
-func TrustAgent(p Peer) error { return trustOwner(p.ID, Self(), elevated()) }
+func TrustAgent(p Peer) error { return trustOwner(p.ID, identity.Self(), elevated()) }
 
 // PeerOf says who is at the other end of a connection of Listen or Dial: who
 // connected, or who owns the pipe.

@@ -85,7 +85,7 @@ func dial(t *testing.T, path string) net.Conn {
 func TestAHandlerSeesWhoCallsOverAPipe(t *testing.T) {
 	path := pipeName()
 	whoami(t, listen(t, path, 4), grpc.Creds(Credentials(nil)))
-	want := fmt.Sprintf("%s admin=%v", Self(), elevated())
+	want := fmt.Sprintf("%s admin=%v", identity.Self(), elevated())
 	for range 3 { // each call is a connection, each connection an instance
 		if st := call(t, path, Credentials(TrustAgent)); st.Code() != codes.AlreadyExists || st.Message() != want {
 			t.Errorf("%v, want %s", st, want)
@@ -97,7 +97,7 @@ func TestAHandlerSeesWhoCallsOverAPipe(t *testing.T) {
 	if err := TrustAgent(seen); err != nil {
 		t.Errorf("served by %+v: %v", seen, err)
 	}
-	t.Logf("this is %s, elevated %v; the pipe is %s's", Self(), elevated(), seen)
+	t.Logf("this is %s, elevated %v; the pipe is %s's", identity.Self(), elevated(), seen)
 	// What it does not accept it does not call.
 	st := call(t, path, Credentials(func(Peer) error { return errors.New("not this one") }))
 	if st.Code() != codes.Unavailable || !strings.Contains(st.Message(), "not this one") {
@@ -117,8 +117,8 @@ func TestTheTokenOfThisProcessIsItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, err := peerOfToken(read)
-	if err != nil || p.ID != Self() || Self() == "" {
-		t.Errorf("%+v, %v; this is %s", p, err, Self())
+	if err != nil || p.ID != identity.Self() || identity.Self() == "" {
+		t.Errorf("%+v, %v; this is %s", p, err, identity.Self())
 	}
 	if read.integrity == 0 || len(read.groups) == 0 {
 		t.Errorf("%+v", read)
@@ -139,7 +139,7 @@ func TestWhatAClientSaysFirstIsNotLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if p, err := PeerOf(conn); err != nil || p.ID != Self() {
+	if p, err := PeerOf(conn); err != nil || p.ID != identity.Self() {
 		t.Errorf("%+v, %v", p, err)
 	}
 	got := make([]byte, len(text))
@@ -147,7 +147,7 @@ func TestWhatAClientSaysFirstIsNotLost(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	// Asked again it says the same, and reads nothing more.
-	if p, err := PeerOf(conn); err != nil || p.ID != Self() {
+	if p, err := PeerOf(conn); err != nil || p.ID != identity.Self() {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
@@ -204,7 +204,7 @@ func TestTheQuotaOfAPipe(t *testing.T) {
 	if _, err := q.take(user); err == nil {
 		t.Error("a third connection")
 	}
-	for _, p := range []Peer{{identity.System, true}, {"sid:" + alice, true}, {Self(), false}} {
+	for _, p := range []Peer{{identity.System, true}, {"sid:" + alice, true}, {identity.Self(), false}} {
 		for range 10 {
 			if _, err := q.take(p); err != nil {
 				t.Errorf("%s: %v", p, err)

@@ -47,10 +47,6 @@ const (
 	sidGuests         = "S-1-5-32-546"
 )
 
-// administrators is the group as the owner of a pipe: what an administrator with
-// all rights makes may belong to it.
-const administrators identity.ID = "sid:" + sidAdministrators
-
 // peerOfToken says who a client is, or why it is nobody to talk to.
 func peerOfToken(t token) (Peer, error) {
 	if t.level < levelIdentification {
@@ -95,7 +91,7 @@ func trustOwner(owner, self identity.ID, elevated bool) error {
 	switch {
 	case owner == "":
 		return errors.New("the pipe is nobody's")
-	case owner == identity.System, owner == administrators, owner == self && !elevated:
+	case owner == identity.System, owner == identity.Administrators, owner == self && !elevated:
 		return nil
 	case owner == self:
 		return fmt.Errorf("the pipe belongs to %s without an administrator's rights, and this program has them", owner)

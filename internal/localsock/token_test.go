@@ -74,7 +74,7 @@ func TestWhoAClientsTokenIs(t *testing.T) {
 		"another service": {token: token{user: "S-1-5-80-1-2-3-4-5", groups: groups("S-1-5-6"), level: 2, integrity: high},
 			want: Peer{"sid:S-1-5-80-1-2-3-4-5", false}},
 		"the group of administrators as the user": {token: token{user: sidAdministrators, level: 2, integrity: high},
-			want: Peer{administrators, false}},
+			want: Peer{identity.Administrators, false}},
 
 		"the guest account": {token: token{user: "S-1-5-21-1-2-3-501", groups: interactive, level: 1, integrity: medium}, refused: "guest"},
 		"a guest":           {token: token{user: alice, groups: groups("S-1-5-4", sidGuests), level: 1, integrity: medium}, refused: "guest"},
@@ -117,7 +117,7 @@ func TestWhichOwnerOfAPipeIsTheAgent(t *testing.T) {
 	}{
 		"the system's":                                {identity.System, me, false, true},
 		"the system's, seen by an administrator":      {identity.System, me, true, true},
-		"the administrators'":                         {administrators, me, false, true},
+		"the administrators'":                         {identity.Administrators, me, false, true},
 		"one's own":                                   {me, me, false, true},
 		"one's own, made without the rights one has":  {me, me, true, false},
 		"another user's":                              {other, me, false, false},

@@ -179,9 +179,6 @@ func programOf(command string) string {
 	return program
 }
 
-// administrators own what an administrator's programs make.
-const administrators identity.ID = "sid:S-1-5-32-544"
-
 func checkPipes(_ context.Context, e *Env) []Result {
 	if e.AgentDown != "" {
 		return nil // said already
@@ -196,7 +193,7 @@ func checkPipes(_ context.Context, e *Env) []Result {
 			out = append(out, fail("pipes", "restart the agent, which makes it: sallyport service restart", "%s: %v", pipe, err))
 		case who == identity.System:
 			out = append(out, ok("pipes", "%s is the system's", pipe))
-		case who == administrators:
+		case who == identity.Administrators:
 			out = append(out, warn("pipes", "stop it, and start the service: sallyport service start", "%s is the administrators': the agent was started by hand, and ends with that session", pipe))
 		default:
 			out = append(out, fail("pipes", "end the program that listens there, then: sallyport service start", "%s belongs to %s: the sign-in screen and these commands refuse such an agent", pipe, who))

@@ -1,22 +1,20 @@
-package localsock
+package identity
 
 import (
 	"sync"
 
 	"golang.org/x/sys/windows"
-
-	"sallyport/internal/identity"
 )
 
 // Self is the account that this process runs as; nobody when Windows does not say.
-func Self() identity.ID { return self() }
+func Self() ID { return self() }
 
-var self = sync.OnceValue(func() identity.ID {
+var self = sync.OnceValue(func() ID {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
 		return ""
 	}
-	id, err := identity.SID(user.User.Sid.String())
+	id, err := SID(user.User.Sid.String())
 	if err != nil {
 		return ""
 	}
