@@ -55,7 +55,7 @@ func Parse(text string) (ID, error) {
 	if sid, ok := strings.CutPrefix(text, "sid:"); ok {
 		return SID(sid)
 	}
-	return "", fmt.Errorf("%q is neither uid:NUMBER nor sid:S-1-...", text)
+	return "", fmt.Errorf("%q is neither uid:NUMBER nor sid:SID", text)
 }
 
 // UID returns the number of an account on Linux or macOS.
