@@ -74,15 +74,12 @@ func closedToOthers(path string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	st, err := f.Stat()
+	o, err := winacl.Of(f)
 	if err != nil {
 		return err
 	}
-	o, err := winacl.Of(windows.Handle(f.Fd()))
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return o.Check(path, st.IsDir(), "", winacl.Write)
+	o.Self = "" // whoever asks; the agent is the system
+	return o.Check(winacl.Readable)
 }
 
 // productVersion reads the ProductVersion of a VERSIONINFO resource.

@@ -1,6 +1,7 @@
 package tomlfile
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,28 +13,28 @@ import (
 
 const openFlags = os.O_RDONLY
 
+// checkDir looks at what has that name, not at where a link in its place leads:
+// below %ProgramData% everybody can make one, and change it later.
 func checkDir(dir string) error {
-	f, err := os.Open(dir)
+	f, err := os.OpenFile(dir, os.O_RDONLY|windows.FILE_FLAG_OPEN_REPARSE_POINT, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return check(f, dir, true)
+	if st, err := f.Stat(); err != nil || !st.IsDir() {
+		return cmp.Or(err, fmt.Errorf("%s is not a directory, or is a link to one: make a directory", dir))
+	}
+	return check(f)
 }
 
-func checkFile(f *os.File, _ fs.FileInfo, path string) error { return check(f, path, false) }
+func checkFile(f *os.File, _ fs.FileInfo, _ string) error { return check(f) }
 
-// check goes by the open file: by its name it might be another one by now.
-func check(f *os.File, path string, dir bool) error {
-	self, err := winacl.Self()
+func check(f *os.File) error {
+	o, err := winacl.Of(f)
 	if err != nil {
 		return err
 	}
-	o, err := winacl.Of(windows.Handle(f.Fd()))
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return o.Check(path, dir, self, winacl.Write)
+	return o.Check(winacl.Readable)
 }
 
 // Stamp tells versions of a file apart without reading it; of a directory, only

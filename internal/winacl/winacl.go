@@ -1,134 +1,132 @@
-// Package winacl says whether a file or directory on Windows belongs to the
-// system and nobody else can change it. The decision is about plain values, so
-// that it is tested on every system; only reading them needs Windows.
+// Package winacl says who owns a file or directory on Windows and who has what
+// right to it: it refuses what others could have changed, and is what is made here
+// made for. The decision is about plain values, so that it is tested on every
+// system; only reading them needs Windows.
 package winacl
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 )
 
+// Access is the rights that others than the system, its administrators and this
+// process's own user may have: an ACCESS_MASK ([MS-DTYP] 2.4.3), whose low half is
+// what it is for files and directories ("File Access Rights Constants").
+type Access uint32
+
+// The two that are used.
+const (
+	// Private: nobody else may see what is in it. What it is called and how long it
+	// is tells nothing.
+	Private Access = 0x80 | // FILE_READ_ATTRIBUTES
+		0x20000 | 0x100000 // READ_CONTROL, SYNCHRONIZE
+	// Readable: others may read it and change nothing. Whatever else there is,
+	// attributes and extended attributes included, is taken for writing: with
+	// FILE_WRITE_ATTRIBUTES alone an empty directory becomes a junction.
+	Readable = Private |
+		0x1 | 0x8 | 0x20 | // FILE_READ_DATA, FILE_READ_EA, FILE_EXECUTE; of a directory: to list it and pass through
+		0x20000000 | 0x80000000 // GENERIC_EXECUTE, GENERIC_READ
+)
+
 // Who may own and change what the agent relies on, besides the process's own
 // user: [MS-DTYP] 2.4.2.4, and the SID of NT SERVICE\TrustedInstaller.
 const (
-	System           = "S-1-5-18"
-	Administrators   = "S-1-5-32-544"
-	TrustedInstaller = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464"
+	system           = "S-1-5-18"
+	administrators   = "S-1-5-32-544"
+	trustedInstaller = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464"
+	ownerRights      = "S-1-3-4" // whoever owns it, and that was checked
 )
 
 // users is the group BUILTIN\Users.
 const users = "S-1-5-32-545"
 
-// Rights that Check is asked about: "File Access Rights Constants" and "Access
-// Mask Format". A directory's have the same numbers.
-const (
-	// Write is whatever lets somebody change, replace or take away a file, or what
-	// is in a directory. Attributes are in it: they turn an empty directory into
-	// a junction.
-	Write uint32 = 0x2 | // FILE_WRITE_DATA, FILE_ADD_FILE
-		0x4 | // FILE_APPEND_DATA, FILE_ADD_SUBDIRECTORY
-		0x10 | // FILE_WRITE_EA
-		0x40 | // FILE_DELETE_CHILD
-		0x100 | // FILE_WRITE_ATTRIBUTES
-		0x10000 | 0x40000 | 0x80000 | // DELETE, WRITE_DAC, WRITE_OWNER
-		0x10000000 | 0x40000000 // GENERIC_ALL, GENERIC_WRITE
-	// Read is whatever lets somebody see what is in it.
-	Read uint32 = 0x1 | // FILE_READ_DATA, FILE_LIST_DIRECTORY
-		0x8 | // FILE_READ_EA
-		0x10000000 | 0x80000000 // GENERIC_ALL, GENERIC_READ
-)
-
-// Security descriptors, in SDDL, for directories made by us. Both are protected:
-// they inherit nothing, for below %ProgramData% everybody may create files.
-const (
-	// Private is for what only the system and administrators may see.
-	Private = "O:BAG:SYD:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
-	// Readable is the same, and Users may read.
-	Readable = Private + "(A;OICI;0x1200a9;;;BU)"
-)
+// Object is a file or directory, as much of it as the decision needs.
+type Object struct {
+	Path   string
+	Dir    bool
+	Owner  string // a SID, as are all names here
+	NoDACL bool   // there is no list: everybody may do everything
+	DACL   []ACE
+	Self   string // the user of this process, whose own it may be; "": only the system's
+}
 
 // ACE is one entry of an access control list: [MS-DTYP] 2.4.4.
 type ACE struct {
 	Type, Flags uint8
-	Mask        uint32
+	Mask        Access
 	SID         string // of entries with the layout of an ACCESS_ALLOWED_ACE
 }
 
 const (
-	allow         = 0x0  // ACCESS_ALLOWED_ACE_TYPE
-	deny          = 0x1  // ACCESS_DENIED_ACE_TYPE
-	allowCallback = 0x9  // ACCESS_ALLOWED_CALLBACK_ACE_TYPE: may allow
-	denyCallback  = 0xa  // ACCESS_DENIED_CALLBACK_ACE_TYPE
-	inheritOnly   = 0x08 // INHERIT_ONLY_ACE: says nothing of the object itself
+	allow              = 0x0  // ACCESS_ALLOWED_ACE_TYPE
+	deny               = 0x1  // ACCESS_DENIED_ACE_TYPE
+	denyObject         = 0x6  // ACCESS_DENIED_OBJECT_ACE_TYPE
+	allowCallback      = 0x9  // ACCESS_ALLOWED_CALLBACK_ACE_TYPE: may allow
+	denyCallback       = 0xa  // ACCESS_DENIED_CALLBACK_ACE_TYPE
+	denyCallbackObject = 0xc  // ACCESS_DENIED_CALLBACK_OBJECT_ACE_TYPE
+	inheritOnly        = 0x08 // INHERIT_ONLY_ACE: says nothing of the object itself
 )
 
-// Object is a file or directory as its security descriptor has it.
-type Object struct {
-	Owner  string // its SID
-	NoDACL bool   // there is no list: everybody may do everything
-	DACL   []ACE
-}
-
-// Check refuses what does not belong to the system, its administrators or self,
-// the SID of this process's user, and what anybody else has one of the rights
-// to. Entries that deny are not counted: what they take away is not needed. The
-// error begins with the path and ends with the command that mends it.
-func (o Object) Check(path string, dir bool, self string, rights uint32) error {
-	name := path
-	if dir {
-		name = "the directory " + path
+// Check refuses what does not belong to the system, its administrators or o.Self,
+// and what anybody else has a right to that others may not have. The error begins
+// with the path and ends with the command that mends it.
+//
+// What an entry denies is not counted: it only takes rights away, and from whom
+// depends on groups that are not known here. An entry of a type that is not known
+// might allow anything.
+func (o Object) Check(others Access) error {
+	name := o.Path
+	if o.Dir {
+		name = "the directory " + name
 	}
-	if !trusted(o.Owner, self) {
-		return fmt.Errorf(`%s belongs to %s; it must belong to Administrators: icacls "%s" /setowner "*%s"`, name, display(o.Owner), path, Administrators)
+	if !o.trusts(o.Owner) {
+		return fmt.Errorf(`%s belongs to %s; it must belong to Administrators: icacls "%s" /setowner "*%s"`, name, display(o.Owner), o.Path, administrators)
 	}
+	var who, shown []string
 	if o.NoDACL {
-		return fmt.Errorf(`%s can be changed by others (it has no access list): %s`, name, remedy(path, dir, rights, nil))
+		shown = append(shown, "it has no access list")
 	}
-	var others []string
 	for _, e := range o.DACL {
-		switch {
-		case e.Type == deny || e.Type == denyCallback:
-		case e.Flags&inheritOnly != 0:
-		case e.Type != allow && e.Type != allowCallback:
-			return fmt.Errorf("%s can be changed by others (an entry of its access list is of the unknown type %d): %s", name, e.Type, remedy(path, dir, rights, nil))
-		case e.Mask&rights != 0 && !trusted(e.SID, self) && !slices.Contains(others, e.SID):
-			others = append(others, e.SID)
+		switch e.Type {
+		case deny, denyObject, denyCallback, denyCallbackObject:
+		case allow, allowCallback:
+			if e.Flags&inheritOnly == 0 && e.Mask&^others != 0 && !o.trusts(e.SID) && e.SID != ownerRights && !slices.Contains(who, e.SID) {
+				who, shown = append(who, e.SID), append(shown, display(e.SID))
+			}
+		default:
+			shown = append(shown, fmt.Sprintf("an entry of its access list is of the unknown type %d", e.Type))
 		}
 	}
-	if len(others) == 0 {
+	if shown == nil {
 		return nil
 	}
-	verb := "changed"
-	if rights&Read&^Write != 0 {
-		verb = "read or changed"
+	verb := "read or changed"
+	if others == Readable {
+		verb = "changed"
 	}
-	shown := make([]string, len(others))
-	for i, sid := range others {
-		shown[i] = display(sid)
-	}
-	return fmt.Errorf("%s can be %s by others (%s): %s", name, verb, strings.Join(shown, ", "), remedy(path, dir, rights, others))
+	return fmt.Errorf("%s can be %s by others (%s): %s", name, verb, strings.Join(shown, ", "), o.remedy(others, who))
 }
 
-func trusted(sid, self string) bool {
-	return sid != "" && slices.Contains([]string{System, Administrators, TrustedInstaller, self}, sid)
+func (o Object) trusts(sid string) bool {
+	return sid != "" && slices.Contains([]string{system, administrators, trustedInstaller, o.Self}, sid)
 }
 
 // remedy is the command after which Check has nothing to say. SIDs, because
 // names are translated; quotes, because PowerShell runs what is in brackets.
-func remedy(path string, dir bool, rights uint32, others []string) string {
+func (o Object) remedy(others Access, who []string) string {
 	inherit := ""
-	if dir {
+	if o.Dir {
 		inherit = "(OI)(CI)"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `icacls "%s" /inheritance:r /grant:r "*%s:%sF" "*%s:%sF"`, path, System, inherit, Administrators, inherit)
-	readable := rights&Read&^Write == 0
-	if readable {
+	fmt.Fprintf(&b, `icacls "%s" /inheritance:r /grant:r "*%s:%sF" "*%s:%sF"`, o.Path, system, inherit, administrators, inherit)
+	if others == Readable {
 		fmt.Fprintf(&b, ` "*%s:%sRX"`, users, inherit)
 	}
-	for _, sid := range others {
-		if sid != users || !readable {
+	for _, sid := range who {
+		if sid != "" && (sid != users || others != Readable) {
 			fmt.Fprintf(&b, ` /remove:g "*%s"`, sid)
 		}
 	}
@@ -145,4 +143,27 @@ func display(sid string) string {
 		return sid
 	}
 	return name + ", " + sid
+}
+
+// descriptor is the security descriptor, in SDDL, of what is made here: full access
+// for the system and the administrators, who own it; Users read what others may. A
+// process that is not one of them, which the agent never is, keeps what it makes
+// for itself. It is protected (P): nothing comes down from the directories above,
+// of which %ProgramData% lets every user make files.
+func descriptor(dir bool, others Access, self string, administrator bool) (string, error) {
+	inherit := ""
+	if dir {
+		inherit = "OICI" // and for all that is made below
+	}
+	owner, list := "O:BA", fmt.Sprintf("(A;%[1]s;FA;;;SY)(A;%[1]s;FA;;;BA)", inherit)
+	if !administrator {
+		if self == "" {
+			return "", errors.New("whom this process runs as cannot be told")
+		}
+		owner, list = "", list+fmt.Sprintf("(A;%s;FA;;;%s)", inherit, self)
+	}
+	if others == Readable {
+		list += fmt.Sprintf("(A;%s;0x1200a9;;;BU)", inherit) // FILE_GENERIC_READ, FILE_GENERIC_EXECUTE
+	}
+	return owner + "D:P" + list, nil
 }

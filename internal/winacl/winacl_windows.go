@@ -2,23 +2,35 @@ package winacl
 
 import (
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"sallyport/internal/identity"
 )
 
-// Of reads owner and access list of an open file or directory. The handle needs
-// READ_CONTROL, which os.Open asks for.
-func Of(h windows.Handle) (Object, error) {
-	sd, err := windows.GetSecurityInfo(h, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+// Of reads whose an open file or directory is. By its name it might be another one
+// by now. The handle needs READ_CONTROL, which os.Open asks for.
+func Of(f *os.File) (Object, error) {
+	st, err := f.Stat()
 	if err != nil {
-		return Object{}, fmt.Errorf("who owns it cannot be read: %w", err)
+		return Object{}, err
 	}
-	return fromDescriptor(sd)
+	sd, err := windows.GetSecurityInfo(windows.Handle(f.Fd()), windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+	if err != nil {
+		return Object{}, fmt.Errorf("%s: who owns it cannot be read: %w", f.Name(), err)
+	}
+	o, err := fromDescriptor(sd)
+	if err != nil {
+		return Object{}, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	o.Path, o.Dir = f.Name(), st.IsDir()
+	o.Self, _ = identity.Self().SID()
+	return o, nil
 }
 
-func fromDescriptor(sd *windows.SECURITY_DESCRIPTOR) (Object, error) {
-	var o Object
+func fromDescriptor(sd *windows.SECURITY_DESCRIPTOR) (o Object, err error) {
 	owner, _, err := sd.Owner()
 	if err != nil {
 		return Object{}, fmt.Errorf("its owner cannot be read: %w", err)
@@ -42,18 +54,37 @@ func fromDescriptor(sd *windows.SECURITY_DESCRIPTOR) (Object, error) {
 		ace := ACE{Type: e.Header.AceType, Flags: e.Header.AceFlags}
 		switch ace.Type {
 		case allow, deny, allowCallback, denyCallback: // the layout that ACCESS_ALLOWED_ACE has
-			ace.Mask, ace.SID = uint32(e.Mask), (*windows.SID)(unsafe.Pointer(&e.SidStart)).String()
+			ace.Mask, ace.SID = Access(e.Mask), (*windows.SID)(unsafe.Pointer(&e.SidStart)).String()
 		}
 		o.DACL = append(o.DACL, ace)
 	}
 	return o, nil
 }
 
-// Self is the SID of the user that this process runs as.
-func Self() (string, error) {
-	u, err := windows.GetCurrentProcessToken().GetTokenUser()
+// Attributes are for what is to be made for the system and the administrators, who
+// own it, and so that others have at most that access. Given at the creation: an
+// access list that is set afterwards leaves a moment in which somebody opens the
+// file, and keeps it open.
+func Attributes(dir bool, others Access) (*windows.SecurityAttributes, error) {
+	group, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
 	if err != nil {
-		return "", fmt.Errorf("this process's user cannot be read: %w", err)
+		return nil, err
 	}
-	return u.User.Sid.String(), nil
+	// Under UAC a user who is an administrator often may not act as one.
+	administrator, err := windows.Token(0).IsMember(group)
+	if err != nil {
+		return nil, fmt.Errorf("this process's groups cannot be told: %w", err)
+	}
+	self, _ := identity.Self().SID()
+	sddl, err := descriptor(dir, others, self, administrator)
+	if err != nil {
+		return nil, err
+	}
+	sd, err := windows.SecurityDescriptorFromString(sddl)
+	if err != nil {
+		return nil, fmt.Errorf("no security descriptor: %w", err)
+	}
+	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
+	sa.Length = uint32(unsafe.Sizeof(*sa))
+	return sa, nil
 }

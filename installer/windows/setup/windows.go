@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -17,7 +16,9 @@ import (
 	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/mgr"
 
-	"sallyport/internal/winacl"
+	"sallyport/internal/config"
+	"sallyport/internal/tomlfile"
+	"sallyport/internal/vault/statefile"
 	"sallyport/internal/winreg"
 )
 
@@ -27,7 +28,7 @@ func Windows() System { return system{} }
 type system struct{}
 
 // saved is where the state before is kept. The package's commit action forgets it
-// (run.c).
+// (action/run.c).
 const (
 	saved       = `HKLM\SOFTWARE\Sallyport\Setup`
 	savedBefore = "before"
@@ -311,44 +312,9 @@ func (s system) Save(state []byte) error {
 // PrepareData makes %ProgramData%\Sallyport, in which every user could make it
 // before us, and refuses one that others can change.
 func (system) PrepareData() error {
-	root, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, windows.KF_FLAG_DEFAULT)
-	if err != nil {
+	dir := filepath.Dir(config.DefaultPath)
+	if err := statefile.MkdirAll(dir); err != nil {
 		return err
 	}
-	dir := filepath.Join(root, "Sallyport")
-	sd, err := windows.SecurityDescriptorFromString(winacl.Readable)
-	if err != nil {
-		return err
-	}
-	sa := &windows.SecurityAttributes{Length: uint32(unsafe.Sizeof(windows.SecurityAttributes{})), SecurityDescriptor: sd}
-	p, err := windows.UTF16PtrFromString(dir)
-	if err != nil {
-		return err
-	}
-	if err := windows.CreateDirectory(p, sa); err == nil {
-		return nil
-	} else if !errors.Is(err, windows.ERROR_ALREADY_EXISTS) {
-		return fmt.Errorf("%s: %w", dir, err)
-	}
-	info, err := os.Lstat(dir)
-	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s is no directory: remove it", dir)
-	}
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	o, err := winacl.Of(windows.Handle(f.Fd()))
-	if err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
-	}
-	self, err := winacl.Self()
-	if err != nil {
-		return err
-	}
-	return o.Check(dir, true, self, winacl.Write)
+	return tomlfile.CheckDir(dir)
 }

@@ -7,30 +7,23 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"sallyport/internal/winacl"
 )
 
 // Access is which rights others than the owner, SYSTEM and the Administrators may
 // have to a file.
-type Access rights
+type Access = winacl.Access
 
 // The two that are used.
 const (
-	Private = Access(harmless) // nobody else may see what is in it: keys, records
-	Guarded = Access(reading)  // others may read, and change nothing
+	Private = winacl.Private  // nobody else may see what is in it: keys, records
+	Guarded = winacl.Readable // others may read, and change nothing
 )
 
-// Everything that is made here gets its DACL at its creation: one that is set
-// afterwards leaves a moment in which somebody opens the file, and keeps it open.
-// It is protected (P), so that nothing comes down from the directories above, of
-// which %ProgramData% lets every user make files.
 const (
-	forFiles  = ""
-	forDirs   = "OICI"                 // and for all that is made below
-	usersRead = "(A;OICI;GRGX;;;BU)"   // what mode 0755 is elsewhere
-	allow     = "(A;%[1]s;FA;;;%[2]s)" // [MS-DTYP] 2.5.1
 	shareAll  = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
 	noFollow  = windows.FILE_FLAG_OPEN_REPARSE_POINT
 	dirsToo   = windows.FILE_FLAG_BACKUP_SEMANTICS // CreateFile opens no directory without
@@ -50,7 +43,7 @@ func EnsureDir(path string) error {
 	if err := MkdirAll(parent); err != nil {
 		return err
 	}
-	if err := makeDir(path, ""); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := makeDir(path, Private); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if err := CheckDir(path); err != nil {
@@ -65,7 +58,7 @@ func MkdirAll(path string) error {
 	_, err := os.Stat(path)
 	if parent := filepath.Dir(path); errors.Is(err, fs.ErrNotExist) && parent != path {
 		if err = MkdirAll(parent); err == nil {
-			err = makeDir(path, usersRead)
+			err = makeDir(path, Guarded)
 		}
 	}
 	if errors.Is(err, fs.ErrExist) { // made by another process meanwhile
@@ -74,8 +67,8 @@ func MkdirAll(path string) error {
 	return err
 }
 
-func makeDir(path, more string) error {
-	sa, err := attributes(forDirs, more)
+func makeDir(path string, others Access) error {
+	sa, err := winacl.Attributes(true, others)
 	if err != nil {
 		return err
 	}
@@ -122,7 +115,7 @@ func Open(path string, flags int, access Access) (*os.File, error) {
 // Create makes a file that must not be there yet, for SYSTEM and the
 // Administrators alone.
 func Create(path string) (*os.File, error) {
-	sa, err := attributes(forFiles, "")
+	sa, err := winacl.Attributes(false, Private)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +161,7 @@ func Rename(from, to string) error {
 // FILE_SHARE_WRITE lets nobody rename anything in it. So it is a file that nobody
 // else can open, and that is gone when this process is.
 func Lock(dir string) (*os.File, error) {
-	sa, err := attributes(forFiles, "")
+	sa, err := winacl.Attributes(false, Private)
 	if err != nil {
 		return nil, err
 	}
@@ -224,95 +217,34 @@ func check(f *os.File, dir bool, access Access) error {
 		return fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	if err := checkType(info.FileAttributes, info.NumberOfLinks, dir); err != nil {
-		return fmt.Errorf("%s: %w: %w", f.Name(), err, ErrUntrusted)
+		return fmt.Errorf("%s %w: %w", f.Name(), err, ErrUntrusted)
 	}
-	s, err := securityOf(h)
+	o, err := winacl.Of(f)
 	if err != nil {
-		return fmt.Errorf("%s: who may change it cannot be told: %w: %w", f.Name(), err, ErrUntrusted)
+		return fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}
-	self, _, err := whoAmI()
+	err = o.Check(access)
+	if err != nil && dir {
+		err = o.Check(Private) // refuses more: what mends it makes it as EnsureDir does
+	}
 	if err != nil {
-		return err
-	}
-	if err := s.check(self, rights(access)); err != nil {
-		return fmt.Errorf("%s: %w: %w", f.Name(), err, ErrUntrusted)
+		return fmt.Errorf("%w, find out why before it is mended: %w", ErrUntrusted, err)
 	}
 	return nil
 }
 
-// securityOf reads who owns an open file, and its DACL.
-func securityOf(h windows.Handle) (s security, err error) {
-	sd, err := windows.GetSecurityInfo(h, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
-	if err != nil {
-		return s, err
+// checkType refuses what is not a directory, or not a regular file with one name.
+func checkType(attributes, links uint32, dir bool) error {
+	isDir := attributes&windows.FILE_ATTRIBUTE_DIRECTORY != 0
+	switch {
+	case attributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0:
+		return errors.New("is a reparse point: a symbolic link, a junction, or a file that is kept elsewhere")
+	case dir && !isDir:
+		return errors.New("is a file, not a directory")
+	case !dir && isDir:
+		return errors.New("is a directory, not a file")
+	case !dir && links != 1:
+		return fmt.Errorf("has %d names (hard links), of which we know one", links)
 	}
-	owner, _, err := sd.Owner()
-	if err != nil {
-		return s, err
-	}
-	if owner != nil {
-		s.owner = owner.String()
-	}
-	acl, _, err := sd.DACL()
-	if errors.Is(err, windows.ERROR_OBJECT_NOT_FOUND) || err == nil && acl == nil {
-		s.everyone = true
-		return s, nil
-	}
-	if err != nil {
-		return s, err
-	}
-	for i := range uint32(acl.AceCount) {
-		var entry *windows.ACCESS_ALLOWED_ACE
-		if err := windows.GetAce(acl, i, &entry); err != nil {
-			return s, err
-		}
-		e := ace{kind: entry.Header.AceType, flags: entry.Header.AceFlags}
-		if e.kind == aceAllowed || e.kind == aceAllowedCallback { // of others the SID is elsewhere
-			e.mask = rights(entry.Mask)
-			e.sid = (*windows.SID)(unsafe.Pointer(&entry.SidStart)).String()
-		}
-		s.entries = append(s.entries, e)
-	}
-	return s, nil
-}
-
-// attributes is for what is made here: full access for SYSTEM and the
-// Administrators, who own it. A process that is not one of them, which the agent
-// never is, keeps what it makes for itself.
-func attributes(inherit, more string) (*windows.SecurityAttributes, error) {
-	self, administrator, err := whoAmI()
-	if err != nil {
-		return nil, err
-	}
-	owner, entries := "O:BA", ""
-	if !administrator {
-		owner, entries = "", fmt.Sprintf(allow, inherit, self)
-	}
-	for _, who := range []string{"SY", "BA"} {
-		entries += fmt.Sprintf(allow, inherit, who)
-	}
-	sd, err := windows.SecurityDescriptorFromString(owner + "D:P" + entries + more)
-	if err != nil {
-		return nil, fmt.Errorf("no security descriptor: %w", err)
-	}
-	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
-	sa.Length = uint32(unsafe.Sizeof(*sa))
-	return sa, nil
-}
-
-// whoAmI returns the SID of this process's user, and whether the process may act
-// as an administrator, which under UAC a user who is one often may not.
-func whoAmI() (sid string, administrator bool, err error) {
-	user, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		return "", false, fmt.Errorf("this process's user cannot be told: %w", err)
-	}
-	group, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
-	if err != nil {
-		return "", false, err
-	}
-	if administrator, err = windows.Token(0).IsMember(group); err != nil {
-		return "", false, fmt.Errorf("this process's groups cannot be told: %w", err)
-	}
-	return user.User.Sid.String(), administrator, nil
+	return nil
 }

@@ -104,11 +104,34 @@ func TestWhatOthersMayChangeIsRefused(t *testing.T) {
 	open := filepath.Join(dir, "open")
 	must(t, os.Mkdir(open, 0o700))
 	setDACL(t, open, "(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;;FA;;;WD)")
-	if err := EnsureDir(open); !errors.Is(err, ErrUntrusted) {
+	mended := `icacls "` + open + `" /inheritance:r /grant:r "*S-1-5-18:(OI)(CI)F" "*S-1-5-32-544:(OI)(CI)F" /remove:g "*S-1-1-0"`
+	if err := EnsureDir(open); !errors.Is(err, ErrUntrusted) || !strings.HasSuffix(err.Error(), mended) {
 		t.Errorf("a directory that all may write: %v", err)
 	}
 	if err := CheckDir(hard); !errors.Is(err, ErrUntrusted) {
 		t.Errorf("a file in the directory's place: %v", err)
+	}
+}
+
+func TestOnlyAFileOfOneNameAndADirectoryAreTaken(t *testing.T) {
+	const archive, directory, reparse = windows.FILE_ATTRIBUTE_ARCHIVE, windows.FILE_ATTRIBUTE_DIRECTORY, windows.FILE_ATTRIBUTE_REPARSE_POINT
+	for name, c := range map[string]struct {
+		attributes, links uint32
+		dir, ok           bool
+	}{
+		"file":                    {archive, 1, false, true},
+		"file, wanted directory":  {archive, 1, true, false},
+		"file of two names":       {archive, 2, false, false},
+		"file already removed":    {archive, 0, false, false},
+		"symbolic link":           {archive | reparse, 1, false, false},
+		"directory":               {directory, 1, true, true},
+		"directory, wanted file":  {directory, 1, false, false},
+		"junction":                {directory | reparse, 1, true, false},
+		"junction, wanted a file": {directory | reparse, 1, false, false},
+	} {
+		if err := checkType(c.attributes, c.links, c.dir); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
