@@ -26,6 +26,7 @@ import (
 	"sallyport/internal/identity"
 	"sallyport/internal/keychain"
 	"sallyport/internal/localsock"
+	"sallyport/internal/policy"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -51,11 +52,18 @@ type State struct {
 	Issuer        string
 }
 
+// Names is who is who on this computer; an accounts.Names.
+type Names interface {
+	Lookup(ctx context.Context, name string) (accounts.User, error)
+	ByID(ctx context.Context, id identity.ID) (accounts.User, error)
+	Resolver(ctx context.Context, seen func(id identity.ID, group string) bool, who accounts.User, groups []identity.ID) policy.Resolver
+}
+
 // Service implements adminv1.AdminServiceServer.
 type Service struct {
 	adminv1.UnimplementedAdminServiceServer
 	Store      *store.Store
-	Names      *accounts.Names
+	Names      Names
 	State      func() State
 	OpenLogins func() int
 	// Link leads to the authority; nil: there is none to be had.

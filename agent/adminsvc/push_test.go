@@ -22,7 +22,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"sallyport/agent/store"
-	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
@@ -32,6 +31,7 @@ import (
 	"sallyport/internal/keychain"
 	"sallyport/internal/organisation"
 	"sallyport/internal/testkit/passkey"
+	"sallyport/internal/testkit/people"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -71,7 +71,7 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	w.link.store = s
-	w.svc = &Service{Store: s, Names: new(accounts.Names), State: func() State { return State{Config: loaded} }, OpenLogins: func() int { return 0 }, Link: w.link}
+	w.svc = &Service{Store: s, Names: people.People{"root": 0, "daemon": 1}, State: func() State { return State{Config: loaded} }, OpenLogins: func() int { return 0 }, Link: w.link}
 	return w
 }
 
@@ -109,7 +109,7 @@ func (w *world) certificate(from, to time.Time) []byte {
 	return der
 }
 
-// has gives a user of every Linux a record; with a code when totp is set.
+// has gives a user a record; with a code when totp is set.
 func (w *world) has(name string, code bool, phones ...push.Approver) *world {
 	w.t.Helper()
 	p, err := w.svc.find(context.Background(), name)

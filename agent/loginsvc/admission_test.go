@@ -1,7 +1,6 @@
 package loginsvc
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -9,6 +8,9 @@ import (
 	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
 )
+
+// somebody has no account here: the test does not run as them.
+const somebody uint32 = 4_000_000_000
 
 var limits = config.Default().Limits
 
@@ -43,8 +45,7 @@ func TestRootTakesAtLeast64AtOnce(t *testing.T) {
 
 func TestOthersAreBoundedByUserAndInTotal(t *testing.T) {
 	var a admission
-	uid := uint32(os.Geteuid())
-	stranger := func(n int) localsock.Peer { return localsock.Peer{ID: identity.UID(uid + uint32(n) + 1)} }
+	stranger := func(n int) localsock.Peer { return localsock.Peer{ID: identity.UID(somebody + uint32(n))} }
 	var leave []func()
 	for range limits.LoginsPerUID {
 		l, ok := a.enter(stranger(0), limits, 0)
@@ -83,7 +84,7 @@ func TestOthersAreBoundedByUserAndInTotal(t *testing.T) {
 
 func TestAFloodOfLoginsDoesNotPushOutTheEvents(t *testing.T) {
 	var a admission
-	uid := uint32(os.Geteuid()) + 1
+	uid := somebody
 	p := localsock.Peer{ID: identity.UID(uid)}
 	try := func(now time.Duration) bool {
 		leave, ok := a.enter(p, limits, now)

@@ -65,11 +65,17 @@ type Settings struct {
 	IssuerLabel string
 }
 
+// Names is who is who on this computer; an accounts.Names.
+type Names interface {
+	Lookup(ctx context.Context, name string) (accounts.User, error)
+	Resolver(ctx context.Context, seen func(id identity.ID, group string) bool, who accounts.User, groups []identity.ID) policy.Resolver
+}
+
 // Service implements loginv1.LoginServiceServer.
 type Service struct {
 	loginv1.UnimplementedLoginServiceServer
 	Store    *store.Store
-	Names    *accounts.Names
+	Names    Names
 	Clock    clock.Clock
 	Settings func() Settings
 	Stopping <-chan struct{} // closed when open logins must end

@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"sallyport/agent/store"
-	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
@@ -31,6 +30,7 @@ import (
 	"sallyport/internal/localsock"
 	"sallyport/internal/organisation"
 	"sallyport/internal/testkit/passkey"
+	"sallyport/internal/testkit/people"
 	"sallyport/internal/vault"
 	loginv1 "sallyport/proto/sallyport/login/v1"
 )
@@ -45,9 +45,8 @@ var (
 	seed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 )
 
-// world is a computer that has joined an authority. Its user, root (everybody has
-// that account, and no login here gives anybody anything), has a TOTP secret and a
-// phone. The vault is real; the time is made up; the authority is the test.
+// world is a computer that has joined an authority. Its user, root, has a TOTP
+// secret and a phone; another, daemon, has no factor. The vault is real; the time is made up; the authority is the test.
 type world struct {
 	*testing.T
 	service  *Service
@@ -88,7 +87,7 @@ func (w *world) starts() {
 	s := store.New(w.options)
 	w.Cleanup(func() { _ = s.Close() })
 	w.stopping = make(chan struct{})
-	w.service = &Service{Store: s, Names: new(accounts.Names), Clock: w, Courier: w.courier, Stopping: w.stopping, timer: w.timer,
+	w.service = &Service{Store: s, Names: people.People{"root": 0, "daemon": 1}, Clock: w, Courier: w.courier, Stopping: w.stopping, timer: w.timer,
 		Settings: func() Settings {
 			w.mu.Lock()
 			defer w.mu.Unlock()
