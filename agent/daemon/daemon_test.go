@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -25,6 +26,7 @@ import (
 type agent struct {
 	t      *testing.T
 	config string
+	run    string // its sockets
 	admin  adminv1.AdminServiceClient
 	login  loginv1.LoginServiceClient
 	me     string
@@ -35,7 +37,7 @@ func start(t *testing.T, config string) *agent {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "sallyport.toml")
-	run := filepath.Join(dir, "run")
+	run := runtimeDir(dir)
 	base := fmt.Sprintf("state_dir = %q\nruntime_dir = %q\n", filepath.Join(dir, "state"), run)
 	if err := os.WriteFile(path, []byte(base+config), 0o600); err != nil {
 		t.Fatal(err)
@@ -43,6 +45,7 @@ func start(t *testing.T, config string) *agent {
 	return startAt(t, path, run)
 }
 
+// startAt starts an agent whose file says that its sockets are in run.
 func startAt(t *testing.T, path, run string) *agent {
 	t.Helper()
 	ready, done := make(chan struct{}), make(chan error, 1)
@@ -63,14 +66,17 @@ func startAt(t *testing.T, path, run string) *agent {
 	case <-time.After(30 * time.Second):
 		t.Fatal("the agent never became ready")
 	}
-	a := &agent{t: t, config: path, stop: sync.OnceValue(func() error { cancel(); return <-done })}
+	a := &agent{t: t, config: path, run: run, stop: sync.OnceValue(func() error { cancel(); return <-done })}
 	t.Cleanup(func() {
 		if err := a.stop(); err != nil {
 			t.Errorf("the agent ended with: %v", err)
 		}
 	})
 	dial := func(name string) *grpc.ClientConn {
-		c, err := grpc.NewClient("unix://"+filepath.Join(run, name), grpc.WithTransportCredentials(localsock.Credentials(localsock.TrustAgent)))
+		path := filepath.Join(run, name)
+		listened(t, path)
+		c, err := grpc.NewClient("passthrough:///localhost", grpc.WithTransportCredentials(localsock.Credentials(localsock.TrustAgent)),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return localsock.Dial(ctx, path) }))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +238,7 @@ func TestMalformedConfigurationAtAColdStartDenies(t *testing.T) {
 	if err := os.WriteFile(a.config, append(text, "\nnonsense = \n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := startAt(t, a.config, filepath.Join(filepath.Dir(a.config), "run"))
+	b := startAt(t, a.config, a.run)
 	b.expect("", "deny config_broken")
 	if err := os.WriteFile(a.config, text, 0o600); err != nil {
 		t.Fatal(err)
