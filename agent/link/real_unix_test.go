@@ -1,3 +1,8 @@
+//go:build unix
+
+// A computer with Windows joins an authority that runs elsewhere; for Windows there
+// is none.
+
 package link
 
 import (
