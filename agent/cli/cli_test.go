@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sallyport/internal/command"
 	"sallyport/internal/config"
 	"sallyport/internal/localsock"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
@@ -162,7 +163,7 @@ func TestExitCodesOfTheAgentsAnswers(t *testing.T) {
 		f.deny = status.Error(code, "a plain reason\x07")
 		s := runCLI(t, f, "unlock", "alice").wantExit(exit).wantErr(`a plain reason\x07`)
 		s.wantNot("rpc error", "\x07")
-		if e := runCLI(t, f, "unlock", "alice", "--json").wantExit(exit).errorObject(); e["code"] != exitName(exit) {
+		if e := runCLI(t, f, "unlock", "alice", "--json").wantExit(exit).errorObject(); e["code"] != command.ExitName(exit) {
 			t.Errorf("%v: %v", code, e)
 		}
 	}

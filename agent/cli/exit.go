@@ -38,10 +38,7 @@ type Error = command.Error
 // errQuiet ends a command with an exit code when the output has said it all.
 type errQuiet = command.Quiet
 
-var (
-	exitName = command.ExitName
-	badUsage = command.BadUsage
-)
+var badUsage = command.BadUsage
 
 func failed(format string, args ...any) *Error {
 	return &Error{Exit: ExitFailed, Text: fmt.Sprintf(format, args...)}

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/windows"
 
 	"sallyport/agent/cli/doctor"
+	"sallyport/installer/windows/setup"
+	"sallyport/internal/config"
 	"sallyport/internal/testkit/wine/prime"
 	"sallyport/internal/winreg"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
@@ -60,17 +62,16 @@ func TestStatusOfTheProvider(t *testing.T) {
 	f := newFake()
 	f.status.Account = "sid:S-1-5-18"
 	s := newSession(t, f)
-	const id = `{7C4B3E1A-52D8-4F6B-9A0E-3D1F5B8C2E47}`
-	sz := func(text string) winreg.Value { return winreg.Value{Type: winreg.SZ, Data: utf16le(text)} }
+	const id = setup.CLSID
 	s.deps.Windows.Key = func(path string) (*winreg.Key, error) {
 		switch path {
 		case `HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Authentication\Credential Providers\` + id,
 			`HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Authentication\Credential Provider Filters\` + id:
 			return &winreg.Key{}, nil
 		case `HKLM\SOFTWARE\Classes\CLSID\` + id:
-			return &winreg.Key{Keys: []winreg.Subkey{{Name: "InprocServer32", Key: winreg.Key{Values: []winreg.Value{sz(`C:\x.dll`)}}}}}, nil
-		case `HKLM\SOFTWARE\Policies\Sallyport\CredentialProvider`:
-			return &winreg.Key{Values: []winreg.Value{{Name: "credui", Type: winreg.DWORD, Data: make([]byte, 4)}}}, nil
+			return &winreg.Key{Keys: []winreg.Subkey{{Name: "InprocServer32", Key: winreg.Key{Values: []winreg.Value{winreg.NewText("", `C:\x.dll`)}}}}}, nil
+		case config.PoliciesKey + `\CredentialProvider`:
+			return &winreg.Key{Values: []winreg.Value{winreg.NewNumber("credui", 0)}}, nil
 		}
 		return nil, nil
 	}
@@ -79,13 +80,6 @@ func TestStatusOfTheProvider(t *testing.T) {
 	if !ok || p["registered"] != true || p["logon"] != true || p["credui"] != false || p["dll"] != `C:\x.dll` {
 		t.Errorf("%v", p)
 	}
-}
-
-func utf16le(text string) (out []byte) {
-	for _, u := range windows.StringToUTF16(text) {
-		out = append(out, byte(u), byte(u>>8))
-	}
-	return out
 }
 
 func TestDoctor(t *testing.T) {

@@ -218,7 +218,7 @@ func (l *Loaded) Changed(path string) bool { return stamp(path) != l.stamp }
 // managed settings by reading them: they are few.
 func stamp(path string) string {
 	var b strings.Builder
-	for _, key := range []string{providerKey, PoliciesKey} {
+	for _, key := range []string{ProviderKey, PoliciesKey} {
 		if k, err := readKey(key); k != nil || err != nil {
 			fmt.Fprintf(&b, "%s %+v %v\n", key, k, err)
 		}

@@ -16,9 +16,9 @@ import (
 // them, and they win over the files.
 const PoliciesKey = `HKLM\Software\Policies\Sallyport`
 
-// providerKey holds what this computer alone sets for the credential provider.
+// ProviderKey holds what this computer alone sets for the credential provider.
 // PoliciesKey wins over it, value by value.
-const providerKey = `HKLM\Software\Sallyport\CredentialProvider`
+const ProviderKey = `HKLM\Software\Sallyport\CredentialProvider`
 
 // What the registry may hold, besides the bounds of each setting.
 const (
@@ -58,7 +58,7 @@ func camel(section string) string {
 
 // manage lays the managed settings over c and notes where each came from.
 func (c *Config) manage(sources map[string]string) error {
-	local, err := readKey(providerKey)
+	local, err := readKey(ProviderKey)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (c *Config) manage(sources map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.lay(local, providerKey, "CredentialProvider", sources); err != nil {
+	if err := c.lay(local, ProviderKey, "CredentialProvider", sources); err != nil {
 		return err
 	}
 	return c.lay(policies, PoliciesKey, "", sources)

@@ -1,37 +1,17 @@
 package config
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf16"
 
 	"sallyport/internal/winreg"
 )
 
-func dword(name string, n uint32) winreg.Value {
-	return winreg.Value{Name: name, Type: winreg.DWORD, Data: binary.LittleEndian.AppendUint32(nil, n)}
-}
-
-func sz(name, text string) winreg.Value {
-	return winreg.Value{Name: name, Type: winreg.SZ, Data: utf16le(text + "\x00")}
-}
-
-func multi(name string, list ...string) winreg.Value {
-	return winreg.Value{Name: name, Type: winreg.MultiSZ, Data: utf16le(strings.Join(append(list, "", ""), "\x00"))}
-}
-
-func utf16le(s string) []byte {
-	var b []byte
-	for _, u := range utf16.Encode([]rune(s)) {
-		b = binary.LittleEndian.AppendUint16(b, u)
-	}
-	return b
-}
+var dword, sz, multi = winreg.NewNumber, winreg.NewText, winreg.NewTexts
 
 // key makes a key of values and subkeys.
 func key(parts ...any) *winreg.Key {
@@ -144,7 +124,7 @@ func TestPoliciesWin(t *testing.T) {
 
 func TestThisComputersOwnProviderValuesComeBeforeThePolicies(t *testing.T) {
 	fakeRegistry(t, map[string]*winreg.Key{
-		providerKey: key(sz("message", "local"), dword("credui", 0), sub("break_glass", sz("a", "S-1-5-21-1-2-3-500"))),
+		ProviderKey: key(sz("message", "local"), dword("credui", 0), sub("break_glass", sz("a", "S-1-5-21-1-2-3-500"))),
 		PoliciesKey: key(sub("CredentialProvider", sz("message", "policy"))),
 	})
 	c, sources := Default(), map[string]string{}
@@ -154,12 +134,12 @@ func TestThisComputersOwnProviderValuesComeBeforeThePolicies(t *testing.T) {
 	if p := c.CredentialProvider; p.Message != "policy" || p.CredUI || !p.Logon || !reflect.DeepEqual(p.BreakGlass, []string{"S-1-5-21-1-2-3-500"}) {
 		t.Errorf("%+v", p)
 	}
-	if sources["credential_provider.credui"] != providerKey+": credui" || sources["credential_provider.message"] != PoliciesKey+`\CredentialProvider: message` {
+	if sources["credential_provider.credui"] != ProviderKey+": credui" || sources["credential_provider.message"] != PoliciesKey+`\CredentialProvider: message` {
 		t.Errorf("%q", sources)
 	}
 	// Nothing else can be set there.
-	fakeRegistry(t, map[string]*winreg.Key{providerKey: key(sz("ask", "enrolled"))})
-	if err := c.manage(map[string]string{}); err == nil || err.Error() != providerKey+": ask is not a setting" {
+	fakeRegistry(t, map[string]*winreg.Key{ProviderKey: key(sz("ask", "enrolled"))})
+	if err := c.manage(map[string]string{}); err == nil || err.Error() != ProviderKey+": ask is not a setting" {
 		t.Error(err)
 	}
 }
@@ -280,7 +260,7 @@ func TestWherePipesAndTheStateMayBe(t *testing.T) {
 
 // A registry that cannot be read may hold what requires a second factor.
 func TestARegistryThatCannotBeReadIsAnError(t *testing.T) {
-	for _, broken := range []string{PoliciesKey, providerKey} {
+	for _, broken := range []string{PoliciesKey, ProviderKey} {
 		was := readKey
 		t.Cleanup(func() { readKey = was })
 		readKey = func(path string) (*winreg.Key, error) {
@@ -308,7 +288,7 @@ func TestChangedSeesTheManagedSettings(t *testing.T) {
 		{PoliciesKey: key(winreg.Value{Name: "events", Type: winreg.SZ, Data: dword("", 501).Data})},
 		{PoliciesKey: key(dword("events", 501), sub("Policy"))},
 		{PoliciesKey: key(dword("events", 501), sub("Policy", sub("Required", sub("users", sz("1", "alice")))))},
-		{providerKey: key(sz("message", "x"))},
+		{ProviderKey: key(sz("message", "x"))},
 		{},
 	} {
 		fakeRegistry(t, keys)

@@ -159,7 +159,7 @@ func notInFiles(all []Setting, key string) string {
 	case i < 0:
 		return "is a setting on Windows only"
 	case all[i].Only:
-		return "is read from the registry alone, for it counts while the agent does not run: set it by Group Policy, or in " + providerKey
+		return "is read from the registry alone, for it counts while the agent does not run: set it by Group Policy, or in " + ProviderKey
 	}
 	return ""
 }

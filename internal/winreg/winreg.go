@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"unicode/utf16"
 )
 
@@ -43,6 +45,26 @@ type Value struct {
 	Name string
 	Type uint32
 	Data []byte
+}
+
+// NewNumber is a number as the registry stores it.
+func NewNumber(name string, n uint32) Value {
+	return Value{name, DWORD, binary.LittleEndian.AppendUint32(nil, n)}
+}
+
+// NewText is a text as the registry stores it.
+func NewText(name, text string) Value { return Value{name, SZ, utf16le(text + "\x00")} }
+
+// NewTexts are several texts as the registry stores them. None of them is empty.
+func NewTexts(name string, list ...string) Value {
+	return Value{name, MultiSZ, utf16le(strings.Join(append(slices.Clip(list), "", ""), "\x00"))}
+}
+
+func utf16le(s string) (b []byte) {
+	for _, u := range utf16.Encode([]rune(s)) {
+		b = binary.LittleEndian.AppendUint16(b, u)
+	}
+	return b
 }
 
 // typeNames are what the registry's tools show.

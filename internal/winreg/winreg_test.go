@@ -1,20 +1,11 @@
 package winreg
 
 import (
-	"encoding/binary"
+	"bytes"
 	"reflect"
 	"strings"
 	"testing"
-	"unicode/utf16"
 )
-
-func utf16le(s string) []byte {
-	var b []byte
-	for _, u := range utf16.Encode([]rune(s)) {
-		b = binary.LittleEndian.AppendUint16(b, u)
-	}
-	return b
-}
 
 func TestNumbers(t *testing.T) {
 	if n, err := (Value{Type: DWORD, Data: []byte{1, 2, 0, 0x80}}).Number(); n != 0x80000201 || err != nil {
@@ -65,5 +56,22 @@ func TestTexts(t *testing.T) {
 		if list, err := v.Texts(); err == nil {
 			t.Errorf("%+v is %q", v, list)
 		}
+	}
+}
+
+func TestValuesAreReadAsTheyAreMade(t *testing.T) {
+	if v := NewNumber("n", 0x80000201); v.Name != "n" || !bytes.Equal(v.Data, []byte{1, 2, 0, 0x80}) {
+		t.Errorf("%+v", v)
+	}
+	if v := NewText("t", "a😀"); v.Name != "t" || !bytes.Equal(v.Data, []byte{'a', 0, 0x3d, 0xd8, 0, 0xde, 0, 0}) {
+		t.Errorf("%+v", v)
+	}
+	for _, want := range [][]string{{}, {"a"}, {"a", "b c"}} {
+		if list, err := NewTexts("l", want...).Texts(); !reflect.DeepEqual(list, want) || err != nil {
+			t.Errorf("%q, %v", list, err)
+		}
+	}
+	if v := NewTexts("l", "a"); !bytes.Equal(v.Data, []byte{'a', 0, 0, 0, 0, 0}) {
+		t.Errorf("%+v", v)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"sallyport/installer/windows/setup"
+	"sallyport/internal/config"
 	"sallyport/internal/identity"
 	"sallyport/internal/winreg"
 )
@@ -43,23 +45,18 @@ type Account struct {
 	Disabled bool
 }
 
-// providerID is the credential provider's CLSID; it is the filter as well.
-const providerID = "{7C4B3E1A-52D8-4F6B-9A0E-3D1F5B8C2E47}"
-
 // Where Windows and the provider look. "Credential Providers in Windows",
 // "ICredentialProviderFilter".
 const (
 	authentication  = `HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Authentication\`
 	providersKey    = authentication + `Credential Providers`
 	filtersKey      = authentication + `Credential Provider Filters`
-	classKey        = `HKLM\SOFTWARE\Classes\CLSID\` + providerID
-	policiesKey     = `HKLM\SOFTWARE\Policies\Sallyport\CredentialProvider`
-	installedKey    = `HKLM\SOFTWARE\Sallyport\CredentialProvider`
+	classKey        = `HKLM\SOFTWARE\Classes\CLSID\` + setup.CLSID
+	policiesKey     = config.PoliciesKey + `\CredentialProvider`
 	excludedKey     = `HKLM\SOFTWARE\Policies\Microsoft\Windows\System`
 	winlogonKey     = `HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon`
 	safeBootKey     = `HKLM\SYSTEM\CurrentControlSet\Control\SafeBoot\`
 	timeServiceKey  = `HKLM\SYSTEM\CurrentControlSet\Services\W32Time`
-	defaultPipe     = `\\.\pipe\sallyport\login`
 	repair          = "repair it: Settings > Apps > Sallyport, or run the installer again"
 	restartProvider = "; it takes effect at the next sign-in screen"
 )
@@ -239,8 +236,8 @@ type Provider struct {
 
 // Provider reads how the credential provider stands.
 func (w *Windows) Provider() (Provider, error) {
-	provider, err := w.Key(providersKey + `\` + providerID)
-	filter, err2 := w.Key(filtersKey + `\` + providerID)
+	provider, err := w.Key(providersKey + `\` + setup.CLSID)
+	filter, err2 := w.Key(filtersKey + `\` + setup.CLSID)
 	class, err3 := w.Key(classKey)
 	set, err4 := readSettings(w)
 	if err := errors.Join(err, err2, err3, err4); err != nil {
@@ -258,8 +255,8 @@ func (w *Windows) Provider() (Provider, error) {
 
 func checkProvider(_ context.Context, e *Env) []Result {
 	w := e.Windows
-	provider, err := w.Key(providersKey + `\` + providerID)
-	filter, err2 := w.Key(filtersKey + `\` + providerID)
+	provider, err := w.Key(providersKey + `\` + setup.CLSID)
+	filter, err2 := w.Key(filtersKey + `\` + setup.CLSID)
 	class, err3 := w.Key(classKey)
 	if err := errors.Join(err, err2, err3); err != nil {
 		return []Result{unreadable("provider", err)}
@@ -275,9 +272,9 @@ func checkProvider(_ context.Context, e *Env) []Result {
 	var out []Result
 	add := func(r Result) { out = append(out, r) }
 	if isOne(provider, "Disabled") {
-		add(fail("provider", `delete the value Disabled of `+providersKey+`\`+providerID, "it is disabled in the registry"))
+		add(fail("provider", `delete the value Disabled of `+providersKey+`\`+setup.CLSID, "it is disabled in the registry"))
 	}
-	if excluded, err := w.Key(excludedKey); err == nil && strings.Contains(strings.ToUpper(text(excluded, "ExcludedCredentialProviders")), providerID) {
+	if excluded, err := w.Key(excludedKey); err == nil && strings.Contains(strings.ToUpper(text(excluded, "ExcludedCredentialProviders")), setup.CLSID) {
 		add(fail("provider", "take it out of the policy: Computer Configuration > Administrative Templates > System > Logon > Exclude credential providers",
 			"the policy \"Exclude credential providers\" names it: no sign-in asks for a code"))
 	}
@@ -334,7 +331,7 @@ func readSettings(w *Windows) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	installed, err := w.Key(installedKey)
+	installed, err := w.Key(config.ProviderKey)
 	return settings{[]*winreg.Key{policies, installed}}, err
 }
 
@@ -417,7 +414,7 @@ func checkSettings(_ context.Context, e *Env) []Result {
 		add(warn("settings", settingsRemedy, "enabled is not to be used (%v): it counts as 1", wrong))
 	}
 	if !enabled {
-		add(warn("settings", "when the emergency is over, delete the value enabled, or set it to 1, in "+policiesKey+" and "+installedKey,
+		add(warn("settings", "when the emergency is over, delete the value enabled, or set it to 1, in "+policiesKey+" and "+config.ProviderKey,
 			"the emergency switch is thrown (enabled = 0): no sign-in asks for a code"))
 	}
 	for _, s := range scenarios {
@@ -429,7 +426,7 @@ func checkSettings(_ context.Context, e *Env) []Result {
 			add(warn("settings", settingsRemedy, "%s = 0: %s", s.name, s.what))
 		}
 	}
-	if pipe := cmp.Or(p.text("pipe"), defaultPipe); !strings.EqualFold(pipe, e.LoginSocket) && e.AgentDown == "" {
+	if pipe := cmp.Or(p.text("pipe"), config.Default().CredentialProvider.Pipe); !strings.EqualFold(pipe, e.LoginSocket) && e.AgentDown == "" {
 		add(fail("settings", settingsRemedy, "the provider asks at %s, and the agent listens on %s: nobody who is asked gets in", pipe, e.LoginSocket))
 	}
 	allowed, wrong := p.list("allow")
@@ -444,7 +441,7 @@ func checkSettings(_ context.Context, e *Env) []Result {
 		}
 		add(info("settings", "this provider stays visible, and asks for no code: %s %s", id, cmp.Or(name, "(not registered here)")))
 	}
-	if registered, err := e.Windows.Key(providersKey + `\` + providerID); len(out) == 0 && err == nil && registered != nil {
+	if registered, err := e.Windows.Key(providersKey + `\` + setup.CLSID); len(out) == 0 && err == nil && registered != nil {
 		add(ok("settings", "signing in, unlocking and credential prompts are guarded"))
 	}
 	return out
@@ -533,7 +530,7 @@ func checkOtherWays(_ context.Context, e *Env) []Result {
 	if k, err := w.Key(filtersKey); err == nil && k != nil {
 		var others []string
 		for _, f := range k.Keys {
-			if !strings.EqualFold(f.Name, providerID) && !strings.EqualFold(f.Name, genericFilter) {
+			if !strings.EqualFold(f.Name, setup.CLSID) && !strings.EqualFold(f.Name, genericFilter) {
 				others = append(others, f.Name+" "+text(&f.Key, ""))
 			}
 		}

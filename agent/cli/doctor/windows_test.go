@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,8 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf16"
 
+	"sallyport/installer/windows/setup"
+	"sallyport/internal/config"
 	"sallyport/internal/identity"
 	"sallyport/internal/winreg"
 )
@@ -19,13 +19,6 @@ import (
 // registry is a registry, flat: "KEY!value" is a string, a number, or strings;
 // "KEY!" is its default value.
 type registry map[string]any
-
-func utf16le(s string) (out []byte) {
-	for _, u := range utf16.Encode([]rune(s)) {
-		out = binary.LittleEndian.AppendUint16(out, u)
-	}
-	return out
-}
 
 func (r registry) key(path string) (*winreg.Key, error) {
 	var k *winreg.Key
@@ -44,16 +37,16 @@ func (r registry) key(path string) (*winreg.Key, error) {
 		if dir != path {
 			continue
 		}
-		v := winreg.Value{Name: name}
+		var v winreg.Value
 		switch data := r[full].(type) {
 		case error:
 			return nil, data
 		case string:
-			v.Type, v.Data = winreg.SZ, utf16le(data+"\x00")
+			v = winreg.NewText(name, data)
 		case int:
-			v.Type, v.Data = winreg.DWORD, binary.LittleEndian.AppendUint32(nil, uint32(data))
+			v = winreg.NewNumber(name, uint32(data))
 		case []string:
-			v.Type, v.Data = winreg.MultiSZ, utf16le(strings.Join(data, "\x00")+"\x00\x00")
+			v = winreg.NewTexts(name, data...)
 		}
 		k.Values = append(k.Values, v)
 	}
@@ -68,19 +61,19 @@ func (r registry) key(path string) (*winreg.Key, error) {
 }
 
 const (
-	dll    = `C:\Program Files\Sallyport\SallyportCredentialProvider.dll`
-	rescue = "S-1-5-21-1-2-3-1108"
-	config = `C:\ProgramData\Sallyport\sallyport.toml`
+	dll        = `C:\Program Files\Sallyport\SallyportCredentialProvider.dll`
+	rescue     = "S-1-5-21-1-2-3-1108"
+	configFile = `C:\ProgramData\Sallyport\sallyport.toml`
 )
 
 // windowsPC is a healthy Windows with Sallyport; a case changes what it is about.
 // A nil value takes it away.
 func windowsPC(changes registry) (*Env, *Service) {
 	r := registry{
-		providersKey + `\` + providerID + "!":                     "Sallyport",
+		providersKey + `\` + setup.CLSID + "!":                    "Sallyport",
 		providersKey + `\{60B78E88-EAD8-445C-9CFD-0B87F74EA6CD}!`: "PasswordProvider",
 		providersKey + "!ProhibitFallbacks":                       1,
-		filtersKey + `\` + providerID + "!":                       "Sallyport",
+		filtersKey + `\` + setup.CLSID + "!":                      "Sallyport",
 		filtersKey + `\` + genericFilter + "!":                    "GenericFilter",
 		classKey + "!":                                            "Sallyport",
 		classKey + `\InprocServer32!`:                             dll,
@@ -88,7 +81,7 @@ func windowsPC(changes registry) (*Env, *Service) {
 		safeBootKey + `Minimal\sallyport!`:                        "Service",
 		safeBootKey + `Network\sallyport!`:                        "Service",
 		timeServiceKey + `\Parameters!Type`:                       "NT5DS",
-		installedKey + `\break_glass!1`:                           rescue,
+		config.ProviderKey + `\break_glass!1`:                     rescue,
 		winlogonKey + "!Shell":                                    "explorer.exe",
 	}
 	maps.Copy(r, changes)
@@ -96,7 +89,7 @@ func windowsPC(changes registry) (*Env, *Service) {
 	s := &Service{Running: true, Automatic: true, Account: "LocalSystem", Restarts: true,
 		Command: `"C:\Program Files\Sallyport\sallyport.exe" run --service`}
 	e := &Env{
-		Version: "1.2.3", Config: config, RuntimeDir: `\\.\pipe\sallyport`, LoginSocket: defaultPipe, AdminSocket: `\\.\pipe\sallyport\admin`,
+		Version: "1.2.3", Config: configFile, RuntimeDir: `\\.\pipe\sallyport`, LoginSocket: `\\.\pipe\sallyport\login`, AdminSocket: `\\.\pipe\sallyport\admin`,
 		Run: func(_ context.Context, name string, args ...string) ([]byte, error) {
 			if name != "w32tm" {
 				return nil, errors.New("no such program")
@@ -186,33 +179,33 @@ func TestWhatIsWrongWithAWindows(t *testing.T) {
 		{"an agent started by hand", nil, owner("sid:S-1-5-32-544", nil), nil, Warn, "pipes", "by hand"},
 		{"a pipe that is not for the caller", nil, owner("", fs.ErrPermission), nil, Info, "pipes", "not for you"},
 		{"no pipe", nil, owner("", fs.ErrNotExist), nil, Fail, "pipes", "not exist"},
-		{"a configuration for everybody", nil, open(config), nil, Fail, "configuration", "can be changed by others"},
+		{"a configuration for everybody", nil, open(configFile), nil, Fail, "configuration", "can be changed by others"},
 		{"its directory is", nil, open(`C:\ProgramData\Sallyport`), nil, Fail, "configuration", "can be changed by others"},
 		{"no directory", nil, notThere(`C:\ProgramData\Sallyport`), nil, Fail, "configuration", "not exist"},
-		{"no configuration", nil, notThere(config), nil, Info, "configuration", "defaults are in force"},
-		{"no provider, no filter", registry{providersKey + `\` + providerID + "!": nil, filtersKey + `\` + providerID + "!": nil}, nil, nil, Warn, "provider", "not registered"},
-		{"no filter", registry{filtersKey + `\` + providerID + "!": nil}, nil, nil, Fail, "provider", "password alone"},
-		{"a filter alone", registry{providersKey + `\` + providerID + "!": nil}, nil, nil, Fail, "provider", "nobody gets in"},
+		{"no configuration", nil, notThere(configFile), nil, Info, "configuration", "defaults are in force"},
+		{"no provider, no filter", registry{providersKey + `\` + setup.CLSID + "!": nil, filtersKey + `\` + setup.CLSID + "!": nil}, nil, nil, Warn, "provider", "not registered"},
+		{"no filter", registry{filtersKey + `\` + setup.CLSID + "!": nil}, nil, nil, Fail, "provider", "password alone"},
+		{"a filter alone", registry{providersKey + `\` + setup.CLSID + "!": nil}, nil, nil, Fail, "provider", "nobody gets in"},
 		{"no class", registry{classKey + `\InprocServer32!`: nil}, nil, nil, Fail, "provider", "DLL is not registered"},
 		{"another threading model", registry{classKey + `\InprocServer32!ThreadingModel`: "Both"}, nil, nil, Fail, "provider", `"Both", not Apartment`},
 		{"a DLL without its path", registry{classKey + `\InprocServer32!`: "Sallyport.dll"}, nil, nil, Fail, "provider", "no full path"},
 		{"no DLL", nil, notThere(dll), nil, Fail, "provider", "is not there"},
 		{"a DLL that everybody can change", nil, open(dll), nil, Fail, "provider", "can be changed by others"},
 		{"a DLL of another version", nil, func(e *Env) { e.Windows.ProductVersion = func(string) (string, error) { return "1.2.2", nil } }, nil, Warn, "provider", "is version 1.2.2, and the agent 1.2.3"},
-		{"disabled", registry{providersKey + `\` + providerID + "!Disabled": 1}, nil, nil, Fail, "provider", "disabled"},
-		{"excluded by policy", registry{excludedKey + "!ExcludedCredentialProviders": "{X}," + strings.ToLower(providerID)}, nil, nil, Fail, "provider", "Exclude credential providers"},
+		{"disabled", registry{providersKey + `\` + setup.CLSID + "!Disabled": 1}, nil, nil, Fail, "provider", "disabled"},
+		{"excluded by policy", registry{excludedKey + "!ExcludedCredentialProviders": "{X}," + strings.ToLower(setup.CLSID)}, nil, nil, Fail, "provider", "Exclude credential providers"},
 		{"a registry that cannot be read", registry{classKey + "!": errors.New("broken")}, nil, nil, Info, "provider", "broken"},
 		{"the emergency switch", registry{policiesKey + "!enabled": 0}, nil, nil, Warn, "settings", "emergency switch"},
-		{"the emergency switch, as installed", registry{installedKey + "!enabled": 0}, nil, nil, Warn, "settings", "emergency switch"},
-		{"a switch that is no number", registry{policiesKey + "!enabled": "0", installedKey + "!enabled": 0}, nil, nil, Warn, "settings", "counts as 1"},
+		{"the emergency switch, as installed", registry{config.ProviderKey + "!enabled": 0}, nil, nil, Warn, "settings", "emergency switch"},
+		{"a switch that is no number", registry{policiesKey + "!enabled": "0", config.ProviderKey + "!enabled": 0}, nil, nil, Warn, "settings", "counts as 1"},
 		{"a switch of 2", registry{policiesKey + "!logon": 2}, nil, nil, Warn, "settings", "neither 0 nor 1"},
 		{"logon is not guarded", registry{policiesKey + "!logon": 0}, nil, nil, Warn, "settings", "logon = 0"},
-		{"prompts are not guarded", registry{installedKey + "!credui": 0}, nil, nil, Warn, "settings", "credui = 0"},
+		{"prompts are not guarded", registry{config.ProviderKey + "!credui": 0}, nil, nil, Warn, "settings", "credui = 0"},
 		{"another pipe", registry{policiesKey + "!pipe": `\\.\pipe\x`}, nil, nil, Fail, "settings", `asks at \\.\pipe\x`},
 		{"a provider that stays", registry{policiesKey + `\allow!1`: "{60B78E88-EAD8-445C-9CFD-0B87F74EA6CD}"}, nil, nil, Info, "settings", "PasswordProvider"},
 		{"a provider that stays and is unknown", registry{policiesKey + "!allow": []string{"{X}"}}, nil, nil, Info, "settings", "{X} (not registered here)"},
 		{"a list of numbers", registry{policiesKey + `\allow!1`: 7}, nil, nil, Warn, "settings", `allow\1`},
-		{"no break-glass", registry{installedKey + `\break_glass!1`: nil}, nil, nil, Warn, "break-glass", "not set up"},
+		{"no break-glass", registry{config.ProviderKey + `\break_glass!1`: nil}, nil, nil, Warn, "break-glass", "not set up"},
 		{"an empty list by policy", registry{policiesKey + "!break_glass": []string{}}, nil, nil, Warn, "break-glass", "not set up"},
 		{"a name for a SID", registry{policiesKey + `\break_glass!1`: "rescue"}, nil, nil, Warn, "break-glass", "is not a SID"},
 		{"a SID of nobody", registry{policiesKey + `\break_glass!1`: "S-1-5-21-9-9-9-9"}, nil, nil, Warn, "break-glass", "no account here"},
@@ -258,7 +251,7 @@ func TestWhatIsWrongWithAWindows(t *testing.T) {
 
 // TestNothingIsGuardedWithoutAProvider: its settings alone are not well.
 func TestNothingIsGuardedWithoutAProvider(t *testing.T) {
-	e, _ := windowsPC(registry{providersKey + `\` + providerID + "!": nil, filtersKey + `\` + providerID + "!": nil})
+	e, _ := windowsPC(registry{providersKey + `\` + setup.CLSID + "!": nil, filtersKey + `\` + setup.CLSID + "!": nil})
 	if got := said(Check(context.Background(), e), OK); strings.Contains(got, "guarded") {
 		t.Errorf("%s", got)
 	}
@@ -267,8 +260,8 @@ func TestNothingIsGuardedWithoutAProvider(t *testing.T) {
 // TestThePolicysValueWins: what was installed counts only where the policy says
 // nothing, and an empty list is something.
 func TestThePolicysValueWins(t *testing.T) {
-	e, _ := windowsPC(registry{policiesKey + "!logon": 1, installedKey + "!logon": 0,
-		policiesKey + `\break_glass!9`: rescue, installedKey + `\break_glass!1`: "S-1-5-21-9-9-9-9"})
+	e, _ := windowsPC(registry{policiesKey + "!logon": 1, config.ProviderKey + "!logon": 0,
+		policiesKey + `\break_glass!9`: rescue, config.ProviderKey + `\break_glass!1`: "S-1-5-21-9-9-9-9"})
 	if bad := said(Check(context.Background(), e), Fail, Warn); bad != "" {
 		t.Errorf("%s", bad)
 	}
