@@ -23,6 +23,26 @@ var (
 	ErrLocked = errors.New("locked by another process")
 )
 
+// EnsureDir makes a directory that is for nobody else, and its parents so that
+// others may read them, and checks it if it is there already.
+func EnsureDir(path string) error {
+	err := CheckDir(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(path)
+	if err := MkdirAll(parent); err != nil {
+		return err
+	}
+	if err := makeDir(path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := CheckDir(path); err != nil {
+		return err
+	}
+	return SyncDir(parent)
+}
+
 // Read returns the content of a file of at most limit bytes.
 func Read(path string, limit int64, access Access) ([]byte, error) {
 	f, err := Open(path, os.O_RDONLY, access)

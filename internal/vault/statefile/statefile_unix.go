@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,27 +21,12 @@ const (
 	Guarded Access = 0o022 // others may read, only the owner may write
 )
 
-// EnsureDir makes the directory with mode 0700, and its parents with 0755,
-// whatever the umask, and checks it if it is there already.
-func EnsureDir(path string) error {
-	err := CheckDir(path)
-	if !errors.Is(err, fs.ErrNotExist) {
+// makeDir makes a directory with mode 0700, whatever the umask.
+func makeDir(path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
 		return err
 	}
-	parent := filepath.Dir(path)
-	if err := MkdirAll(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err := CheckDir(path); err != nil {
-		return err
-	}
-	if err := os.Chmod(path, 0o700); err != nil {
-		return err
-	}
-	return SyncDir(parent)
+	return os.Chmod(path, 0o700)
 }
 
 // MkdirAll makes a directory with mode 0755, and its parents, where they are not

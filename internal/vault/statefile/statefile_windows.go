@@ -32,25 +32,8 @@ const (
 	openedNew = windows.FILE_ATTRIBUTE_NORMAL | noFollow
 )
 
-// EnsureDir makes the directory for SYSTEM and the Administrators alone, and its
-// parents so that the users may read them, and checks it if it is there already.
-func EnsureDir(path string) error {
-	err := CheckDir(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	parent := filepath.Dir(path)
-	if err := MkdirAll(parent); err != nil {
-		return err
-	}
-	if err := makeDir(path, Private); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err := CheckDir(path); err != nil {
-		return err
-	}
-	return SyncDir(parent)
-}
+// makeDir makes a directory for SYSTEM and the Administrators alone.
+func makeDir(path string) error { return makeDirFor(path, Private) }
 
 // MkdirAll makes a directory that the users may read, and its parents, where they
 // are not there yet.
@@ -58,7 +41,7 @@ func MkdirAll(path string) error {
 	_, err := os.Stat(path)
 	if parent := filepath.Dir(path); errors.Is(err, fs.ErrNotExist) && parent != path {
 		if err = MkdirAll(parent); err == nil {
-			err = makeDir(path, Guarded)
+			err = makeDirFor(path, Guarded)
 		}
 	}
 	if errors.Is(err, fs.ErrExist) { // made by another process meanwhile
@@ -67,7 +50,7 @@ func MkdirAll(path string) error {
 	return err
 }
 
-func makeDir(path string, others Access) error {
+func makeDirFor(path string, others Access) error {
 	sa, err := winacl.Attributes(true, others)
 	if err != nil {
 		return err
