@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"reflect"
 	"slices"
@@ -28,12 +27,6 @@ const (
 
 // readKey reads a key of the registry; tests have one of their own.
 var readKey = winreg.Read
-
-// Watch calls changed when the managed settings may have changed, and once at
-// the beginning, until ctx ends. Where there are none, it only waits.
-func Watch(ctx context.Context, changed func()) error {
-	return winreg.Watch(ctx, PoliciesKey, changed)
-}
 
 // Registry returns the key below PoliciesKey where a setting stands, and the name
 // of its value: Policy\Required and users for policy.required.users. A list may

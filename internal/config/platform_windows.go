@@ -1,9 +1,12 @@
 package config
 
 import (
+	"context"
 	"path/filepath"
 
 	"golang.org/x/sys/windows"
+
+	"sallyport/internal/winreg"
 )
 
 // DefaultPath is where the configuration lies unless --config says otherwise.
@@ -21,4 +24,10 @@ func programData() string {
 		panic("the ProgramData folder of this Windows cannot be found: " + err.Error())
 	}
 	return dir
+}
+
+// Watch calls changed when the managed settings may have changed, and once at
+// the beginning, until ctx ends.
+func Watch(ctx context.Context, changed func()) error {
+	return winreg.Watch(ctx, PoliciesKey, changed)
 }
