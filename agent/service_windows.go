@@ -24,10 +24,6 @@ func runConsole(ctx context.Context, o daemon.Options) error { return daemon.Run
 // controls it; its loop takes no session changes, which the session guard needs.
 func runService(ctx context.Context, o daemon.Options) error {
 	s := &windowsService{ctx: ctx, options: o}
-	// By the agent, as not everything that installs a service can write them.
-	if err := restartAlways(); err != nil {
-		slog.Warn("the service manager could not be told to restart the agent when it fails", "error", err)
-	}
 	err := svc.Run(serviceName, s)
 	if errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
 		return errors.New("--service is for the service manager; to try the agent in this window leave it out")
@@ -66,6 +62,10 @@ func (s *windowsService) Execute(_ []string, requests <-chan svc.ChangeRequest, 
 		case <-ready:
 			status <- svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown | svc.AcceptSessionChange}
 			poke(sessions)
+			// By the agent, as not everything that installs a service can write them.
+			if err := restartAlways(); err != nil {
+				slog.Warn("the service manager could not be told to restart the agent when it fails", "error", err)
+			}
 		case r := <-requests:
 			switch r.Cmd {
 			case svc.Interrogate:

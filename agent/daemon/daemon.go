@@ -143,6 +143,7 @@ func run(ctx context.Context, o Options) (err error) {
 	vaultOptions := VaultOptions(loaded, o.ConfigPath, o.Clock, d.log)
 	vaultOptions.MustExist = d.broken
 	d.store = store.New(vaultOptions)
+	ran := d.store.Now().Highest
 	defer func() { err = errors.Join(err, d.store.Close()) }()
 	d.startPolicy(ctx)
 
@@ -160,7 +161,7 @@ func run(ctx context.Context, o Options) (err error) {
 	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: password.System()}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
-	d.watchSessions(watching, login)
+	d.watchSessions(watching, login, ran)
 	loginServer, adminServer := d.servers(stopping, login, authority)
 	failed := make(chan error, 2)
 	go func() { failed <- loginServer.Serve(logins) }()

@@ -4,9 +4,10 @@ package daemon
 
 import (
 	"context"
+	"time"
 
 	"sallyport/agent/loginsvc"
 )
 
 // watchSessions: PAM stands in every way into a session, so nobody has to look.
-func (d *daemon) watchSessions(context.Context, *loginsvc.Service) {}
+func (d *daemon) watchSessions(context.Context, *loginsvc.Service, time.Time) {}

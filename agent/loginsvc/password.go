@@ -35,17 +35,19 @@ type proof struct {
 // A process that is not the system's may guess passwords by this, as it may by
 // LogonUserW itself; admission bounds it.
 func (l *login) firstFactor() (reason factor.Reason, text string) {
-	if l.begin.GetHook() != loginv1.HookKind_HOOK_KIND_CREDENTIAL_PROVIDER {
-		return "", ""
-	}
 	typed := l.begin.GetPassword()
 	defer clear(typed)
+	provider := l.begin.GetHook() == loginv1.HookKind_HOOK_KIND_CREDENTIAL_PROVIDER
 	switch {
-	case l.Password == nil:
+	case l.Password == nil && provider:
 		l.event.Text = "the hook says that it is a credential provider, and this system has none"
 		return engine.ReasonProtocol, ""
-	case l.begin.GetStage() != loginv1.Stage_STAGE_AUTHENTICATE:
+	case l.Password == nil:
 		return "", ""
+	case !provider || l.begin.GetStage() != loginv1.Stage_STAGE_AUTHENTICATE:
+		// It would come by without a password.
+		l.event.Text = "the hook is no credential provider that logs somebody in, and this system has nothing else"
+		return engine.ReasonProtocol, ""
 	}
 	r := l.Password(l.ctx, string(l.begin.GetUser()), typed)
 	l.event.Text = r.Detail

@@ -11,7 +11,6 @@ import (
 
 	"sallyport/agent/store"
 	"sallyport/internal/accounts"
-	"sallyport/internal/engine"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/identity"
@@ -222,8 +221,8 @@ func TestOthersAskForWhomTheyHaveThePassword(t *testing.T) {
 	w.logsIn(atTheScreen("guess"), byOthers).gets("deny wrong_password")
 	w.logsIn(atTheScreen(""), byOthers).gets("deny wrong_password")
 	account := func(b *loginv1.Begin, _ *localsock.Peer) { b.Stage = loginv1.Stage_STAGE_ACCOUNT }
-	w.logsIn(atTheScreen(rightPassword), byOthers, account).gets("deny not_your_account") // nobody checked it
-	w.logsIn(byOthers).gets("deny not_your_account")                                      // another kind of hook
+	w.logsIn(atTheScreen(rightPassword), byOthers, account).gets("deny protocol_error") // nobody checked it
+	w.logsIn(byOthers).gets("deny protocol_error")                                      // another kind of hook
 	w.silent()
 	h, s := w.asksPhone(atTheScreen(rightPassword), byOthers)
 	s.approves(w.phone)
@@ -244,14 +243,21 @@ func TestASystemThatChecksNoPasswordsHasNoProvider(t *testing.T) {
 	w.silent()
 }
 
-func TestTheAccountStageNeedsNoPassword(t *testing.T) {
+// TestNobodyComesByThePasswordAsAnotherHook: whoever says that it is PAM, or only
+// asks about an account, would have come without one.
+func TestNobodyComesByThePasswordAsAnotherHook(t *testing.T) {
 	w := newWorld(t)
 	asked := w.windows(wrong)
-	h := w.logsIn(atTheScreen(""), func(b *loginv1.Begin, _ *localsock.Peer) { b.Stage = loginv1.Stage_STAGE_ACCOUNT })
-	h.gets("deny " + string(engine.ReasonRequired))
+	asPAM := func(b *loginv1.Begin, _ *localsock.Peer) { b.Hook, b.Password = loginv1.HookKind_HOOK_KIND_PAM, nil }
+	account := func(b *loginv1.Begin, _ *localsock.Peer) { b.Stage = loginv1.Stage_STAGE_ACCOUNT }
+	itself := func(_ *loginv1.Begin, p *localsock.Peer) { *p = localsock.Peer{ID: isRoot.ID} }
+	w.logsIn(atTheScreen(""), asPAM).gets("deny protocol_error")
+	w.logsIn(atTheScreen(""), asPAM, itself).gets("deny protocol_error")
+	w.logsIn(atTheScreen(""), account).gets("deny protocol_error")
 	if len(*asked) > 0 {
 		t.Error("the system was asked")
 	}
+	w.silent()
 }
 
 // TestWhoIsLetInIsTold: whom a provider of the system's may let in, once it is on
@@ -281,8 +287,6 @@ func TestWhoIsLetInIsTold(t *testing.T) {
 	h.prompts("Type")
 	s.approves(w.phone)
 	h.pressesEnter().gets("allow push_approved")
-	h, _ = w.asksPhone()
-	h.types(w.code()).gets("allow code_accepted") // PAM
 	logins(0)
 	w.later(gap)
 	h, s = w.asksPhone(atTheScreen(rightPassword))
@@ -339,7 +343,7 @@ func TestThePasswordIsNowhere(t *testing.T) {
 	login("deny identity_changed", atTheScreen(rightPassword), daemon)
 	login("deny protocol_error", atTheScreen(rightPassword), func(b *loginv1.Begin, _ *localsock.Peer) { b.Hook = loginv1.HookKind_HOOK_KIND_PAM })
 	login("deny protocol_error", atTheScreen(strings.Repeat(rightPassword, 100)))
-	login("deny second_factor_required", atTheScreen(rightPassword), func(b *loginv1.Begin, _ *localsock.Peer) { b.Stage = loginv1.Stage_STAGE_ACCOUNT })
+	login("deny protocol_error", atTheScreen(rightPassword), func(b *loginv1.Begin, _ *localsock.Peer) { b.Stage = loginv1.Stage_STAGE_ACCOUNT })
 	for _, e := range w.events() {
 		line, err := json.Marshal(e)
 		if err != nil {

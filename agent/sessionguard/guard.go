@@ -1,5 +1,5 @@
 // Package sessionguard notices who is in a Windows session without having come
-// by us: through another credential provider, an automatic logon, or while the
+// by us: through another credential provider, by an automatic logon, or while the
 // agent was not running. The credential provider's filter is what keeps people
 // out; this is the second look.
 //
@@ -8,6 +8,7 @@
 package sessionguard
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type Session struct {
 	Logon  time.Time // when it began; session ids are used again
 	Active bool      // somebody sees it: at the console or over the network
 	Locked bool
+	Remote bool
 }
 
 // How a person came into a session.
@@ -51,6 +53,10 @@ const (
 // Guard remembers who was let in, and which sessions are known. The zero value
 // is ready; it is safe for concurrent use.
 type Guard struct {
+	// Since is when the agent was last known to run before its start, with some
+	// allowance; zero when it never did. Who came later came while nobody looked.
+	Since time.Time
+
 	mu       sync.Mutex
 	admitted map[identity.ID]time.Duration // boot time of the last verdict that let them in
 	known    map[uint32]Session            // nil: nothing was seen yet
@@ -67,19 +73,22 @@ func (g *Guard) Admitted(id identity.ID, now clock.Instant) {
 }
 
 // Seen takes the sessions as they are now, and returns who came into one since
-// the last time. The first time nobody did: who was there before the agent is not
-// known to have come past it.
-func (g *Guard) Seen(sessions []Session) []Arrival {
+// the last time; the first time, who did after Since. Not all of them: a session
+// that is not there may still be.
+func (g *Guard) Seen(sessions []Session, all bool) []Arrival {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	first := g.known == nil
 	known := make(map[uint32]Session, len(sessions))
+	if !all {
+		maps.Copy(known, g.known)
+	}
 	var arrivals []Arrival
 	for _, s := range sessions {
 		known[s.ID] = s
 		was, ok := g.known[s.ID]
 		same := ok && was.User == s.User && was.Logon.Equal(s.Logon)
-		if first || !s.Active || s.Locked {
+		if first && (g.Since.IsZero() || !s.Logon.After(g.Since)) || !s.Active || s.Locked {
 			continue
 		}
 		switch {

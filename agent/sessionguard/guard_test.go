@@ -56,10 +56,10 @@ func TestWhoCameIntoASession(t *testing.T) {
 	} {
 		var g Guard
 		if c.before != nil {
-			g.Seen(c.before)
+			g.Seen(c.before, true)
 		}
 		var got []string
-		for _, a := range g.Seen(c.now) {
+		for _, a := range g.Seen(c.now, true) {
 			got = append(got, string(rune('0'+a.ID))+" "+a.How)
 		}
 		if !slices.Equal(got, c.want) {
@@ -70,8 +70,8 @@ func TestWhoCameIntoASession(t *testing.T) {
 
 func TestALogonIsNoticedOnce(t *testing.T) {
 	var g Guard
-	g.Seen(nil)
-	if len(g.Seen([]Session{on()})) != 1 || len(g.Seen([]Session{on()})) != 0 {
+	g.Seen(nil, true)
+	if len(g.Seen([]Session{on()}, true)) != 1 || len(g.Seen([]Session{on()}, true)) != 0 {
 		t.Error("one logon is not one arrival")
 	}
 }
@@ -108,5 +108,36 @@ func TestWhatIsWrongWithAnArrival(t *testing.T) {
 		if got := g.Judge(Arrival{c.who, Logon}, at(c.after), within, emergency, c.asked); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// TestWhoCameWhileTheAgentWasAway: by an automatic logon at the start of Windows,
+// or by another way while the agent was down.
+func TestWhoCameWhileTheAgentWasAway(t *testing.T) {
+	for name, c := range map[string]struct {
+		since time.Time
+		want  int
+	}{
+		"an agent that never ran before knows nothing": {time.Time{}, 0},
+		"it ran when the session began":                {morning, 0},
+		"it ran before, not after":                     {morning.Add(-1), 1},
+	} {
+		g := Guard{Since: c.since}
+		if got := g.Seen([]Session{on(), on(session2, bobs, locked)}, true); len(got) != c.want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// TestASessionThatCouldNotBeReadIsNotNewAfterwards: Windows may fail to tell of
+// one that is just ending or beginning.
+func TestASessionThatCouldNotBeReadIsNotNewAfterwards(t *testing.T) {
+	var g Guard
+	g.Seen([]Session{on()}, true)
+	if got := g.Seen([]Session{on(session2, bobs)}, false); len(got) != 1 || got[0].User != bob {
+		t.Errorf("%+v", got)
+	}
+	if got := g.Seen([]Session{on(), on(session2, bobs)}, true); len(got) != 0 {
+		t.Errorf("%+v", got)
 	}
 }

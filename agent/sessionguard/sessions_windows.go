@@ -1,6 +1,7 @@
 package sessionguard
 
 import (
+	"errors"
 	"fmt"
 	"time"
 	"unsafe"
@@ -39,29 +40,32 @@ type sessionInfoEx struct {
 	}
 }
 
-// sessionLocked is WTS_SESSIONSTATE_LOCK.
-const sessionLocked = 0
+const (
+	sessionLocked         = 0  // WTS_SESSIONSTATE_LOCK
+	wtsClientProtocolType = 16 // WTS_INFO_CLASS.WTSClientProtocolType: a USHORT
+	consoleProtocol       = 0
+)
 
-// List returns the sessions that somebody is in. It needs to be LocalSystem, as
-// it asks for the sessions' tokens.
-func List() ([]Session, error) {
+// List returns the sessions that somebody is in, and why some cannot be read. It
+// needs to be LocalSystem, as it asks for the sessions' tokens.
+func List() (list []Session, unread error) {
 	var first *windows.WTS_SESSION_INFO
 	var n uint32
 	if err := windows.WTSEnumerateSessions(0, 0, 1, &first, &n); err != nil {
 		return nil, fmt.Errorf("WTSEnumerateSessions: %w", err)
 	}
 	defer windows.WTSFreeMemory(uintptr(unsafe.Pointer(first)))
-	var list []Session
 	for _, info := range unsafe.Slice(first, n) {
-		s, ok, err := session(info.SessionID)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			list = append(list, s)
-		}
+		switch info.State {
+		case windows.WTSActive, windows.WTSConnected, windows.WTSDisconnected:
+			s, ok, err := session(info.SessionID)
+			unread = errors.Join(unread, err)
+			if ok {
+				list = append(list, s)
+			}
+		} // the others are listeners, and such as are beginning or ending
 	}
-	return list, nil
+	return list, unread
 }
 
 // session asks about one session; ok is false when nobody is in it.
@@ -83,29 +87,39 @@ func session(id uint32) (s Session, ok bool, err error) {
 	if err != nil {
 		return Session{}, false, err
 	}
-	info, err := query(id)
+	var p *sessionInfoEx
+	free, err := query(id, wtsSessionInfoEx, unsafe.Pointer(&p), unsafe.Sizeof(*p))
 	if err != nil {
 		return Session{}, false, err
 	}
-	d := &info.data
+	defer free()
+	var protocol *uint16
+	freeProtocol, err := query(id, wtsClientProtocolType, unsafe.Pointer(&protocol), unsafe.Sizeof(*protocol))
+	if err != nil {
+		return Session{}, false, err
+	}
+	defer freeProtocol()
+	d := &p.data
 	return Session{
 		ID: id, User: sid, Name: windows.UTF16ToString(d.domain[:]) + `\` + windows.UTF16ToString(d.user[:]),
-		Logon: filetime(d.logonTime), Active: d.state == windows.WTSActive, Locked: d.flags == sessionLocked,
+		Logon: filetime(d.logonTime), Active: d.state == windows.WTSActive, Locked: d.flags == sessionLocked, Remote: *protocol != consoleProtocol,
 	}, true, nil
 }
 
-func query(id uint32) (sessionInfoEx, error) {
-	var p *sessionInfoEx
-	var size uint32
-	r, _, err := procQuerySession.Call(0, uintptr(id), wtsSessionInfoEx, uintptr(unsafe.Pointer(&p)), uintptr(unsafe.Pointer(&size)))
+// query has *p point to what Windows says of a session, at least size bytes of it,
+// until free is called.
+func query(id uint32, class uintptr, p unsafe.Pointer, size uintptr) (free func(), err error) {
+	var got uint32
+	r, _, err := procQuerySession.Call(0, uintptr(id), class, uintptr(p), uintptr(unsafe.Pointer(&got)))
 	if r == 0 {
-		return sessionInfoEx{}, fmt.Errorf("WTSQuerySessionInformation(%d): %w", id, err)
+		return nil, fmt.Errorf("WTSQuerySessionInformation(%d, %d): %w", id, class, err)
 	}
-	defer windows.WTSFreeMemory(uintptr(unsafe.Pointer(p)))
-	if uintptr(size) < unsafe.Sizeof(*p) || p.level != 1 {
-		return sessionInfoEx{}, fmt.Errorf("WTSQuerySessionInformation(%d): %d bytes of level %d", id, size, p.level)
+	free = func() { windows.WTSFreeMemory(*(*uintptr)(p)) }
+	if uintptr(got) < size {
+		free()
+		return nil, fmt.Errorf("WTSQuerySessionInformation(%d, %d): %d bytes", id, class, got)
 	}
-	return *p, nil
+	return free, nil
 }
 
 func filetime(t int64) time.Time {

@@ -23,11 +23,12 @@ type Settings struct {
 // Watch looks at the computer's sessions, and carries out what the Guard finds.
 type Watch struct {
 	Guard
-	Clock      clock.Clock
-	Log        *slog.Logger
-	Settings   func() Settings
-	Asked      func(Session) bool // whether a login would ask this person for anything
-	Record     func(event.Event)
+	Clock    clock.Clock
+	Log      *slog.Logger
+	Settings func() Settings
+	Asked    func(Session) bool // whether a login would ask this person for anything
+	Record   func(event.Event)
+	// List returns the sessions that can be read, and why others cannot.
 	List       func() ([]Session, error)
 	Disconnect func(session uint32) error
 }
@@ -36,10 +37,9 @@ type Watch struct {
 func (w *Watch) Look() {
 	sessions, err := w.List()
 	if err != nil {
-		w.Log.Error("the sessions of this computer cannot be listed, so that one without a second factor is not noticed", "error", err)
-		return
+		w.Log.Error("not all sessions of this computer can be listed, so that one without a second factor may not be noticed", "error", err)
 	}
-	arrivals := w.Seen(sessions)
+	arrivals := w.Seen(sessions, err == nil)
 	settings := w.Settings()
 	if settings.Action == "off" {
 		return

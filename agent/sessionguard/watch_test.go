@@ -73,7 +73,8 @@ func TestWhatIsDoneAboutASessionWithoutAVerdict(t *testing.T) {
 
 func TestSessionsThatCannotBeListedAreLogged(t *testing.T) {
 	var log strings.Builder
-	w := &Watch{Log: slog.New(slog.NewTextHandler(&log, nil)), List: func() ([]Session, error) { return nil, errors.New("access denied") }}
+	w := &Watch{Log: slog.New(slog.NewTextHandler(&log, nil)), List: func() ([]Session, error) { return nil, errors.New("access denied") },
+		Settings: func() Settings { return Settings{} }}
 	w.Look()
 	if !strings.Contains(log.String(), "access denied") {
 		t.Errorf("%q", log.String())

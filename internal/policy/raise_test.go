@@ -3,6 +3,7 @@ package policy_test
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 
 	"sallyport/internal/policy"
@@ -76,5 +77,18 @@ func TestAPolicyThatCannotBeReadRequires(t *testing.T) {
 		if err == nil || !reflect.DeepEqual(r, policy.Unreadable()) {
 			t.Errorf("%s: %+v, %v", text, r, err)
 		}
+	}
+}
+
+// TestAPolicyForOldAgents: one that names no SIDs is what an agent from before
+// them can read, which refuses what it does not know.
+func TestAPolicyForOldAgents(t *testing.T) {
+	b, err := json.Marshal(policy.Rules{Ask: policy.AskRequired, Required: policy.Match{Users: []string{"alice"}}})
+	if err != nil || strings.Contains(string(b), "SID") {
+		t.Errorf("%s %v", b, err)
+	}
+	b, err = json.Marshal(policy.Rules{Required: policy.Match{SIDs: []string{"S-1-5-18"}}})
+	if err != nil || !strings.Contains(string(b), `"SIDs":["S-1-5-18"]`) {
+		t.Errorf("%s %v", b, err)
 	}
 }
