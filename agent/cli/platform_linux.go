@@ -25,3 +25,6 @@ func (v statusView) printHooks(line func(name, format string, args ...any)) {
 		line("hook", "%s:%d %s, in the stack of %s", h.File, h.Line, h.Type, orNone(h.Services))
 	}
 }
+
+// colours says whether a terminal knows them: each one here does.
+func colours(any) bool { return true }

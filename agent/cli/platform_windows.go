@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/windows"
+
 	"sallyport/agent/cli/pamstack"
 )
 
@@ -46,4 +49,41 @@ func (v statusView) printHooks(line func(name, format string, args ...any)) {
 	}
 	line("hook", "%s guards: %s", p.DLL, orNone(guarded))
 	line("emergency", "%s", plural(p.BreakGlass, "break-glass account", "break-glass accounts"))
+}
+
+// colours says whether a console knows them, and turns them on: "Console Virtual
+// Terminal Sequences". (Text needs nothing: Go writes to a console in UTF-16,
+// whatever its code page.)
+func colours(stream any) bool {
+	f, ok := stream.(descriptor)
+	if !ok {
+		return true
+	}
+	h := windows.Handle(f.Fd())
+	var mode uint32
+	if windows.GetConsoleMode(h, &mode) != nil {
+		return false
+	}
+	return windows.SetConsoleMode(h, mode|windows.ENABLE_PROCESSED_OUTPUT|windows.ENABLE_VIRTUAL_TERMINAL_PROCESSING) == nil
+}
+
+func (a *app) importGoogleCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "google-authenticator",
+		Short: "take over ~/.google_authenticator files (on Linux only)",
+		RunE: do(func(*cobra.Command, []string) error {
+			return badUsage("there are no ~/.google_authenticator files on Windows: pam_google_authenticator is for Linux")
+		}),
+	}
+}
+
+func (a *app) tryCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "try USER",
+		Short: "run one login (on Linux only)",
+		RunE: do(func(*cobra.Command, []string) error {
+			return &Error{Exit: ExitUsage, Text: "a login cannot be tried from the command line on Windows: only the sign-in screen runs credential providers",
+				Remedy: "lock this computer (Windows+L) and unlock it; before that: sallyport doctor, and have a break-glass account"}
+		}),
+	}
 }
