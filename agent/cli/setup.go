@@ -30,15 +30,24 @@ func (a *app) setupCommand() *cobra.Command {
 	return c
 }
 
+// plain is an error without what could be done about it: in the installer's log,
+// and in what it shows, the last line is the error.
+func plain(err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return errors.New(e.Text)
+	}
+	return err
+}
+
 // answers says whether the agent is there, and is of this version.
 func (a *app) answers(ctx context.Context) error {
-	return a.call(ctx, func(ctx context.Context, c *agent) error {
+	return plain(a.call(ctx, func(ctx context.Context, c *agent) error {
 		s, err := c.Status(ctx, &adminv1.StatusRequest{})
 		if err == nil && s.GetVersion() != a.deps.Version {
 			return failed("the agent that answers is version %s, not %s", clean(s.GetVersion()), a.deps.Version)
 		}
 		return err
-	})
+	}))
 }
 
 // joinQuietly joins an authority, unless one is joined already: a package's
@@ -51,5 +60,5 @@ func (a *app) joinQuietly(ctx context.Context, url, token string) error {
 	if e := (*Error)(nil); errors.As(err, &e) && e.Exit == ExitConflict {
 		return nil
 	}
-	return err
+	return plain(err)
 }

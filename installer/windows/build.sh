@@ -15,15 +15,15 @@ enter=$here/../../internal/testkit/wine/enter.sh
 # For ever: by it Windows Installer knows the versions of one product.
 upgrade_code=3E0C1B52-9A7D-4C55-8C1F-6D2A4F9B7E10
 
-# msi_version maps what git describe says to what Windows Installer compares: three numbers. The fourth, the commits since
-# the tag, is shown and not compared, so builds between two versions replace each other. Without a tag it is 0.0.0.
+# msi_version maps what git describe says to what Windows Installer compares: three numbers. Builds between two versions
+# have the number of the older one, and replace it and each other. Without a tag it is 0.0.0.
 msi_version() {
-	if [[ $1 =~ ^v?([0-9]+)\.([0-9]+)\.([0-9]+)(-([0-9]+)-g[0-9a-f]+)?(-dirty)?$ ]]; then
+	if [[ $1 =~ ^v?([0-9]+)\.([0-9]+)\.([0-9]+)(-[0-9]+-g[0-9a-f]+)?(-dirty)?$ ]]; then
 		((10#${BASH_REMATCH[1]} < 256 && 10#${BASH_REMATCH[2]} < 256 && 10#${BASH_REMATCH[3]} < 65536)) ||
 			fail "$1: Windows Installer takes versions up to 255.255.65535"
-		echo "$((10#${BASH_REMATCH[1]})).$((10#${BASH_REMATCH[2]})).$((10#${BASH_REMATCH[3]})).${BASH_REMATCH[5]:-0}"
+		echo "$((10#${BASH_REMATCH[1]})).$((10#${BASH_REMATCH[2]})).$((10#${BASH_REMATCH[3]}))"
 	else
-		echo 0.0.0.0
+		echo 0.0.0
 	fi
 }
 
@@ -48,7 +48,7 @@ cp "$dist/sallyport.exe" "$dist/SallyportCredentialProvider.dll" "$tmp"
 
 # shellcheck disable=SC2016 # expands in the root
 "$enter" --bind "$out" -- x86_64-w64-mingw32-gcc -shared -Os -s -Wall -Wextra -Werror -static -static-libgcc \
-	-Wl,--dynamicbase,--nxcompat,--high-entropy-va -o "$tmp/run.dll" "$here/run.c" -lmsi
+	-Wl,--dynamicbase,--nxcompat,--high-entropy-va -o "$tmp/run.dll" "$here/action/run.c" -lmsi
 "$here/sign.sh" "$tmp/sallyport.exe" "$tmp/SallyportCredentialProvider.dll" "$tmp/run.dll"
 
 # What makes one build another one: each has its own product code, components and directory.

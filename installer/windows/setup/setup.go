@@ -22,6 +22,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"sallyport/internal/organisation"
 	"sallyport/internal/winreg"
 )
 
@@ -137,6 +138,11 @@ func parse(in io.Reader) (o order, err error) {
 		case "server_url":
 			o.serverURL = value
 		case "token":
+			if value != "" {
+				if _, err := organisation.ParseToken(value); err != nil {
+					return order{}, fmt.Errorf("ENROLL_TOKEN: %w", err) // does not quote it
+				}
+			}
 			o.token = value
 		case "break_glass":
 			for s := range strings.SplitSeq(value, ";") {
@@ -208,8 +214,17 @@ func (s *Setup) Activate(ctx context.Context, in io.Reader) error {
 	return nil
 }
 
-// Deactivate takes out what Activate made. Configuration and state stay.
+// Deactivate takes out what Activate made. Configuration and state stay. A version
+// that another one has taken the place of has nothing to take out.
 func (s *Setup) Deactivate(ctx context.Context) error {
+	is, err := s.System.Service()
+	if err != nil {
+		return err
+	}
+	if is != nil && is.Command != s.command() {
+		s.log("another version is at work here: %s", is.Command)
+		return nil
+	}
 	return s.change(ctx, func(before *State) error {
 		gone := &State{Keys: map[string]*winreg.Key{settings: without(before.Keys[settings], breakGlass, message)}}
 		if err := s.restore(ctx, gone); err != nil {
@@ -256,7 +271,6 @@ func (s *Setup) change(ctx context.Context, do func(before *State) error) error 
 	if failed == nil {
 		return nil
 	}
-	s.log("failed: %v", failed)
 	// Also when it was ctx that ended it.
 	if err := s.Back(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("%w; and it could not be taken back: %w", failed, err)
@@ -280,9 +294,14 @@ func (s *Setup) capture() (*State, error) {
 
 const dll = "SallyportCredentialProvider.dll"
 
+// command is the service's command line.
+func (s *Setup) command() string {
+	return `"` + filepath.Join(s.Dir, "sallyport.exe") + `" run --service`
+}
+
 // wanted is the state with this version at work.
 func (s *Setup) wanted(before *State, told order) *State {
-	w := &State{Service: &Service{Command: `"` + filepath.Join(s.Dir, "sallyport.exe") + `" run --service`, Running: true}, Keys: map[string]*winreg.Key{}}
+	w := &State{Service: &Service{Command: s.command(), Running: true}, Keys: map[string]*winreg.Key{}}
 	name := []winreg.Value{text("", "Sallyport")}
 	w.Keys[class] = &winreg.Key{Values: name, Keys: []winreg.Subkey{{Name: "InprocServer32", Key: winreg.Key{
 		Values: []winreg.Value{text("", filepath.Join(s.Dir, dll)), text("ThreadingModel", "Apartment")}}}}}
@@ -404,7 +423,9 @@ func (s *Setup) restart(ctx context.Context, is *Service, command string) error 
 	return s.System.Start()
 }
 
-func (s *Setup) log(format string, args ...any) { _, _ = fmt.Fprintf(s.Log, format+"\n", args...) }
+func (s *Setup) log(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.Log, "sallyport: "+format+"\n", args...)
+}
 
 // without is a key without what is set under this name, as a value or as a key;
 // nil when nothing is left.

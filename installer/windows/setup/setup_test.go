@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/internal/organisation"
 	"sallyport/internal/winreg"
 )
 
@@ -167,6 +168,8 @@ func activate(s *Setup, told string) error {
 	return s.Activate(context.Background(), strings.NewReader(told))
 }
 
+var token = organisation.Token{Secret: [20]byte{1, 2, 3}}.String()
+
 const nothing = "server_url=\ntoken=\nbreak_glass=\nmessage=\n"
 
 func TestATileIsRegisteredOnceTheServiceAnswers(t *testing.T) {
@@ -278,6 +281,16 @@ func TestBackAfterSuccess(t *testing.T) {
 	}
 }
 
+func TestRemovalOfAVersionThatWasReplacedTakesNothingOut(t *testing.T) {
+	c := newComputer(t)
+	c.must(activate(c.setup("/new"), "message=Call 1234\n"))
+	c.done = nil
+	c.must(c.setup("/old").Deactivate(context.Background()))
+	if len(c.done) != 0 {
+		t.Errorf("it did %q", c.done)
+	}
+}
+
 func TestRemovalLeavesWhatOthersHaveSet(t *testing.T) {
 	c := newComputer(t)
 	c.state.Keys[settings] = &winreg.Key{Values: []winreg.Value{number("enabled", 1)}, Keys: []winreg.Subkey{{Name: "Break_Glass"}}}
@@ -304,7 +317,8 @@ func TestOrdersThatMakeNoSense(t *testing.T) {
 		"break_glass=S-1-5-21-1-2-3-500,S-1-5-32-544\n":   "is no SID",
 		"message=" + strings.Repeat("ä", 201) + "\n":      "201 characters",
 		"message=\xff\n":                                  "not UTF-8",
-		"token=sallyport1.canary\n":                       "belong together",
+		"token=sallyport1.canary\n":                       "ENROLL_TOKEN: that is not an enrolment token",
+		"token=" + token + "\n":                           "belong together",
 		"server_url=https://push.example.com:7443\n":      "belong together",
 		"colour=canary\n":                                 "do not belong together",
 		"message=" + strings.Repeat("x", maxOrder) + "\n": "token too long",
@@ -314,7 +328,7 @@ func TestOrdersThatMakeNoSense(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%.40q: %v, want %q", told, err, says)
 		}
-		if err != nil && strings.Contains(err.Error(), "canary") {
+		if err != nil && (strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), token)) {
 			t.Errorf("%q is quoted: %v", told, err)
 		}
 		if len(c.done) != 0 {
@@ -345,13 +359,13 @@ func TestItJoinsLastAndStaysWhenThatFails(t *testing.T) {
 			joined = url + " " + token
 			return fails
 		}
-		if err := activate(s, "server_url=https://push.example.com:7443\ntoken=sallyport1.canary\n"); err != nil {
+		if err := activate(s, "server_url=https://push.example.com:7443\ntoken="+token+"\n"); err != nil {
 			t.Error(err)
 		}
-		if joined != "https://push.example.com:7443 sallyport1.canary" || c.state.Keys[filter] == nil {
+		if joined != "https://push.example.com:7443 "+token || c.state.Keys[filter] == nil {
 			t.Errorf("it joined %q; the filter is %v", joined, c.state.Keys[filter])
 		}
-		if strings.Contains(log.String(), "canary") || !strings.Contains(log.String(), "https://push.example.com:7443") {
+		if strings.Contains(log.String(), token) || !strings.Contains(log.String(), "https://push.example.com:7443") {
 			t.Errorf("it says %q", log.String())
 		}
 	}

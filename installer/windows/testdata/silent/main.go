@@ -13,9 +13,6 @@ import (
 	"sallyport/installer/windows/setup"
 )
 
-// answers is for a quick look at the package without the agent.
-var answers string
-
 func main() {
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "sallyport:", err)
@@ -32,13 +29,7 @@ func run(args []string) error {
 		return err
 	}
 	s := setup.Setup{System: setup.Windows(), Dir: filepath.Dir(exe), Log: os.Stdout,
-		Answers: func(context.Context) error {
-			if answers != "" {
-				return nil
-			}
-			return errors.New("not a word")
-		},
-		Join: func(context.Context, string, string) error { return errors.New("no") },
+		Answers: func(context.Context) error { return errors.New("not a word") },
 	}
 	switch ctx := context.Background(); args[1] {
 	case "activate":

@@ -26,7 +26,7 @@ static void say(MSIHANDLE install, INSTALLMESSAGE kind, const WCHAR *text)
 	MSIHANDLE record = MsiCreateRecord(1);
 	if (record == 0)
 		return;
-	if (MsiRecordSetStringW(record, 0, L"Sallyport: [1]") == ERROR_SUCCESS && MsiRecordSetStringW(record, 1, text) == ERROR_SUCCESS)
+	if (MsiRecordSetStringW(record, 0, L"[1]") == ERROR_SUCCESS && MsiRecordSetStringW(record, 1, text) == ERROR_SUCCESS)
 		MsiProcessMessage(install, kind, record);
 	MsiCloseHandle(record);
 }
@@ -90,28 +90,28 @@ static DWORD run(WCHAR *command, const char *input, DWORD length, struct output 
 	PROCESS_INFORMATION process = {0};
 	DWORD status = (DWORD)-1, written = 0;
 
-	*problem = L"there are no pipes to run the program with";
+	*problem = L"sallyport: there are no pipes to run the program with";
 	if (!CreatePipe(&in_read, &in_write, &inherit, pipe_size) || !CreatePipe(&out_read, &out_write, &inherit, pipe_size) ||
 	    !SetHandleInformation(in_write, HANDLE_FLAG_INHERIT, 0) || !SetHandleInformation(out_read, HANDLE_FLAG_INHERIT, 0))
 		goto out;
 	STARTUPINFOW startup = {.cb = sizeof startup, .dwFlags = STARTF_USESTDHANDLES, .hStdInput = in_read, .hStdOutput = out_write, .hStdError = out_write};
-	*problem = L"the program that was installed cannot be run";
+	*problem = L"sallyport: the program that was installed cannot be run";
 	if (!CreateProcessW(NULL, command, NULL, NULL, TRUE, CREATE_NO_WINDOW, NULL, NULL, &startup, &process))
 		goto out;
 	close_handle(&in_read);
 	close_handle(&out_write);
 	output->pipe = out_read;
-	*problem = L"the program's output cannot be read";
+	*problem = L"sallyport: the program's output cannot be read";
 	reader = CreateThread(NULL, 0, collect, output, 0, NULL);
 	if (reader == NULL) {
 		TerminateProcess(process.hProcess, 1);
 		goto out;
 	}
-	*problem = L"the program does not take what it is told";
+	*problem = L"sallyport: the program does not take what it is told";
 	BOOL told = length == 0 || (WriteFile(in_write, input, length, &written, NULL) && written == length);
 	close_handle(&in_write);
 	if (WaitForSingleObject(process.hProcess, max_time) != WAIT_OBJECT_0) {
-		*problem = L"the program did not end within five minutes";
+		*problem = L"sallyport: the program did not end within five minutes";
 		TerminateProcess(process.hProcess, 1);
 		WaitForSingleObject(process.hProcess, INFINITE);
 		told = FALSE;
@@ -185,7 +185,7 @@ __declspec(dllexport) UINT WINAPI Run(MSIHANDLE install)
 	else if (status == (DWORD)-1)
 		say(install, INSTALLMESSAGE_ERROR, problem);
 	else if (last == NULL)
-		say(install, INSTALLMESSAGE_ERROR, L"the program failed and did not say why");
+		say(install, INSTALLMESSAGE_ERROR, L"sallyport: the program failed and did not say why");
 out:
 	if (data != NULL)
 		SecureZeroMemory(data, length * sizeof *data);
