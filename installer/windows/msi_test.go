@@ -578,7 +578,7 @@ func TestATokenIsHiddenFromTheLog(t *testing.T) {
 		t.Errorf("the properties that are handed on are not:\n%s", properties)
 	}
 	// Nobody else is told the token: the one action that sets the other's data.
-	tables := inspect(t, "sh", "-euc", `for table in $(msiinfo tables "$0" | grep -v ^_); do echo "table $table"; msiinfo export "$0" "$table"; done`, msi)
+	tables := inspect(t, "sh", "-euc", `cd "$(mktemp -d)"; for table in $(msiinfo tables "$0" | grep -v ^_); do echo "table $table"; msiinfo export "$0" "$table"; done`, msi)
 	if n := strings.Count(tables, "ENROLL_TOKEN"); n != 3 || strings.Count(tables, "[ENROLL_TOKEN]") != 1 {
 		t.Errorf("ENROLL_TOKEN is there %d times; it should be hidden, handed on, and used once:\n%s", n, tables)
 	}
@@ -610,7 +610,7 @@ func TestSigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inspect(t, "sh", "-euc", `mkdir "$1"; msiextract -C "$1" "$0" >/dev/null; find "$1" -name "*.exe" -exec cp {} "$1/agent" ";"; find "$1" -name "*.dll" -exec cp {} "$1/provider" ";"
+	inspect(t, "sh", "-euc", `mkdir "$1"; cd "$1"; msiextract -C "$1" "$0" >/dev/null; find "$1" -name "*.exe" -exec cp {} "$1/agent" ";"; find "$1" -name "*.dll" -exec cp {} "$1/provider" ";"
 		msiinfo extract "$0" Binary.run >"$1/action"`, msi, dist)
 	verified := func(file string) error {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
