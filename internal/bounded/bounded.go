@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// ErrHangs says that a call was not made, or not waited for: the system does not
+// errHangs says that a call was not made, or not waited for: the system does not
 // answer.
-var ErrHangs = errors.New("the directory (SSSD, LDAP, Active Directory) does not answer")
+var errHangs = errors.New("the directory (SSSD, LDAP, Active Directory) does not answer")
 
 // Limits are those of one kind of call.
 type Limits struct {
@@ -50,7 +50,7 @@ func Do[T any](ctx context.Context, c *Calls, limits Limits, call func() (T, err
 	c.mu.Lock()
 	if c.pending >= limits.Pending || other == 1 && c.others >= limits.Others {
 		c.mu.Unlock()
-		return zero, fmt.Errorf("%w: too many calls hang", ErrHangs)
+		return zero, fmt.Errorf("%w: too many calls hang", errHangs)
 	}
 	c.pending++
 	c.others += other
@@ -74,7 +74,7 @@ func Do[T any](ctx context.Context, c *Calls, limits Limits, call func() (T, err
 	case r := <-done:
 		return r.v, r.err
 	case <-timer.C:
-		return zero, fmt.Errorf("%w within %s", ErrHangs, limits.Patience)
+		return zero, fmt.Errorf("%w within %s", errHangs, limits.Patience)
 	case <-ctx.Done():
 		return zero, ctx.Err()
 	}

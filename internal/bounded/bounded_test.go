@@ -19,7 +19,7 @@ func TestADirectoryThatHangs(t *testing.T) {
 		look := func(ctx context.Context) error { _, err := Do(ctx, &c, limits, hang); return err }
 
 		begun := time.Now()
-		if err := look(t.Context()); !errors.Is(err, ErrHangs) {
+		if err := look(t.Context()); !errors.Is(err, errHangs) {
 			t.Fatalf("a call that hangs: %v", err)
 		}
 		if took := time.Since(begun); took != limits.Patience {
@@ -42,7 +42,7 @@ func TestADirectoryThatHangs(t *testing.T) {
 			}
 		}
 		begun = time.Now()
-		if err := look(ForOthers(t.Context())); !errors.Is(err, ErrHangs) || time.Since(begun) != 0 {
+		if err := look(ForOthers(t.Context())); !errors.Is(err, errHangs) || time.Since(begun) != 0 {
 			t.Errorf("the call after %d of others that hang: %v", limits.Others, err)
 		}
 		for range limits.Pending - limits.Others - 1 {
@@ -51,7 +51,7 @@ func TestADirectoryThatHangs(t *testing.T) {
 			}
 		}
 		begun = time.Now()
-		if err := look(t.Context()); !errors.Is(err, ErrHangs) || time.Since(begun) != 0 {
+		if err := look(t.Context()); !errors.Is(err, errHangs) || time.Since(begun) != 0 {
 			t.Errorf("the call after %d that hang: %v", limits.Pending, err)
 		}
 		close(up)

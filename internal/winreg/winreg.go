@@ -12,20 +12,12 @@ import (
 	"unicode/utf16"
 )
 
-// What a tree that is read may have at most. The keys read here are for
-// administrators alone to write; the limits are against mistakes.
-const (
-	MaxDepth  = 8
-	MaxKeys   = 256  // below one key
-	MaxValues = 4096 // of one key
-	MaxData   = 64 << 10
-)
-
 // Types of values: "Registry Value Types".
 const (
-	SZ      = 1
-	DWORD   = 4
-	MultiSZ = 7
+	SZ       = 1
+	ExpandSZ = 2
+	DWORD    = 4
+	MultiSZ  = 7
 )
 
 // Key is a key with what is in it.
@@ -68,7 +60,7 @@ func utf16le(s string) (b []byte) {
 }
 
 // typeNames are what the registry's tools show.
-var typeNames = map[uint32]string{0: "REG_NONE", SZ: "REG_SZ", 2: "REG_EXPAND_SZ", 3: "REG_BINARY", DWORD: "REG_DWORD", 5: "REG_DWORD_BIG_ENDIAN",
+var typeNames = map[uint32]string{0: "REG_NONE", SZ: "REG_SZ", ExpandSZ: "REG_EXPAND_SZ", 3: "REG_BINARY", DWORD: "REG_DWORD", 5: "REG_DWORD_BIG_ENDIAN",
 	6: "REG_LINK", MultiSZ: "REG_MULTI_SZ", 11: "REG_QWORD"}
 
 // must says whether the value is of the type that is wanted.

@@ -16,10 +16,19 @@ const hive = `HKLM\`
 // view is the 64-bit one, whatever we were built as: "Registry Redirector".
 const view = registry.WOW64_64KEY
 
+// What a tree that is read may have at most. The keys read here are for
+// administrators alone to write; the limits are against mistakes.
+const (
+	maxDepth  = 8
+	maxKeys   = 256  // below one key
+	maxValues = 4096 // of one key
+	maxData   = 64 << 10
+)
+
 // Read reads the key at path, such as HKLM\Software\Policies, and what is below
 // it. A key that is not there is nil.
 func Read(path string) (*Key, error) {
-	k, err := read(registry.LOCAL_MACHINE, strings.TrimPrefix(path, hive), MaxDepth, make([]byte, MaxData))
+	k, err := read(registry.LOCAL_MACHINE, strings.TrimPrefix(path, hive), maxDepth, make([]byte, maxData))
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", path, err)
 	}
@@ -29,7 +38,7 @@ func Read(path string) (*Key, error) {
 // read uses buf for every value.
 func read(parent registry.Key, path string, depth int, buf []byte) (*Key, error) {
 	if depth == 0 {
-		return nil, fmt.Errorf("there are more than %d keys below one another", MaxDepth)
+		return nil, fmt.Errorf("there are more than %d keys below one another", maxDepth)
 	}
 	k, err := registry.OpenKey(parent, path, registry.QUERY_VALUE|registry.ENUMERATE_SUB_KEYS|view)
 	if gone(err) {
@@ -45,9 +54,9 @@ func read(parent registry.Key, path string, depth int, buf []byte) (*Key, error)
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case info.SubKeyCount > MaxKeys || info.ValueCount > MaxValues || info.MaxValueLen > MaxData:
+	case info.SubKeyCount > maxKeys || info.ValueCount > maxValues || info.MaxValueLen > maxData:
 		return nil, fmt.Errorf("%s has %d keys and %d values, the longest of %d bytes; the limits are %d, %d and %d", path,
-			info.SubKeyCount, info.ValueCount, info.MaxValueLen, MaxKeys, MaxValues, MaxData)
+			info.SubKeyCount, info.ValueCount, info.MaxValueLen, maxKeys, maxValues, maxData)
 	}
 	var key Key
 	names, err := k.ReadValueNames(0)

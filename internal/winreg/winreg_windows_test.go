@@ -92,17 +92,17 @@ func TestAKeyIsReadWhole(t *testing.T) {
 func TestTooMuchIsRefused(t *testing.T) {
 	path := scratch(t)
 	k := create(t, path)
-	must(t, k.SetBinaryValue("long", bytes.Repeat([]byte{1}, MaxData)))
+	must(t, k.SetBinaryValue("long", bytes.Repeat([]byte{1}, maxData)))
 	if _, err := Read(hive + path); err != nil {
 		t.Errorf("the longest: %v", err)
 	}
-	must(t, k.SetBinaryValue("long", bytes.Repeat([]byte{1}, MaxData+1)))
+	must(t, k.SetBinaryValue("long", bytes.Repeat([]byte{1}, maxData+1)))
 	if got, err := Read(hive + path); err == nil {
 		t.Errorf("%d values", len(got.Values))
 	}
 	must(t, k.DeleteValue("long"))
 	deep := path
-	for range MaxDepth {
+	for range maxDepth {
 		deep += `\d`
 	}
 	create(t, deep)

@@ -19,7 +19,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"sallyport/internal/organisation"
@@ -302,25 +301,26 @@ func (s *Setup) command() string {
 // wanted is the state with this version at work.
 func (s *Setup) wanted(before *State, told order) *State {
 	w := &State{Service: &Service{Command: s.command(), Running: true}, Keys: map[string]*winreg.Key{}}
-	name := []winreg.Value{text("", "Sallyport")}
+	name := []winreg.Value{winreg.NewText("", "Sallyport")}
 	w.Keys[class] = &winreg.Key{Values: name, Keys: []winreg.Subkey{{Name: "InprocServer32", Key: winreg.Key{
-		Values: []winreg.Value{text("", filepath.Join(s.Dir, dll)), text("ThreadingModel", "Apartment")}}}}}
+		Values: []winreg.Value{winreg.NewText("", filepath.Join(s.Dir, dll)), winreg.NewText("ThreadingModel", "Apartment")}}}}}
 	w.Keys[provider] = &winreg.Key{Values: name}
 	w.Keys[filter] = &winreg.Key{Values: name}
 	// The texts are the events themselves: "Message Files". EventCreate.exe has one
 	// for each number up to 1000 that is just the text.
-	w.Keys[eventLog] = &winreg.Key{Values: []winreg.Value{
-		expand("EventMessageFile", `%SystemRoot%\System32\EventCreate.exe`), number("TypesSupported", 7)}}
+	messages := winreg.NewText("EventMessageFile", `%SystemRoot%\System32\EventCreate.exe`)
+	messages.Type = winreg.ExpandSZ
+	w.Keys[eventLog] = &winreg.Key{Values: []winreg.Value{messages, winreg.NewNumber("TypesSupported", 7)}}
 	// Where the tile is loaded in safe mode, it must find an agent.
-	service := []winreg.Value{text("", "Service")}
+	service := []winreg.Value{winreg.NewText("", "Service")}
 	w.Keys[minimal], w.Keys[network] = &winreg.Key{Values: service}, &winreg.Key{Values: service}
 
 	k := before.Keys[settings]
 	if told.breakGlass != nil {
-		k = with(without(k, breakGlass), texts(breakGlass, told.breakGlass))
+		k = with(without(k, breakGlass), winreg.NewTexts(breakGlass, told.breakGlass...))
 	}
 	if told.message != "" {
-		k = with(without(k, message), text(message, told.message))
+		k = with(without(k, message), winreg.NewText(message, told.message))
 	}
 	w.Keys[settings] = k
 	return w
@@ -451,27 +451,4 @@ func with(k *winreg.Key, v winreg.Value) *winreg.Key {
 		k = &winreg.Key{}
 	}
 	return &winreg.Key{Values: append(slices.Clone(k.Values), v), Keys: k.Keys}
-}
-
-const expandSZ = 2 // REG_EXPAND_SZ
-
-func text(name, s string) winreg.Value {
-	return winreg.Value{Name: name, Type: winreg.SZ, Data: wide(s + "\x00")}
-}
-func expand(name, s string) winreg.Value {
-	return winreg.Value{Name: name, Type: expandSZ, Data: wide(s + "\x00")}
-}
-func texts(name string, list []string) winreg.Value {
-	return winreg.Value{Name: name, Type: winreg.MultiSZ, Data: wide(strings.Join(list, "\x00") + "\x00\x00")}
-}
-func number(name string, n byte) winreg.Value {
-	return winreg.Value{Name: name, Type: winreg.DWORD, Data: []byte{n, 0, 0, 0}}
-}
-
-func wide(s string) []byte {
-	var b []byte
-	for _, u := range utf16.Encode([]rune(s)) {
-		b = append(b, byte(u), byte(u>>8))
-	}
-	return b
 }

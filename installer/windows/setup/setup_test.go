@@ -293,7 +293,7 @@ func TestRemovalOfAVersionThatWasReplacedTakesNothingOut(t *testing.T) {
 
 func TestRemovalLeavesWhatOthersHaveSet(t *testing.T) {
 	c := newComputer(t)
-	c.state.Keys[settings] = &winreg.Key{Values: []winreg.Value{number("enabled", 1)}, Keys: []winreg.Subkey{{Name: "Break_Glass"}}}
+	c.state.Keys[settings] = &winreg.Key{Values: []winreg.Value{winreg.NewNumber("enabled", 1)}, Keys: []winreg.Subkey{{Name: "Break_Glass"}}}
 	c.must(activate(c.setup("/new"), "break_glass= s-1-5-32-544 ;S-1-5-32-544;;S-1-5-21-1-2-3-500\nmessage=Grüße\n"))
 	k := c.state.Keys[settings]
 	if len(k.Keys) != 0 || len(k.Values) != 3 {
@@ -306,7 +306,7 @@ func TestRemovalLeavesWhatOthersHaveSet(t *testing.T) {
 		t.Errorf("the message is %q, %v", s, err)
 	}
 	c.must(c.setup("/new").Deactivate(context.Background()))
-	if got, want := c.now(), (State{Keys: map[string]*winreg.Key{settings: {Values: []winreg.Value{number("enabled", 1)}, Keys: []winreg.Subkey{}}}}); !reflect.DeepEqual(got, want) {
+	if got, want := c.now(), (State{Keys: map[string]*winreg.Key{settings: {Values: []winreg.Value{winreg.NewNumber("enabled", 1)}, Keys: []winreg.Subkey{}}}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("the computer is %s, want %s", shown(got), shown(want))
 	}
 }

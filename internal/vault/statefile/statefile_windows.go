@@ -148,16 +148,13 @@ func Lock(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, LockName)
+	path := filepath.Join(dir, "lock")
 	f, err := open(path, windows.GENERIC_READ|windows.GENERIC_WRITE|windows.DELETE, 0, windows.OPEN_ALWAYS, openedNew|windows.FILE_FLAG_DELETE_ON_CLOSE, sa)
 	if errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
 		err = fmt.Errorf("cannot lock %s: %w", dir, ErrLocked)
 	}
 	return f, err
 }
-
-// LockName is the file that Lock makes. It is there only while it is locked.
-const LockName = "lock"
 
 // SyncDir waits until the names in a directory are on the disk. FlushFileBuffers
 // wants a handle with the right to write, which for a directory is the right to
