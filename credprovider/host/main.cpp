@@ -74,8 +74,17 @@ std::string resultText(HRESULT hr)
 	return text;
 }
 
-// What is typed may be a password: it is nowhere but in these two, and they are
-// wiped after each command.
+// What the host allocates may be part of a secret. It is wiped when it is freed, so
+// that what a scan finds is the provider's.
+void operator delete(void *p) noexcept
+{
+	if (p)
+		SecureZeroMemory(p, _msize(p));
+	free(p);
+}
+void operator delete(void *p, size_t) noexcept { operator delete(p); }
+
+// What is typed is nowhere but in these two, and they are wiped after each command.
 static char line[1 << 18];
 static wchar_t wide[1 << 16];
 

@@ -18,15 +18,46 @@ struct Needle {
 
 static unsigned hexDigit(char c) { return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10; }
 
-static void report(Json &answer, const BYTE *at, const MEMORY_BASIC_INFORMATION &region, const char *encoding)
+static void report(Json &answer, const BYTE *at, const MEMORY_BASIC_INFORMATION &region, const char *encoding, size_t size)
 {
+	// What stands around it says whose it is.
+	const BYTE *base = static_cast<const BYTE *>(region.BaseAddress), *end = base + region.RegionSize;
+	const BYTE *from = at - base > 48 ? at - 48 : base, *to = end - at - size > 48 ? at + size + 48 : end;
+	std::string around;
+	for (const BYTE *p = from; p < to; p++)
+		around += p >= at && p < at + size ? '*' : *p >= 0x20 && *p < 0x7f ? char(*p) : *p ? '?' : '.';
 	char place[64];
 	snprintf(place, sizeof place, "%p in the %s region at %p", at,
 		 region.Type == MEM_IMAGE ? "image" : region.Type == MEM_MAPPED ? "mapped" : "private", region.AllocationBase);
 	answer.open();
 	answer.text("at", place);
 	answer.text("as", encoding);
+	answer.text("around", around);
 	answer.close();
+}
+
+// registersAt is where Wine keeps what its signal handlers save of the processor's
+// registers, which may be whatever a program has just copied: behind the threads' own
+// blocks. Windows' kernel keeps them to itself: nullptr.
+static const void *registersAt()
+{
+	MEMORY_BASIC_INFORMATION region;
+	if (!GetProcAddress(GetModuleHandleW(L"ntdll.dll"), "wine_get_version") || !VirtualQuery(NtCurrentTeb(), &region, sizeof region))
+		return nullptr;
+	return region.AllocationBase;
+}
+
+static DWORD WINAPI nothing(void *) { return 0; }
+
+// buryThreads has Wine free the stack of the thread that ended last: it does so when
+// the next one ends.
+static void buryThreads()
+{
+	HANDLE thread = CreateThread(nullptr, 0, nothing, nullptr, 0, nullptr);
+	if (!thread)
+		return;
+	WaitForSingleObject(thread, INFINITE);
+	CloseHandle(thread);
 }
 
 void scan(const char *hex, Json &answer)
@@ -38,20 +69,22 @@ void scan(const char *hex, Json &answer)
 		wide.add(c); // canaries are ASCII
 		wide.add(0);
 	}
+	buryThreads();
+	const void *registers = registersAt();
 	long long searched = 0;
 	answer.array("found");
 	MEMORY_BASIC_INFORMATION region;
 	for (BYTE *p = nullptr; VirtualQuery(p, &region, sizeof region) == sizeof region; p = static_cast<BYTE *>(region.BaseAddress) + region.RegionSize) {
 		const DWORD readable = PAGE_READONLY | PAGE_READWRITE | PAGE_WRITECOPY | PAGE_EXECUTE_READ | PAGE_EXECUTE_READWRITE | PAGE_EXECUTE_WRITECOPY;
-		if (region.State != MEM_COMMIT || !(region.Protect & readable) || (region.Protect & PAGE_GUARD))
+		if (region.State != MEM_COMMIT || !(region.Protect & readable) || (region.Protect & PAGE_GUARD) || region.AllocationBase == registers)
 			continue;
 		const BYTE *base = static_cast<const BYTE *>(region.BaseAddress), *end = base + region.RegionSize;
 		searched += region.RegionSize;
 		for (const BYTE *at = base; narrow.size && (at = static_cast<const BYTE *>(memchr(at, narrow.masked[0] ^ mask, end - at))); at++) {
 			if (size_t(end - at) >= narrow.size && narrow.at(at))
-				report(answer, at, region, "UTF-8");
+				report(answer, at, region, "UTF-8", narrow.size);
 			if (size_t(end - at) >= wide.size && wide.at(at))
-				report(answer, at, region, "UTF-16");
+				report(answer, at, region, "UTF-16", wide.size);
 		}
 	}
 	answer.end();

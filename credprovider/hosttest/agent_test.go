@@ -52,9 +52,19 @@ type scripted struct {
 func agentPlays(t *testing.T, scripts ...script) *scripted {
 	t.Helper()
 	need(t)
+	a := newAgent(t, scripts...)
+	a.serve(behindPipe(t))
+	return a
+}
+
+func newAgent(t *testing.T, scripts ...script) *scripted {
 	a := &scripted{t: t, server: grpc.NewServer(), scripts: scripts}
 	loginv1.RegisterLoginServiceServer(a.server, a)
-	l := behindPipe(t)
+	return a
+}
+
+func (a *scripted) serve(l net.Listener) {
+	t := a.t
 	go a.server.Serve(l)
 	t.Cleanup(func() {
 		ended := make(chan struct{})
@@ -71,11 +81,17 @@ func agentPlays(t *testing.T, scripts ...script) *scripted {
 			t.Errorf("the agent was asked %d times, want %d", a.asked, len(a.scripts))
 		}
 	})
-	return a
 }
 
 // behindPipe listens where the clients of the pipe arrive.
 func behindPipe(t *testing.T) net.Listener {
+	t.Helper()
+	l := listen(t)
+	startRelay(t, pipe, l, systems)
+	return l
+}
+
+func listen(t *testing.T) net.Listener {
 	t.Helper()
 	need(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -83,7 +99,6 @@ func behindPipe(t *testing.T) net.Listener {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	startRelay(t, l.Addr().String(), systems)
 	return l
 }
 
@@ -92,10 +107,10 @@ const systems = "O:SYG:SYD:P(A;;GA;;;SY)(A;;GA;;;BA)"
 
 // startRelay returns when the pipe is there, and a function that kills it, as an
 // agent that dies.
-func startRelay(t *testing.T, address, sddl string) (kill func()) {
+func startRelay(t *testing.T, pipe string, to net.Listener, sddl string) (kill func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	cmd := windows.Command(ctx, filepath.Join(dist, "relay.exe"), pipe, address, sddl)
+	cmd := windows.Command(ctx, filepath.Join(dist, "relay.exe"), pipe, to.Addr().String(), sddl)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -281,7 +281,7 @@ func (s *screen) findsNo(secret string) {
 	s.t.Helper()
 	a := s.do("scan", hex.EncodeToString([]byte(secret)))
 	for _, f := range a.Found {
-		s.t.Errorf("the password is at %s, in %s", f.At, f.As)
+		s.t.Errorf("the secret is at %s, in %s: %s", f.At, f.As, f.Around)
 	}
 	if a.Searched < 1<<20 {
 		s.t.Errorf("only %d bytes were searched", a.Searched)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type screen struct {
 	in    io.WriteCloser
 	said  chan answer
 	shown chan string // the messages of a submit under way
+	logs  chan string // the entries of the Event Log
 	done  chan error  // how the host ended; closed then
 
 	visit     visit
@@ -61,7 +63,7 @@ type answer struct {
 	Updated, To, Taken                   string
 	Blob                                 hexBytes
 
-	Found    []struct{ At, As string }
+	Found    []struct{ At, As, Around string }
 	Searched int
 	figures
 
@@ -115,8 +117,8 @@ func turnOn(t *testing.T, env ...string) *screen {
 	t.Helper()
 	need(t)
 	windows := *windows
-	windows.Env = append(env, "WINEDEBUG=-all")
-	ctx, cancel := context.WithCancel(context.Background()) // t's own is over before its clean-up
+	windows.Env = append(env, "WINEDEBUG=-all,err+eventlog,warn+eventlog") // entries come on stderr
+	ctx, cancel := context.WithCancel(context.Background())                // t's own is over before its clean-up
 	cmd := windows.Command(ctx, filepath.Join(dist, "logonui-host.exe"))
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -126,11 +128,18 @@ func turnOn(t *testing.T, env ...string) *screen {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	log, stderr, err := os.Pipe() // which what Windows starts beside the host keeps open for longer
+	if err != nil {
 		t.Fatal(err)
 	}
-	s := &screen{t: t, in: in, said: make(chan answer, 16), shown: make(chan string, 100), done: make(chan error, 1)}
+	cmd.Stderr = stderr
+	err = cmd.Start()
+	stderr.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &screen{t: t, in: in, said: make(chan answer, 16), shown: make(chan string, 100), logs: make(chan string, 100), done: make(chan error, 1)}
+	go s.readLog(log)
 	go func() {
 		s.read(out)
 		close(s.said)
@@ -185,6 +194,39 @@ func (s *screen) read(out io.Reader) {
 			continue
 		}
 		s.said <- line.answer
+	}
+}
+
+// readLog hands on what the DLL writes to the Event Log, which under Wine goes nowhere
+// else.
+func (s *screen) readLog(from *os.File) {
+	defer from.Close()
+	entry := regexp.MustCompile(`:(err|warn):eventlog:ReportEventW L"(.*)"$`)
+	for lines := bufio.NewScanner(from); lines.Scan(); {
+		if m := entry.FindStringSubmatch(lines.Text()); m != nil {
+			s.logs <- m[2]
+		} else {
+			fmt.Fprintln(os.Stderr, lines.Text())
+		}
+	}
+}
+
+// logged waits for an entry in the Event Log.
+func (s *screen) logged(part string) {
+	s.t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case entry := <-s.logs:
+			if strings.Contains(entry, password) {
+				s.t.Errorf("the password is in the Event Log: %s", entry)
+			}
+			if strings.Contains(entry, part) {
+				return
+			}
+		case <-deadline:
+			s.t.Fatalf("the Event Log has no entry with %q", part)
+		}
 	}
 }
 
