@@ -59,6 +59,7 @@ type Options struct {
 	RuntimeDir string // overrides the configuration's; "" does not
 	Version    string
 	Clock      clock.Clock
+	Password   password.Checker // nil: the system's
 	// Tell hears how far the agent is, for the service manager; nil: nobody asks.
 	Tell func(State)
 	// Sessions says that the computer's sessions may have changed (Windows); nil:
@@ -120,6 +121,9 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func run(ctx context.Context, o Options) (err error) {
+	if o.Password == nil {
+		o.Password = password.System()
+	}
 	d := &daemon{options: o, started: o.Clock.Now(), mended: make(chan struct{}, 1)}
 	if d.host, err = os.Hostname(); err != nil {
 		d.host = "this computer"
@@ -158,7 +162,7 @@ func run(ctx context.Context, o Options) (err error) {
 	linked := make(chan struct{})
 	go func() { defer close(linked); authority.Run(linkCtx) }()
 	defer func() { stopLink(); <-linked }()
-	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: password.System()}
+	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: d.options.Password}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	d.watchSessions(watching, login, ran)

@@ -57,7 +57,7 @@ func startAt(t *testing.T, path, run string) *agent {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		done <- Run(ctx, Options{ConfigPath: path, Version: "test", Clock: clock.System(), Tell: tell})
+		done <- Run(ctx, Options{ConfigPath: path, Version: "test", Clock: clock.System(), Password: checker, Tell: tell})
 	}()
 	select {
 	case <-ready:
@@ -121,9 +121,9 @@ func (a *agent) try(answer string) (*loginv1.Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = stream.Send(&loginv1.HookMessage{Message: &loginv1.HookMessage_Begin{Begin: &loginv1.Begin{ProtocolVersion: 1,
-		Hook: loginv1.HookKind_HOOK_KIND_PAM, Scenario: loginv1.Scenario_SCENARIO_LOGIN, Stage: loginv1.Stage_STAGE_AUTHENTICATE,
-		User: []byte(a.me), Service: []byte("login")}}})
+	b := &loginv1.Begin{ProtocolVersion: 1, Scenario: loginv1.Scenario_SCENARIO_LOGIN, Stage: loginv1.Stage_STAGE_AUTHENTICATE, User: []byte(a.me)}
+	asHook(b)
+	err = stream.Send(&loginv1.HookMessage{Message: &loginv1.HookMessage_Begin{Begin: b}})
 	for err == nil {
 		var d *loginv1.Directive
 		if d, err = stream.Recv(); err != nil {

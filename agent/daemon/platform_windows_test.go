@@ -9,8 +9,27 @@ import (
 
 	"golang.org/x/sys/windows"
 
+	"sallyport/internal/password"
 	"sallyport/internal/testkit/wine/prime"
+	loginv1 "sallyport/proto/sallyport/login/v1"
 )
+
+const rightPassword = "a password"
+
+// checker stands in for Windows', which would lock the account of whoever runs
+// these tests.
+func checker(_ context.Context, _ string, typed []byte) password.Result {
+	if string(typed) != rightPassword {
+		return password.Result{Verdict: password.Wrong, Reason: password.ReasonWrong}
+	}
+	return password.Result{Verdict: password.Right}
+}
+
+// asHook adds what the hook of this system says.
+func asHook(b *loginv1.Begin) {
+	b.Hook, b.Service = loginv1.HookKind_HOOK_KIND_CREDENTIAL_PROVIDER, []byte("logonui")
+	b.Session, b.Password = []byte("1"), []byte(rightPassword)
+}
 
 var prefixes atomic.Int32
 
