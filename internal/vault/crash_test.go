@@ -175,7 +175,11 @@ func TestKilledDuringTheFirstStart(t *testing.T) {
 	w.read(t, 1)
 	took := time.Since(begun)
 	w.kill(t)
-	for range 40 {
+	rounds := 40
+	if testing.Short() {
+		rounds = 10
+	}
+	for range rounds {
 		dir := filepath.Join(t.TempDir(), "state")
 		w := startWriter(t, dir)
 		// The kill comes anywhere in the start, or right after it.
