@@ -14,6 +14,7 @@ import (
 	"sallyport/agent/adminsvc"
 	"sallyport/agent/cli"
 	"sallyport/agent/daemon"
+	"sallyport/installer/windows/setup"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
 	"sallyport/internal/event"
@@ -37,9 +38,6 @@ func main() {
 	}))
 }
 
-// serviceName is the agent's to the system's service manager.
-const serviceName = "sallyport"
-
 func run(ctx context.Context, t cli.Target, service bool) error {
 	o := daemon.Options{ConfigPath: t.Config, RuntimeDir: t.RuntimeDir, Version: version, Clock: clock.System()}
 	if service {
@@ -51,7 +49,7 @@ func run(ctx context.Context, t cli.Target, service bool) error {
 // manage has the system's service manager do what kardianos/service knows.
 func manage(action string, t cli.Target) (string, error) {
 	s, err := service.New(nil, &service.Config{
-		Name: serviceName, DisplayName: "Sallyport", Description: "Second factor at the login",
+		Name: setup.ServiceName, DisplayName: "Sallyport", Description: "Second factor at the login",
 		Arguments: []string{"run", "--service", "--config", t.Config},
 		Option:    serviceOptions(),
 	})

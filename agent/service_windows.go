@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/kardianos/service"
 	"golang.org/x/sys/windows"
-	"golang.org/x/sys/windows/registry"
 	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/mgr"
 
@@ -24,7 +22,7 @@ func runConsole(ctx context.Context, o daemon.Options) error { return daemon.Run
 // controls it; its loop takes no session changes, which the session guard needs.
 func runService(ctx context.Context, o daemon.Options) error {
 	s := &windowsService{ctx: ctx, options: o}
-	err := svc.Run(serviceName, s)
+	err := svc.Run(setup.ServiceName, s)
 	if errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
 		return errors.New("--service is for the service manager; to try the agent in this window leave it out")
 	}
@@ -97,24 +95,11 @@ func poke(c chan<- struct{}) {
 // serviceOptions are kardianos/service's for this system.
 func serviceOptions() service.KeyValue { return service.KeyValue{"StartType": "automatic"} }
 
-// safeBoot are the keys that have Windows start a service in safe mode, too: where
-// the credential provider is loaded there (ProhibitFallbacks), it must find an
-// agent.
-var safeBoot = []string{`SYSTEM\CurrentControlSet\Control\SafeBoot\Minimal\` + serviceName, `SYSTEM\CurrentControlSet\Control\SafeBoot\Network\` + serviceName}
-
 // installed does what kardianos/service does not when it installs or uninstalls.
 func installed(action string) error {
 	switch action {
-	case "install":
-		return startInSafeMode()
-	case "uninstall":
-		var all error
-		for _, key := range safeBoot {
-			if err := registry.DeleteKey(registry.LOCAL_MACHINE, key); err != nil && !errors.Is(err, registry.ErrNotExist) {
-				all = errors.Join(all, fmt.Errorf("HKLM\\%s: %w", key, err))
-			}
-		}
-		return all
+	case "install", "uninstall":
+		return setup.SafeMode(setup.Windows(), action == "install")
 	}
 	return nil
 }
@@ -128,7 +113,7 @@ func restartAlways() error {
 		return err
 	}
 	defer m.Disconnect()
-	s, err := m.OpenService(serviceName)
+	s, err := m.OpenService(setup.ServiceName)
 	if err != nil {
 		return err
 	}
@@ -138,20 +123,6 @@ func restartAlways() error {
 		{Type: mgr.ServiceRestart}, {Type: mgr.ServiceRestart, Delay: time.Second}, {Type: mgr.ServiceRestart, Delay: 5 * time.Second},
 	}, resetAfter)
 	return errors.Join(err, s.SetRecoveryActionsOnNonCrashFailures(true))
-}
-
-func startInSafeMode() error {
-	for _, name := range safeBoot {
-		k, _, err := registry.CreateKey(registry.LOCAL_MACHINE, name, registry.SET_VALUE)
-		if err != nil {
-			return fmt.Errorf("HKLM\\%s: %w", name, err)
-		}
-		err = k.SetStringValue("", "Service")
-		if err := errors.Join(err, k.Close()); err != nil {
-			return fmt.Errorf("HKLM\\%s: %w", name, err)
-		}
-	}
-	return nil
 }
 
 // installerSystem is what "sallyport setup" changes.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/windows/svc/mgr"
 
 	"sallyport/agent/cli/doctor"
+	"sallyport/installer/windows/setup"
 	"sallyport/internal/winacl"
 	"sallyport/internal/winreg"
 )
@@ -40,14 +41,14 @@ func queryService() (*doctor.Service, error) {
 		return nil, fmt.Errorf("OpenSCManager: %w", err)
 	}
 	defer func() { _ = windows.CloseServiceHandle(m) }()
-	h, err := windows.OpenService(m, windows.StringToUTF16Ptr("sallyport"), windows.SERVICE_QUERY_CONFIG|windows.SERVICE_QUERY_STATUS)
+	h, err := windows.OpenService(m, windows.StringToUTF16Ptr(setup.ServiceName), windows.SERVICE_QUERY_CONFIG|windows.SERVICE_QUERY_STATUS)
 	if errors.Is(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("OpenService: %w", err)
 	}
-	s := &mgr.Service{Name: "sallyport", Handle: h}
+	s := &mgr.Service{Name: setup.ServiceName, Handle: h}
 	defer func() { _ = s.Close() }()
 	status, err := s.Query()
 	if err != nil {

@@ -28,7 +28,7 @@ import (
 // CLSID is the credential provider's, and its filter's.
 const CLSID = "{7C4B3E1A-52D8-4F6B-9A0E-3D1F5B8C2E47}"
 
-// ServiceName is the agent's.
+// ServiceName is the agent's, for the service manager of any system.
 const ServiceName = "sallyport"
 
 // The keys that are changed, below HKLM.
@@ -311,9 +311,7 @@ func (s *Setup) wanted(before *State, told order) *State {
 	messages := winreg.NewText("EventMessageFile", `%SystemRoot%\System32\EventCreate.exe`)
 	messages.Type = winreg.ExpandSZ
 	w.Keys[eventLog] = &winreg.Key{Values: []winreg.Value{messages, winreg.NewNumber("TypesSupported", 7)}}
-	// Where the tile is loaded in safe mode, it must find an agent.
-	service := []winreg.Value{winreg.NewText("", "Service")}
-	w.Keys[minimal], w.Keys[network] = &winreg.Key{Values: service}, &winreg.Key{Values: service}
+	w.Keys[minimal], w.Keys[network] = inSafeMode, inSafeMode
 
 	k := before.Keys[settings]
 	if told.breakGlass != nil {
@@ -425,6 +423,19 @@ func (s *Setup) restart(ctx context.Context, is *Service, command string) error 
 
 func (s *Setup) log(format string, args ...any) {
 	_, _ = fmt.Fprintf(s.Log, "sallyport: "+format+"\n", args...)
+}
+
+// inSafeMode is a key that has Windows start a service in safe mode, too: where the
+// tile is loaded there (ProhibitFallbacks), it must find an agent.
+var inSafeMode = &winreg.Key{Values: []winreg.Value{winreg.NewText("", "Service")}}
+
+// SafeMode has Windows start the service in safe mode, too, or no longer.
+func SafeMode(s System, on bool) error {
+	var k *winreg.Key
+	if on {
+		k = inSafeMode
+	}
+	return errors.Join(s.SetKey(minimal, k), s.SetKey(network, k))
 }
 
 // without is a key without what is set under this name, as a value or as a key;
