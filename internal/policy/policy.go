@@ -55,6 +55,11 @@ func (r *Rules) Validate() error {
 				return fmt.Errorf("%s.sids: %w", name, err)
 			}
 		}
+		for _, entry := range m.Groups {
+			if id, err := identity.SID(entry); err == nil && id.IsLogonGroup() {
+				return fmt.Errorf("%s.groups: %w", name, LogonGroupError(entry))
+			}
+		}
 		for key, list := range map[string][]string{"users": m.Users, "groups": m.Groups, "services": m.Services} {
 			for _, entry := range list {
 				if why := notAName(entry, key == "groups"); why != "" {
@@ -64,6 +69,13 @@ func (r *Rules) Validate() error {
 		}
 	}
 	return nil
+}
+
+// LogonGroupError refuses an entry that names a group of logons. Which of those
+// somebody is in is known of the agent's own check of the password, and not of the
+// session that follows.
+func LogonGroupError(entry string) error {
+	return fmt.Errorf("%q tells how somebody logs on, not who: use services and remote for that, and groups of accounts here", entry)
 }
 
 // notAName says why an entry cannot be one name, or "". In other products' files

@@ -200,6 +200,8 @@ func TestValidate(t *testing.T) {
 		`policy.exempt.remote: "fe80::1%eth0"`:         {Ask: "enrolled", Exempt: policy.Match{Remote: []string{"fe80::1%eth0"}}},
 		`policy.exempt.users: "" is empty`:             {Ask: "enrolled", Exempt: policy.Match{Users: []string{"alice", ""}}},
 		`policy.required.groups: " staff" begins or`:   {Ask: "enrolled", Required: policy.Match{Groups: []string{" staff"}}},
+		`policy.exempt.groups: "S-1-2-1" tells how`:    {Ask: "enrolled", Exempt: policy.Match{Groups: []string{"S-1-5-32-544", "S-1-2-1"}}},
+		`policy.required.groups: "s-1-5-14" tells how`: {Ask: "enrolled", Required: policy.Match{Groups: []string{"s-1-5-14"}}},
 		`policy.required.services: "sshd\n" begins or`: {Ask: "enrolled", Required: policy.Match{Services: []string{"sshd\n"}}},
 	} {
 		if err := r.Validate(); err == nil || !strings.HasPrefix(err.Error(), says) {
@@ -207,7 +209,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	good := policy.Rules{Ask: "required", Required: policy.Match{Users: []string{`CORP\alice`, "alice@corp.example", "host$", "a-b+c!"},
-		Groups: []string{"1000", "domain users", `CORP\Domain Users`, "r&d"}, Services: []string{"sudo-i", "polkit-1"}, Remote: []string{"192.0.2.1", "::1", "10.0.0.0/8"}}}
+		Groups: []string{"1000", "domain users", `CORP\Domain Users`, "r&d", "S-1-5-32-544", "S-1-5-11", "network"}, Services: []string{"sudo-i", "polkit-1"}, Remote: []string{"192.0.2.1", "::1", "10.0.0.0/8"}}}
 	if err := good.Validate(); err != nil {
 		t.Error(err)
 	}
