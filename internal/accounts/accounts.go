@@ -19,8 +19,12 @@ import (
 // limits of the look-ups that the system may hang in.
 var limits = bounded.Limits{Patience: 5 * time.Second, Pending: 512, Others: 64}
 
-// listTTL is how long the account, or the group, of a name on a policy list is remembered.
-const listTTL = time.Minute
+// How long it is remembered whose a name on a policy's list is, and that it is
+// nobody's or could not be looked up.
+const (
+	listTTL    = time.Minute
+	failureTTL = 30 * time.Second
+)
 
 // ErrUnknown says that the system has no such user.
 var ErrUnknown = errors.New("no such user")
@@ -29,23 +33,66 @@ var ErrUnknown = errors.New("no such user")
 type User struct {
 	Name string // as the system spells it, not as it was typed
 	ID   identity.ID
+	// Typed: the system could not be asked, and Name is what was typed after all.
+	// The account may have another name.
+	Typed bool
 }
 
 // Names looks names up. The zero value is ready.
 type Names struct {
 	calls  bounded.Calls
-	mu     sync.Mutex
-	listed map[string]cachedID // the users on the policy's lists
-	groups map[string]cachedID // and the groups
+	users  listed
+	groups listed
 }
 
 // ForOthers marks the look-ups of ctx as made for a caller that is not root's
 // hook: when the directory hangs, only so many of them may wait for it.
 func ForOthers(ctx context.Context) context.Context { return bounded.ForOthers(ctx) }
 
-type cachedID struct {
+// listed are names on the policy's lists, and what came of looking them up.
+type listed struct {
+	mu    sync.Mutex
+	known map[string]answer
+}
+
+type answer struct {
 	id    identity.ID
+	err   error
 	until time.Time
+}
+
+// ask looks a name up unless that was done not long ago. With failures it also
+// remembers those: on Windows, every name that a domain out of reach is asked for
+// may take seconds, at each login. One that was found goes on to be that account
+// while its directory is out of reach.
+func (l *listed) ask(now time.Time, name string, failures bool, look func() (identity.ID, error)) (identity.ID, error) {
+	l.mu.Lock()
+	a, ok := l.known[name]
+	l.mu.Unlock()
+	if ok && now.Before(a.until) {
+		return a.id, a.err
+	}
+	id, err := look()
+	switch {
+	case err == nil:
+		a = answer{id: id, until: now.Add(listTTL)}
+	case !failures:
+		return "", err
+	case a.id != "" && !errors.Is(err, ErrUnknown):
+		a.until = now.Add(failureTTL)
+	default:
+		a = answer{err: err, until: now.Add(failureTTL)}
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) { // it was not waited for
+		return a.id, a.err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known == nil {
+		l.known = map[string]answer{}
+	}
+	l.known[name] = a
+	return a.id, a.err
 }
 
 // Lookup finds a user by the name that was typed. ErrUnknown says that there is
@@ -63,10 +110,12 @@ func (n *Names) ByID(ctx context.Context, id identity.ID) (User, error) {
 	return bounded.Do(ctx, &n.calls, limits, func() (User, error) { return byID(id) })
 }
 
-// IsUser says whether a name on a policy list is that account's; only a name that
-// resolves is remembered.
+// IsUser says whether a name on a policy list is that account's.
 func (n *Names) IsUser(ctx context.Context, name string, id identity.ID) policy.Membership {
-	known, err := n.id(ctx, name)
+	known, err := n.users.ask(time.Now(), name, domains, func() (identity.ID, error) {
+		u, err := n.Lookup(ctx, name)
+		return u.ID, err
+	})
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return policy.NotMember
@@ -76,26 +125,6 @@ func (n *Names) IsUser(ctx context.Context, name string, id identity.ID) policy.
 		return policy.Member
 	}
 	return policy.NotMember
-}
-
-func (n *Names) id(ctx context.Context, name string) (identity.ID, error) {
-	n.mu.Lock()
-	c, ok := n.listed[name]
-	n.mu.Unlock()
-	if ok && time.Now().Before(c.until) {
-		return c.id, nil
-	}
-	u, err := n.Lookup(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.listed == nil {
-		n.listed = map[string]cachedID{}
-	}
-	n.listed[name] = cachedID{u.ID, time.Now().Add(listTTL)}
-	return u.ID, nil
 }
 
 // Membership says whether a user is in a group, named or numbered. A group that
@@ -128,7 +157,7 @@ type resolver struct {
 
 func (r resolver) IsUser(name string, id identity.ID) policy.Membership {
 	if id == r.who.ID && domains {
-		if m := alike(name, r.who.Name); m != policy.Unknown {
+		if m := alike(name, r.who.Name); m == policy.Member || m == policy.NotMember && !r.who.Typed {
 			return m
 		}
 	}
@@ -151,33 +180,12 @@ func (r resolver) Membership(user, group string) policy.Membership {
 
 func (r resolver) LastSeen(id identity.ID, group string) bool { return r.seen(id, group) }
 
-// groupID finds a group, named or numbered. One that was found goes on to be that
-// group while its directory is out of reach.
+// groupID finds a group of accounts, named or numbered.
 func (n *Names) groupID(ctx context.Context, group string) (identity.ID, error) {
 	if strings.ContainsRune(group, 0) { // see Lookup
 		return "", ErrUnknown
 	}
-	if id, err := identity.SID(group); err == nil {
-		return id, nil
-	}
-	n.mu.Lock()
-	c, ok := n.groups[group]
-	n.mu.Unlock()
-	if ok && time.Now().Before(c.until) {
-		return c.id, nil
-	}
-	id, err := bounded.Do(ctx, &n.calls, limits, func() (identity.ID, error) { return groupID(group) })
-	switch {
-	case err != nil && ok && !errors.Is(err, ErrUnknown):
-		return c.id, nil
-	case err != nil:
-		return "", err
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.groups == nil {
-		n.groups = map[string]cachedID{}
-	}
-	n.groups[group] = cachedID{id, time.Now().Add(listTTL)}
-	return id, nil
+	return n.groups.ask(time.Now(), group, true, func() (identity.ID, error) {
+		return bounded.Do(ctx, &n.calls, limits, func() (identity.ID, error) { return groupID(group) })
+	})
 }

@@ -45,7 +45,7 @@ func convert(u *user.User, err error) (User, error) {
 	if err != nil {
 		return User{}, fmt.Errorf("uid %q of %s is not a number", u.Uid, u.Username)
 	}
-	return User{u.Username, identity.UID(uint32(uid))}, nil
+	return User{Name: u.Username, ID: identity.UID(uint32(uid))}, nil
 }
 
 // membership says whether a user is in a group, named or numbered.

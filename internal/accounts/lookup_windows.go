@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -57,7 +58,7 @@ func userOf(sid *windows.SID) (User, error) {
 	user, domain, kind, err := sid.LookupAccount("")
 	if errors.Is(err, windows.ERROR_NONE_MAPPED) {
 		home, homeErr := joined()
-		if homeErr == nil && (home == "" || answers(home)) && !strings.HasPrefix(sid.String(), "S-1-12-") { // Entra ID's
+		if homeErr == nil && (home == "" || controllers.answer(home)) && !strings.HasPrefix(sid.String(), "S-1-12-") { // Entra ID's
 			return User{}, ErrUnknown
 		}
 	}
@@ -71,7 +72,7 @@ func userOf(sid *windows.SID) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	return User{domain + `\` + user, id}, nil
+	return User{Name: domain + `\` + user, ID: id}, nil
 }
 
 // resolve asks by LookupAccountNameW, which looks for a bare name among the well
@@ -89,14 +90,14 @@ func resolve(name string, kinds []uint32) (*windows.SID, error) {
 	}
 	home, err := joined()
 	if err != nil {
-		return nil, failed("NetGetJoinInformation", err)
+		return nil, err
 	}
 	if s.Domain == local {
 		s.Domain = computer
 	}
 	sid, domain, kind, err := windows.LookupSID("", s.String())
 	switch {
-	case errors.Is(err, windows.ERROR_NONE_MAPPED) && s.certain(computer, home, func() bool { return answers(home) }):
+	case errors.Is(err, windows.ERROR_NONE_MAPPED) && s.certain(computer, home, func() bool { return controllers.answer(home) }):
 		return nil, ErrUnknown
 	case err != nil:
 		return nil, failed("LookupAccountNameW", err)
@@ -119,17 +120,47 @@ func resolve(name string, kinds []uint32) (*windows.SID, error) {
 	return sid, nil
 }
 
-// groupID is a group's SID: given, or looked up.
+// groupID is the SID of a group of accounts: given, or looked up.
 func groupID(group string) (identity.ID, error) {
-	if id, err := identity.SID(group); err == nil {
-		return id, nil
-	}
-	sid, err := resolve(group, groups)
+	id, err := identity.SID(group)
 	if err != nil {
-		return "", err
+		sid, err := resolve(group, groups)
+		if err != nil {
+			return "", err
+		}
+		if id, err = identity.SID(sid.String()); err != nil {
+			return "", err
+		}
 	}
-	return identity.SID(sid.String())
+	if id.IsLogonGroup() {
+		return "", policy.LogonGroupError(group)
+	}
+	return id, nil
 }
+
+// IsLogonGroup says whether a name on a policy's list is that of a group of logons
+// (identity.ID.IsLogonGroup), in the language of this Windows. No directory is
+// asked: Windows has those names itself.
+func IsLogonGroup(name string) bool {
+	s, ok := Spell(name)
+	return ok && slices.ContainsFunc(logonGroupNames(), func(known Spelling) bool {
+		return strings.EqualFold(s.User, known.User) && (s.Domain == "" || strings.EqualFold(s.Domain, known.Domain))
+	})
+}
+
+var logonGroupNames = sync.OnceValue(func() (names []Spelling) {
+	for _, id := range identity.LogonGroups() {
+		text, _ := id.SID()
+		sid, err := windows.StringToSid(text)
+		if err != nil {
+			continue
+		}
+		if name, domain, _, err := sid.LookupAccount(""); err == nil { // older versions lack the newer ones
+			names = append(names, Spelling{domain, name})
+		}
+	}
+	return names
+})
 
 // membership asks the directory, for where there is no token of the user's to read
 // (OfToken): what Windows reckons the groups of a token would be.
@@ -175,7 +206,9 @@ func OfToken(token windows.Token) (User, []identity.ID, error) {
 
 // members are the groups that a user is in. That includes those that only deny:
 // the token of an administrator whom User Account Control has yet to ask holds
-// Administrators so. A token's logon session and integrity level are no groups.
+// Administrators so. A token's logon session and integrity level are no groups, and
+// what tells of the logon tells nothing here: the token is that of a logon which the
+// agent made to check a password, or of none.
 func members(info *windows.Tokengroups) ([]identity.ID, error) {
 	ids := []identity.ID{} // nil would be "not known"
 	for _, g := range info.AllGroups() {
@@ -187,7 +220,9 @@ func members(info *windows.Tokengroups) ([]identity.ID, error) {
 		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, id)
+		if !id.IsLogonGroup() {
+			ids = append(ids, id)
+		}
 	}
 	return ids, nil
 }
@@ -222,7 +257,7 @@ func sessionUser(token windows.Token, sid *windows.SID) (User, error) {
 	if user == "" || domain == "" {
 		return User{}, errNoName
 	}
-	return User{domain + `\` + user, id}, nil
+	return User{Name: domain + `\` + user, ID: id, Typed: true}, nil
 }
 
 // reckoned are the groups that a token of the user's would have
@@ -254,36 +289,35 @@ func reckoned(sid *windows.SID) ([]identity.ID, error) {
 	}
 }
 
-// joined is the NetBIOS name of the domain that this computer is in, or "".
+// joined is the NetBIOS name of the domain that this computer is in, or "". The
+// local security authority knows it (LsaQueryInformationPolicy), which is there in
+// safe mode, too; NetGetJoinInformation asks the Workstation service, which is not.
 func joined() (string, error) {
-	var name *uint16
-	var status uint32
-	if err := windows.NetGetJoinInformation(nil, &name, &status); err != nil {
-		return "", err
+	const (
+		viewLocalInformation     = 1 // POLICY_VIEW_LOCAL_INFORMATION
+		primaryDomainInformation = 3 // PolicyPrimaryDomainInformation
+	)
+	var attributes windows.OBJECT_ATTRIBUTES // LSA_OBJECT_ATTRIBUTES, of which nothing is used
+	var handle uintptr
+	if status, _, _ := procLsaOpenPolicy.Call(0, uintptr(unsafe.Pointer(&attributes)), viewLocalInformation, uintptr(unsafe.Pointer(&handle))); status != 0 {
+		return "", failed("LsaOpenPolicy", windows.NTStatus(status))
 	}
-	defer windows.NetApiBufferFree((*byte)(unsafe.Pointer(name)))
-	switch status {
-	case windows.NetSetupDomainName:
-		return windows.UTF16PtrToString(name), nil
-	case windows.NetSetupUnjoined, windows.NetSetupWorkgroupName:
+	defer procLsaClose.Call(handle)
+	var info *struct { // POLICY_PRIMARY_DOMAIN_INFO
+		Name windows.NTUnicodeString
+		SID  *windows.SID // nil in a workgroup, whose name Name is then
+	}
+	if status, _, _ := procLsaQueryInformationPolicy.Call(handle, primaryDomainInformation, uintptr(unsafe.Pointer(&info))); status != 0 || info == nil {
+		return "", failed("LsaQueryInformationPolicy", windows.NTStatus(status))
+	}
+	defer procLsaFreeMemory.Call(uintptr(unsafe.Pointer(info)))
+	if info.SID == nil {
 		return "", nil
 	}
-	return "", errors.New("it is not known whether this computer is in a domain")
-}
-
-// answers says whether a domain controller answers now (DsGetDcNameW).
-func answers(domain string) bool {
-	const forceRediscovery = 1 // DS_FORCE_REDISCOVERY: none from memory
-	name, err := windows.UTF16PtrFromString(domain)
-	if err != nil || procDsGetDcNameW.Find() != nil {
-		return false
+	if name := info.Name.String(); name != "" {
+		return name, nil
 	}
-	var info *byte
-	code, _, _ := procDsGetDcNameW.Call(0, uintptr(unsafe.Pointer(name)), 0, 0, forceRediscovery, uintptr(unsafe.Pointer(&info)))
-	if info != nil {
-		_ = windows.NetApiBufferFree(info)
-	}
-	return code == 0
+	return "", errors.New("it is not known which domain this computer is in")
 }
 
 // failed is the error of a look-up that told nothing. Windows' own texts hold no
@@ -293,6 +327,7 @@ func failed(call string, err error) error { return fmt.Errorf("%s: %w", call, er
 // What x/sys/windows lacks.
 var (
 	authz    = windows.NewLazySystemDLL("authz.dll")
+	advapi32 = windows.NewLazySystemDLL("advapi32.dll")
 	netapi32 = windows.NewLazySystemDLL("netapi32.dll")
 	secur32  = windows.NewLazySystemDLL("secur32.dll")
 
@@ -302,6 +337,10 @@ var (
 	procAuthzInitializeContextFromSid  = authz.NewProc("AuthzInitializeContextFromSid")
 	procAuthzInitializeResourceManager = authz.NewProc("AuthzInitializeResourceManager")
 	procDsGetDcNameW                   = netapi32.NewProc("DsGetDcNameW")
+	procLsaClose                       = advapi32.NewProc("LsaClose")
+	procLsaFreeMemory                  = advapi32.NewProc("LsaFreeMemory")
 	procLsaFreeReturnBuffer            = secur32.NewProc("LsaFreeReturnBuffer")
 	procLsaGetLogonSessionData         = secur32.NewProc("LsaGetLogonSessionData")
+	procLsaOpenPolicy                  = advapi32.NewProc("LsaOpenPolicy")
+	procLsaQueryInformationPolicy      = advapi32.NewProc("LsaQueryInformationPolicy")
 )

@@ -35,7 +35,7 @@ func me(t *testing.T) (u User, computer, name string) {
 	if domain != computer {
 		t.Skipf("the test runs as %s\\%s, no account of this computer's own", domain, name)
 	}
-	return User{domain + `\` + name, id}, computer, name
+	return User{Name: domain + `\` + name, ID: id}, computer, name
 }
 
 func TestEverySpellingIsTheSameAccount(t *testing.T) {
@@ -89,6 +89,23 @@ func TestAUserPrincipalNameNobodyAnswersFor(t *testing.T) {
 	}
 }
 
+// TestANameThatWasTypedIsNotTheOnlyOne: the domain, out of reach, may have another
+// one for the account.
+func TestANameThatWasTypedIsNotTheOnlyOne(t *testing.T) {
+	who, computer, _ := me(t)
+	other := computer + `\a.smith`
+	for typed, want := range map[bool]policy.Membership{true: policy.Member, false: policy.NotMember} {
+		var n Names
+		r := n.Resolver(t.Context(), nil, User{Name: other, ID: who.ID, Typed: typed}, nil)
+		if got := r.IsUser(strings.ToUpper(other), who.ID); got != policy.Member {
+			t.Errorf("typed %v, the same name: %v", typed, got)
+		}
+		if got := r.IsUser(who.Name, who.ID); got != want {
+			t.Errorf("typed %v, another name of the same account: %v, want %v", typed, got, want)
+		}
+	}
+}
+
 func TestErrorsDoNotHoldTheName(t *testing.T) {
 	var n Names
 	gone, cancel := context.WithCancel(t.Context())
@@ -114,6 +131,9 @@ func TestATokenSaysWhoseItIsAndWhichGroups(t *testing.T) {
 	for _, id := range groups {
 		if strings.HasPrefix(string(id), "sid:S-1-5-5-") || strings.HasPrefix(string(id), "sid:S-1-16-") {
 			t.Errorf("%s is a logon session or a level, no group", id)
+		}
+		if id.IsLogonGroup() {
+			t.Errorf("%s tells how this process's session came to be", id)
 		}
 	}
 	if _, _, err := OfToken(windows.Token(0xdeadbeef)); err == nil {
@@ -149,11 +169,16 @@ func TestWhichEntriesOfATokenAreMemberships(t *testing.T) {
 	// TOKEN_GROUPS is a count with an array behind it.
 	var b struct {
 		count uint32
-		all   [6]windows.SIDAndAttributes
+		all   [10]windows.SIDAndAttributes
 	}
-	b.count = 6
-	b.all = [6]windows.SIDAndAttributes{
-		{Sid: sid("S-1-5-32-545"), Attributes: windows.SE_GROUP_MANDATORY | windows.SE_GROUP_ENABLED_BY_DEFAULT | windows.SE_GROUP_ENABLED},
+	b.count = 10
+	const on = windows.SE_GROUP_MANDATORY | windows.SE_GROUP_ENABLED_BY_DEFAULT | windows.SE_GROUP_ENABLED
+	b.all = [10]windows.SIDAndAttributes{
+		{Sid: sid("S-1-5-32-545"), Attributes: on},
+		{Sid: sid("S-1-5-4"), Attributes: on},                                      // INTERACTIVE: the check of the password was
+		{Sid: sid("S-1-2-1"), Attributes: on},                                      // CONSOLE LOGON
+		{Sid: sid("S-1-5-64-10"), Attributes: on},                                  // NTLM Authentication
+		{Sid: sid("S-1-18-1"), Attributes: on},                                     // Authentication authority asserted identity
 		{Sid: sid("S-1-5-32-544"), Attributes: windows.SE_GROUP_USE_FOR_DENY_ONLY}, // User Account Control
 		{Sid: sid("S-1-5-5-0-77"), Attributes: windows.SE_GROUP_LOGON_ID | windows.SE_GROUP_MANDATORY | windows.SE_GROUP_ENABLED},
 		{Sid: sid("S-1-16-8192"), Attributes: windows.SE_GROUP_INTEGRITY | windows.SE_GROUP_INTEGRITY_ENABLED},
@@ -170,9 +195,33 @@ func TestWhichEntriesOfATokenAreMemberships(t *testing.T) {
 	}
 }
 
+func TestGroupsOfLogonsAreKnownByName(t *testing.T) {
+	names := logonGroupNames()
+	if len(names) < 5 {
+		t.Errorf("this Windows knows %v", names)
+	}
+	// Also in another language than English.
+	all := map[string]bool{`CORP\Staff`: false, "Administrators": false, "Users": false, "nosuchgroup": false, "": false, `CORP\`: false}
+	for _, s := range names {
+		all[s.User], all[s.String()], all[strings.ToLower(s.String())], all[`CORP\`+s.User] = true, true, true, false
+	}
+	for name, want := range all {
+		if IsLogonGroup(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+	sid, err := windows.StringToSid("S-1-5-4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, domain, _, err := sid.LookupAccount(""); err != nil || !slices.Contains(names, Spelling{domain, name}) {
+		t.Errorf("%s\\%s is not among %v: %v", domain, name, names, err)
+	}
+}
+
 func TestTheGroupsOfATokenDecide(t *testing.T) {
 	var n Names
-	r := n.Resolver(t.Context(), nil, User{}, []identity.ID{"sid:S-1-5-32-544", "sid:S-1-1-0"})
+	r := n.Resolver(t.Context(), nil, User{}, []identity.ID{"sid:S-1-5-32-544", "sid:S-1-1-0", "sid:S-1-5-4"})
 	for group, want := range map[string]policy.Membership{
 		"S-1-5-32-544":             policy.Member,
 		"s-1-5-32-544":             policy.Member,
@@ -187,6 +236,9 @@ func TestTheGroupsOfATokenDecide(t *testing.T) {
 		"Administrators\x00":       policy.Unknown,
 		"Administrators ":          policy.Unknown,
 		`NT AUTHORITY\nosuchgroup`: policy.Unknown,
+		"S-1-5-4":                  policy.Unknown, // not refused by who wrote the policy
+		"INTERACTIVE":              policy.Unknown,
+		`NT AUTHORITY\INTERACTIVE`: policy.Unknown,
 	} {
 		if got := r.Membership("", group); got != want {
 			t.Errorf("%q: %v, want %v", group, got, want)

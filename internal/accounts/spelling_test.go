@@ -113,7 +113,7 @@ func TestAGroupThatWasFoundStaysFound(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel() // stands for a directory that is out of reach
 	var n Names
-	n.groups = map[string]cachedID{"CORP\\staff": {id: "sid:S-1-5-21-1-2-3-1100"}} // long ago
+	n.groups.known = map[string]answer{"CORP\\staff": {id: "sid:S-1-5-21-1-2-3-1100"}} // long ago
 	in := n.Resolver(gone, nil, User{}, []identity.ID{"sid:S-1-5-21-1-2-3-1100"})
 	out := n.Resolver(gone, nil, User{}, []identity.ID{})
 	if in.Membership("", "CORP\\staff") != policy.Member || out.Membership("", "CORP\\staff") != policy.NotMember {
