@@ -196,7 +196,7 @@ func TestTheRegistryIsReadAndWatched(t *testing.T) {
 		t.Fatal("the watch does not end")
 	}
 	set(`\Policy\Required\users`, "1", "alice")
-	l, err = l.Reload(path)
+	l, err = l.Reload(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,16 @@ func TestTheRegistryIsReadAndWatched(t *testing.T) {
 		t.Error(from)
 	}
 	set("", "isuer", "x")
-	if fresh, err := l.Reload(path); err == nil || fresh != nil || err.Error() != PoliciesKey+": isuer is not a setting" {
+	if fresh, err := l.Reload(path, nil); err == nil || fresh != nil || err.Error() != PoliciesKey+": isuer is not a setting" {
 		t.Errorf("%+v, %v", fresh, err)
+	}
+}
+
+func TestGroupsOfLogonsAreRefusedByName(t *testing.T) {
+	for _, group := range []string{`NT AUTHORITY\INTERACTIVE`, "interactive", "S-1-5-4"} {
+		why := refused(t, put(t, t.TempDir(), "sallyport.toml", "[policy.exempt]\ngroups = ['"+group+"']\n"))
+		if !strings.Contains(why, "policy.exempt.groups") || !strings.Contains(why, "tells how somebody logs on") {
+			t.Errorf("%s: %s", group, why)
+		}
 	}
 }

@@ -9,3 +9,6 @@ const (
 	system          = Unix
 	defaultStateDir = "/var/lib/sallyport"
 )
+
+// isLogonGroup: only Windows has such groups.
+func isLogonGroup(string) bool { return false }

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
+	"sallyport/internal/accounts"
 	"sallyport/internal/winreg"
 )
 
@@ -25,6 +26,9 @@ func programData() string {
 	}
 	return dir
 }
+
+// isLogonGroup knows the names in the language of this Windows.
+func isLogonGroup(name string) bool { return accounts.IsLogonGroup(name) }
 
 // Watch calls changed when the managed settings may have changed, and once at
 // the beginning, until ctx ends.

@@ -174,7 +174,17 @@ func (c *Config) validate(sys System) error {
 	if c.Push.Life > c.Push.Gap {
 		return fmt.Errorf("push.life is %s; it must be 5s to push.gap, which is %s", time.Duration(c.Push.Life), time.Duration(c.Push.Gap))
 	}
-	return c.Policy.Validate()
+	if err := c.Policy.Validate(); err != nil {
+		return err
+	}
+	for key, list := range map[string][]string{"policy.required.groups": c.Policy.Required.Groups, "policy.exempt.groups": c.Policy.Exempt.Groups} {
+		for _, entry := range list {
+			if isLogonGroup(entry) {
+				return fmt.Errorf("%s: %w", key, policy.LogonGroupError(entry))
+			}
+		}
+	}
+	return nil
 }
 
 // check says what is wrong with one value, beginning with the key.
