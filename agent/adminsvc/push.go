@@ -50,6 +50,8 @@ type Link interface {
 	// Join buys a certificate with the token and connects; name is what the
 	// computer will be called, "" its host name.
 	Join(ctx context.Context, by, url, token, name string) error
+	// JoinLater is Join, now or as soon as the authority can be reached.
+	JoinLater(ctx context.Context, by, url, token, name string) (now bool, err error)
 	// Leave forgets the authority and what it signed.
 	Leave(ctx context.Context, by string) error
 	// State says how the link is.
@@ -66,6 +68,7 @@ type LinkState struct {
 	Connected bool
 	Since     time.Time // of being so, or of not being so
 	LastError string    // why it is not
+	Joining   string    // the authority that is to be joined as soon as it can be reached
 	Refused   string    // the authority ended it on purpose: "revoked", ...
 	Users     []string  // allowed on this computer; "*": all. Kept while not connected
 	HoldsKey  bool      // the organisation key lies on the authority
@@ -437,10 +440,16 @@ func (s *Service) Join(ctx context.Context, r *adminv1.JoinRequest) (*adminv1.Jo
 	if a != nil {
 		return nil, status.Errorf(codes.AlreadyExists, "this computer has joined %s already; to leave it: sallyport leave", a.URL)
 	}
-	if err := s.Link.Join(ctx, caller(ctx), r.GetUrl(), r.GetToken(), r.GetName()); err != nil {
-		return nil, linkError(ctx, err)
+	now := true
+	if r.GetKeepTrying() {
+		now, err = s.Link.JoinLater(ctx, caller(ctx), r.GetUrl(), r.GetToken(), r.GetName())
+	} else {
+		err = s.Link.Join(ctx, caller(ctx), r.GetUrl(), r.GetToken(), r.GetName())
 	}
 	out := &adminv1.JoinResponse{}
+	if err != nil || !now {
+		return out, linkError(ctx, err)
+	}
 	f := s.pushFacts()
 	err = s.Store.View(func(tx *vault.Tx) (err error) { out.Authority, _, err = f.authorityStatus(tx); return err })
 	if err != nil {

@@ -210,6 +210,11 @@ func (f *fakeLink) Join(_ context.Context, by, url, _, name string) error {
 	return f.fail
 }
 
+func (f *fakeLink) JoinLater(_ context.Context, by, url, _, name string) (bool, error) {
+	f.joined = append(f.joined, by, url, name)
+	return f.state.Joining == "", f.fail
+}
+
 func (f *fakeLink) Leave(ctx context.Context, _ string) error {
 	return f.store.Update(ctx, store.ForgetAuthority)
 }
@@ -708,6 +713,22 @@ func TestJoinIsChecked(t *testing.T) {
 	w.joins()
 	if err := join("https://push.example.com:7443", token, ""); status.Code(err) != codes.AlreadyExists {
 		t.Errorf("joined already: %v", err)
+	}
+}
+
+func TestJoinAsSoonAsTheAuthorityIsReached(t *testing.T) {
+	w := newWorld(t)
+	w.link.state = LinkState{Joining: "https://push.example.com:7443", LastError: "connection refused"}
+	r := &adminv1.JoinRequest{Url: "https://push.example.com:7443", Token: organisation.Token{}.String(), KeepTrying: true}
+	if answer, err := w.svc.Join(context.Background(), r); err != nil || answer.GetAuthority() != nil {
+		t.Errorf("it answers %v, %v", answer, err)
+	}
+	if p := w.problem("authority_not_joined_yet"); p == nil || !strings.Contains(p.GetText(), "https://push.example.com:7443") || !strings.Contains(p.GetText(), "connection refused") {
+		t.Errorf("problems: %v", w.status().GetProblems())
+	}
+	w.link.fail = errors.New("that is not an enrolment token")
+	if _, err := w.svc.Join(context.Background(), r); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("refused: %v", err)
 	}
 }
 

@@ -124,6 +124,11 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	authorityProblems(out.GetAuthority(), certificateFrom, now, func(code, text, remedy string) {
 		out.Problems = append(out.Problems, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
 	})
+	if f.link.Joining != "" && out.GetAuthority() == nil {
+		out.Problems = append(out.Problems, &adminv1.Problem{Code: "authority_not_joined_yet",
+			Text:   "This computer is to join " + f.link.Joining + " and tries again and again: " + cmp.Or(f.link.LastError, "the first attempt is under way") + ".",
+			Remedy: "Let it reach that address; or join again: sallyport join URL."})
+	}
 	return out, nil
 }
 

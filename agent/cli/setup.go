@@ -50,11 +50,11 @@ func (a *app) answers(ctx context.Context) error {
 	}))
 }
 
-// joinQuietly joins an authority, unless one is joined already: a package's
-// properties are given again at each upgrade.
+// joinQuietly joins an authority, now or as soon as it can be reached, unless one is
+// joined already: a package's properties are given again at each upgrade.
 func (a *app) joinQuietly(ctx context.Context, url, token string) error {
 	err := a.call(ctx, func(ctx context.Context, c *agent) error {
-		_, err := c.Join(ctx, &adminv1.JoinRequest{Url: url, Token: token})
+		_, err := c.Join(ctx, &adminv1.JoinRequest{Url: url, Token: token, KeepTrying: true})
 		return err
 	})
 	if e := (*Error)(nil); errors.As(err, &e) && e.Exit == ExitConflict {

@@ -85,6 +85,9 @@ func (l *Link) Join(ctx context.Context, by, address, token, name string) error 
 		return spent(err)
 	}
 	err = v.Update(ctx, func(tx *vault.Tx) error {
+		if err := store.PutInvitation(tx, nil); err != nil {
+			return err
+		}
 		if old, err := store.JoinedTo(tx); err != nil {
 			return err
 		} else if old != nil {
@@ -104,9 +107,71 @@ func (l *Link) Join(ctx context.Context, by, address, token, name string) error 
 	l.o.Store.Log(e)
 	l.mu.Lock()
 	l.alone = false // whoever asks from now on waits for the connection
+	l.state.Joining = ""
 	l.mu.Unlock()
 	poke(l.changed)
 	return nil
+}
+
+// unreached is why a token is not used up: the authority did not decide about it.
+type unreached struct{ error }
+
+func (e unreached) Unwrap() error { return e.error }
+
+// JoinLater is Join. When the authority cannot be reached it keeps the token, sealed,
+// and joins as soon as it can; now says whether it has joined already.
+func (l *Link) JoinLater(ctx context.Context, by, address, token, name string) (now bool, err error) {
+	err = l.Join(ctx, by, address, token, name)
+	if !errors.As(err, new(unreached)) {
+		return err == nil, err
+	}
+	i := &store.Invitation{URL: address, Token: token, Name: name, By: by}
+	if err := l.o.Store.Update(context.WithoutCancel(ctx), func(tx *vault.Tx) error { return store.PutInvitation(tx, i) }); err != nil {
+		return false, err
+	}
+	poke(l.changed)
+	return false, nil
+}
+
+// follow tries the invitation that waits, if there is one, and says whether to try
+// again. What the authority has refused is forgotten.
+func (l *Link) follow(ctx context.Context) bool {
+	var i *store.Invitation
+	if err := l.o.Store.View(func(tx *vault.Tx) (err error) { i, err = store.Invited(tx); return err }); err != nil || i == nil {
+		return false
+	}
+	l.joining(i.URL, l.unjoined)
+	err := l.Join(ctx, i.By, i.URL, i.Token, i.Name)
+	switch {
+	case err == nil:
+		l.unjoined = ""
+		return false
+	case ctx.Err() != nil || errors.As(err, new(unreached)):
+		if why := err.Error(); why != l.unjoined {
+			l.unjoined = why
+			l.o.Log.Warn("the authority cannot be joined yet", "url", i.URL, "reason", why)
+		}
+		l.joining(i.URL, l.unjoined)
+		return true
+	}
+	e := event.Event{Name: event.AuthorityRefused, Text: "this computer could not join " + i.URL + ": " + err.Error()}
+	if err := l.o.Store.Update(ctx, func(tx *vault.Tx) error {
+		tx.Append(e)
+		return store.PutInvitation(tx, nil)
+	}); err != nil {
+		return true
+	}
+	l.o.Store.Log(e)
+	l.unjoined = ""
+	l.joining("", "")
+	return false
+}
+
+// joining makes known what is to be joined, and why it is not yet.
+func (l *Link) joining(url, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.Joining, l.state.LastError = url, why
 }
 
 func spent(err error) error {
@@ -129,7 +194,7 @@ func (l *Link) register(ctx context.Context, p place, t organisation.Token, a *s
 		}
 	}))
 	if err != nil {
-		return store.Item{}, err
+		return store.Item{}, unreached{err}
 	}
 	defer w.Close()
 	r, err := authorityv1.NewAuthorityServiceClient(w).Register(ctx, &authorityv1.RegisterRequest{Token: t.Secret[:], Csr: csr, Name: a.DeviceName,
@@ -137,7 +202,7 @@ func (l *Link) register(ctx context.Context, p place, t organisation.Token, a *s
 	if status.Code(err) == codes.Unauthenticated {
 		return store.Item{}, fmt.Errorf("the authority does not take the token: %s", clean(status.Convert(err).Message(), maxText))
 	} else if err != nil {
-		return store.Item{}, w.explain(err)
+		return store.Item{}, unreached{w.explain(err)}
 	}
 	ca := <-cas // there was an answer, so there was a handshake
 	odd := func(err error) error {

@@ -77,6 +77,8 @@ type Link struct {
 	after  func(time.Duration) <-chan time.Time
 	jitter func(time.Duration) time.Duration
 
+	unjoined string // why the last attempt at an invitation failed; Run's own
+
 	membership sync.Mutex    // one Join or Leave at a time
 	changed    chan struct{} // joined or left
 	kick       chan struct{} // somebody waits for a connection
@@ -147,12 +149,20 @@ func (l *Link) Run(ctx context.Context) {
 		a, vaultChanged, err := l.joined()
 		if err == nil && a == nil {
 			l.forget()
+			var again <-chan time.Time
+			if l.follow(ctx) {
+				again, vaultChanged = l.after(l.jitter(window(failed))), nil
+				failed++
+			} else {
+				failed = 0
+			}
 			select {
 			case <-ctx.Done():
 			case <-l.changed:
+				failed = 0
 			case <-vaultChanged: // another vault, perhaps
+			case <-again:
 			}
-			failed = 0
 			continue
 		}
 		drain(l.kick) // this is the attempt that was asked for

@@ -12,8 +12,9 @@ import (
 
 // Keys in the vault's settings.
 const (
-	authoritySetting = "authority"
-	itemSetting      = "signed/" // + kind + "/" + user: the item in force
+	authoritySetting  = "authority"
+	invitationSetting = "invitation"
+	itemSetting       = "signed/" // + kind + "/" + user: the item in force
 )
 
 // Authority is what a device keeps of the authority that it has joined.
@@ -58,6 +59,32 @@ func JoinedTo(tx *vault.Tx) (*Authority, error) {
 // PutAuthority keeps it.
 func PutAuthority(tx *vault.Tx, a *Authority) error {
 	return tx.Put(vault.Settings, authoritySetting, a)
+}
+
+// Invitation is a token for an authority that could not be reached yet.
+type Invitation struct {
+	URL   string `json:"url"`
+	Token string `json:"token"`
+	Name  string `json:"name"` // what the computer will be called
+	By    string `json:"by"`   // who asked for it
+}
+
+// Invited returns the invitation that waits; nil when there is none.
+func Invited(tx *vault.Tx) (*Invitation, error) {
+	i := new(Invitation)
+	found, err := tx.Get(vault.Settings, invitationSetting, i)
+	if err != nil || !found {
+		return nil, err
+	}
+	return i, nil
+}
+
+// PutInvitation keeps it; nil: forgets it.
+func PutInvitation(tx *vault.Tx, i *Invitation) error {
+	if i == nil {
+		return tx.Delete(vault.Settings, invitationSetting)
+	}
+	return tx.Put(vault.Settings, invitationSetting, i)
 }
 
 // Signed returns the item in force of a kind and user; the zero Item when there

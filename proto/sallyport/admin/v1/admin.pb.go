@@ -2544,7 +2544,8 @@ type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"` // "https://authority.example.com:7443"
 	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // of this computer; empty: its host name
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                                // of this computer; empty: its host name
+	KeepTrying    bool                   `protobuf:"varint,4,opt,name=keep_trying,json=keepTrying,proto3" json:"keep_trying,omitempty"` // when the authority cannot be reached now, join as soon as it can: for installers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2600,9 +2601,16 @@ func (x *JoinRequest) GetName() string {
 	return ""
 }
 
+func (x *JoinRequest) GetKeepTrying() bool {
+	if x != nil {
+		return x.KeepTrying
+	}
+	return false
+}
+
 type JoinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Authority     *AuthorityStatus       `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"`
+	Authority     *AuthorityStatus       `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"` // unset: it could not be reached yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2925,11 +2933,13 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x05phone\x18\x03 \x01(\v2\x19.sallyport.admin.v1.PhoneR\x05phone\">\n" +
 	"\x12RemovePhoneRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
-	"\x05phone\x18\x02 \x01(\tR\x05phone\"I\n" +
+	"\x05phone\x18\x02 \x01(\tR\x05phone\"j\n" +
 	"\vJoinRequest\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"Q\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1f\n" +
+	"\vkeep_trying\x18\x04 \x01(\bR\n" +
+	"keepTrying\"Q\n" +
 	"\fJoinResponse\x12A\n" +
 	"\tauthority\x18\x01 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\"\x0e\n" +
 	"\fLeaveRequest\"\x0f\n" +
