@@ -39,6 +39,27 @@ func TestOnceInitialisedNothingLooksLikeAFirstStart(t *testing.T) {
 			}
 		}
 	}
+	sound := world{o: options(t)}
+	sound.dir = sound.o.Dir
+	sound.o.Marker = filepath.Join(t.TempDir(), "marker")
+	machine(t, &sound.o, "1")
+	v := mustOpen(t, sound.o)
+	put(t, v, "uid:1000", user{"alice", 1})
+	mustClose(t, v)
+	sound.oldest = snapshot(t, sound.dir)
+	for step := int64(2); step <= 4; step++ {
+		sound.older = snapshot(t, sound.dir)
+		v = mustOpen(t, sound.o)
+		put(t, v, "uid:1000", user{"alice", step})
+		mustClose(t, v)
+	}
+	present, marker := snapshot(t, sound.dir), readFile(t, sound.o.Marker)
+	oo := options(t)
+	machine(t, &oo, "1")
+	ov := mustOpen(t, oo)
+	put(t, ov, "uid:1000", user{"mallory", 1})
+	mustClose(t, ov)
+	sound.other = oo.Dir
 	for name, c := range map[string]struct {
 		sabotage func(*testing.T, *world)
 		want     error
@@ -118,40 +139,20 @@ func TestOnceInitialisedNothingLooksLikeAFirstStart(t *testing.T) {
 		}, ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{o: options(t)}
-			w.dir = w.o.Dir
-			w.o.Marker = filepath.Join(t.TempDir(), "marker")
-			machine(t, &w.o, "1")
-			v := mustOpen(t, w.o)
-			put(t, v, "uid:1000", user{"alice", 1})
-			mustClose(t, v)
-			w.oldest = snapshot(t, w.dir)
-			for step := int64(2); step <= 4; step++ {
-				w.older = snapshot(t, w.dir)
-				v = mustOpen(t, w.o)
-				put(t, v, "uid:1000", user{"alice", step})
-				mustClose(t, v)
-			}
-			present := snapshot(t, w.dir)
-			oo := options(t)
-			machine(t, &oo, "1")
-			ov := mustOpen(t, oo)
-			put(t, ov, "uid:1000", user{"mallory", 1})
-			mustClose(t, ov)
-			w.other = oo.Dir
-
-			sane := w.o
-			marker := readFile(t, w.o.Marker)
-			c.sabotage(t, w)
-			mustDeny(t, w.o, c.want)
-			must(t, os.RemoveAll(w.dir))
+			w := sound
 			restore(t, present, w.dir)
-			writeFile(t, sane.Marker, marker)
-			machine(t, &sane, "1")
-			v = mustOpen(t, sane)
+			writeFile(t, w.o.Marker, marker)
+			machine(t, &w.o, "1")
+			c.sabotage(t, &w)
+			mustDeny(t, w.o, c.want)
+			restore(t, present, w.dir)
+			writeFile(t, sound.o.Marker, marker)
+			machine(t, &sound.o, "1")
+			v := mustOpen(t, sound.o)
 			if u, ok := get(t, v, "uid:1000"); !ok || u.Step != 4 {
 				t.Errorf("after the cause was gone: %v %v", u, ok)
 			}
+			mustClose(t, v)
 		})
 	}
 }
