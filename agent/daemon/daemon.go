@@ -128,7 +128,7 @@ func run(ctx context.Context, o Options) (err error) {
 	if d.host, err = os.Hostname(); err != nil {
 		d.host = "this computer"
 	}
-	loaded, loadErr := config.Load(o.ConfigPath)
+	loaded, loadErr := config.Start(o.ConfigPath)
 	if loadErr != nil {
 		loaded = config.Salvaged(o.ConfigPath)
 		d.broken, d.problem = true, loadErr.Error()
@@ -172,7 +172,7 @@ func run(ctx context.Context, o Options) (err error) {
 	go func() { failed <- adminServer.Serve(admins) }()
 	d.store.Record(ctx, event.Event{Name: event.AgentStarted, Text: "version " + o.Version})
 	d.tell(Ready)
-	go onReload(watching, d.log, func() { d.reload(true) })
+	go d.watchConfig(watching)
 	select {
 	case err = <-failed:
 	case <-d.mended:
@@ -275,7 +275,7 @@ func (d *daemon) newLink() *link.Link {
 // startPolicy settles which policy is in force at the start.
 func (d *daemon) startPolicy(ctx context.Context) {
 	if !d.broken {
-		d.saveRules()
+		d.keep()
 		return
 	}
 	rules := d.store.LastRules()
@@ -286,9 +286,14 @@ func (d *daemon) startPolicy(ctx context.Context) {
 		"; there is no good configuration, so whoever is enrolled or required is refused: mend the file"})
 }
 
-// saveRules keeps the policy in force for a start with a broken file.
-func (d *daemon) saveRules() {
-	rules := d.current().Config.Policy
+// keep keeps what is in force for a start with a broken file, or while policies
+// are being written.
+func (d *daemon) keep() {
+	loaded := d.current()
+	if err := loaded.KeepPolicies(); err != nil {
+		d.log.Warn("the policies could not be kept for the next start", "error", err)
+	}
+	rules := loaded.Config.Policy
 	if last := d.store.LastRules(); last != nil && reflect.DeepEqual(*last, rules) {
 		return
 	}
@@ -297,8 +302,8 @@ func (d *daemon) saveRules() {
 	}
 }
 
-// reload takes a changed configuration. A broken one is reported, once, and the
-// last good one stays.
+// reload takes changed files. Broken ones are reported, once, and the last good
+// configuration stays. force: take them unchanged, too.
 func (d *daemon) reload(force bool) {
 	// One at a time. A login that comes meanwhile goes by what is in force; none
 	// waits for the vault here.
@@ -308,16 +313,52 @@ func (d *daemon) reload(force bool) {
 		return
 	}
 	defer d.loading.Unlock()
-	if !force && !d.current().Changed(d.options.ConfigPath) {
+	if force || d.current().Changed(d.options.ConfigPath) {
+		d.read(nil)
+	}
+}
+
+// takePolicies takes changed policies, once they have settled. Only the watch of the
+// registry calls it: a login never looks at policies, which may be half written.
+func (d *daemon) takePolicies(ctx context.Context) {
+	d.loading.Lock()
+	known := d.current().Policies()
+	d.loading.Unlock()
+	fresh, err := config.Settled(ctx, known)
+	if ctx.Err() != nil {
 		return
 	}
-	fresh, err := d.current().Reload(d.options.ConfigPath)
-	if e := d.take(fresh, err); e.Name != "" {
-		if err == nil {
-			d.saveRules()
-		}
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	switch {
+	case err != nil:
+		d.record(d.take(nil, err))
+	case !fresh.Same(known) || d.hasProblem():
+		d.read(fresh)
+	}
+}
+
+// read reads the configuration, with these policies; nil: those that are known.
+// d.loading is held.
+func (d *daemon) read(p *config.Policies) {
+	fresh, err := d.current().Reload(d.options.ConfigPath, p)
+	e := d.take(fresh, err)
+	if e.Name == event.ConfigLoaded {
+		d.keep()
+	}
+	d.record(e)
+}
+
+func (d *daemon) record(e event.Event) {
+	if e.Name != "" {
 		d.store.Record(context.Background(), e)
 	}
+}
+
+func (d *daemon) hasProblem() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.problem != ""
 }
 
 func (d *daemon) current() *config.Loaded {
@@ -331,7 +372,6 @@ func (d *daemon) take(fresh *config.Loaded, err error) event.Event {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
-		d.loaded.Seen(d.options.ConfigPath)
 		if d.problem == err.Error() {
 			return event.Event{}
 		}
@@ -358,6 +398,9 @@ func (d *daemon) take(fresh *config.Loaded, err error) event.Event {
 	if moved || now.Keychain != old.Keychain || now.TPMDevice != old.TPMDevice || now.Log != old.Log || now.Events != old.Events ||
 		(now.AdminGroup == "") != (old.AdminGroup == "") {
 		text += "; changes of state_dir, runtime_dir, keychain, tpm_device, log, events or admin_group wait for a restart"
+	}
+	for _, unknown := range fresh.Unknown {
+		text += "; not known to this version, and ignored: " + unknown
 	}
 	now.StateDir, now.RuntimeDir = old.StateDir, old.RuntimeDir
 	d.loaded, d.problem, d.broken = fresh, "", false

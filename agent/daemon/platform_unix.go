@@ -14,16 +14,15 @@ import (
 // prepareRuntime makes the directory of the sockets.
 func prepareRuntime(dir string) error { return os.MkdirAll(dir, 0o755) }
 
-// onReload calls reload when the configuration is to be read again, on SIGHUP,
-// until ctx ends.
-func onReload(ctx context.Context, _ *slog.Logger, reload func()) {
+// watchConfig reads the configuration again on SIGHUP, until ctx ends.
+func (d *daemon) watchConfig(ctx context.Context) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	for {
 		select {
 		case <-hup:
-			reload()
+			d.reload(true)
 		case <-ctx.Done():
 			return
 		}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc/eventlog"
@@ -13,11 +14,24 @@ import (
 // prepareRuntime: a pipe's name needs no directory.
 func prepareRuntime(string) error { return nil }
 
-// onReload calls reload when a policy in the registry changed, until ctx ends. (A
+// lookAgain is how often policies are looked at that cannot be watched.
+const lookAgain = 30 * time.Second
+
+// watchConfig takes policies when they changed in the registry, until ctx ends. (A
 // changed file is seen at the next login, as everywhere.)
-func onReload(ctx context.Context, log *slog.Logger, reload func()) {
-	if err := config.Watch(ctx, reload); err != nil {
-		log.Warn("the policies in the registry are not watched; a change takes effect at the next login", "error", err)
+func (d *daemon) watchConfig(ctx context.Context) {
+	for {
+		err := config.Watch(ctx, func() { d.takePolicies(ctx) })
+		if ctx.Err() != nil {
+			return
+		}
+		d.log.Warn("the policies in the registry are not watched: they are looked at now and then", "error", err)
+		d.takePolicies(ctx)
+		select {
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ func TestTheTemplatesWriteWhatIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := defaults(Windows, `C:\state`)
-	if err := want.lay(everyPolicy(), PoliciesKey, "", map[string]string{}); err != nil {
+	if err := want.lay(everyPolicy(), PoliciesKey, "", map[string]string{}, new([]string)); err != nil {
 		t.Fatal(err)
 	}
 	root, n := &winreg.Key{}, 0
@@ -144,7 +144,7 @@ func TestTheTemplatesWriteWhatIsRead(t *testing.T) {
 		t.Errorf("%d settings, %d policies", n, len(file.Policies))
 	}
 	got := defaults(Windows, `C:\state`)
-	if err := got.lay(root, PoliciesKey, "", map[string]string{}); err != nil {
+	if err := got.lay(root, PoliciesKey, "", map[string]string{}, new([]string)); err != nil {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(got, want) {

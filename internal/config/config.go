@@ -138,26 +138,58 @@ type Value = tomlfile.Value
 type Loaded struct {
 	Config Config
 	Values []Value // every setting, by key
-	stamp  string
+	// Unknown are policies that this version does not know, and goes on without.
+	Unknown []string
+
+	stamp    string    // of the files, when they were last looked at
+	policies *Policies // that were last looked at; nil: not yet
 	// there: the file was seen at least once. From then on its absence is an error.
 	there bool
 }
 
 // Load reads path, the drop-ins in config.d beside it in the order of their
-// names, and the managed settings, each over what came before. A missing file is an error unless it is DefaultPath: a computer without
-// one has the defaults.
-func Load(path string) (*Loaded, error) { return load(path, path == DefaultPath, false) }
+// names, and the managed settings, each over what came before. A missing file is
+// an error unless it is DefaultPath: a computer without one has the defaults.
+func Load(path string) (*Loaded, error) { return load(path, path == DefaultPath, false, once) }
 
-// Reload is Load for an agent that runs. It also refuses a file that was there
-// before: an editor that takes it away and writes it anew must not put the
-// defaults in force meanwhile, under which fewer people may be asked.
-func (l *Loaded) Reload(path string) (*Loaded, error) {
-	return load(path, path == DefaultPath, l.there)
+// Files is Load without the managed settings.
+func Files(path string) (*Loaded, error) {
+	return load(path, path == DefaultPath, false, func(string) (*Policies, error) { return &Policies{}, nil })
 }
 
-// load reads the file and its drop-ins. optional: it need not be there, unless
-// it was.
-func load(path string, optional, was bool) (*Loaded, error) {
+// Start is Load for an agent that starts.
+func Start(path string) (*Loaded, error) { return load(path, path == DefaultPath, false, atStart) }
+
+// Reload reads the files anew, for an agent that runs, and takes p for the managed
+// settings; nil: those that it has. Good or bad, they were looked at: Changed and
+// Policies tell of what came after them.
+//
+// It also refuses a file that was there before: an editor that takes it away and
+// writes it anew must not put the defaults in force meanwhile, under which fewer
+// people may be asked.
+func (l *Loaded) Reload(path string, p *Policies) (*Loaded, error) {
+	l.stamp = stamp(path)
+	if p != nil {
+		l.policies = p
+	}
+	find := atStart
+	if l.policies != nil {
+		find = func(string) (*Policies, error) { return l.policies, nil }
+	}
+	fresh, err := load(path, path == DefaultPath, l.there, find)
+	if err != nil {
+		l.there = l.there || exists(path)
+	}
+	return fresh, err
+}
+
+// Policies are those that were last looked at; nil: none were yet.
+func (l *Loaded) Policies() *Policies { return l.policies }
+
+// load reads everything. optional: the file need not be there, unless it was.
+// policies finds the managed
+// settings of an agent whose state is in a directory.
+func load(path string, optional, was bool, policies func(stateDir string) (*Policies, error)) (*Loaded, error) {
 	l := &Loaded{Config: Default(), stamp: stamp(path)}
 	all, sources := Settings(system), map[string]string{}
 	for _, dir := range []string{filepath.Dir(path), dropinsOf(path)} {
@@ -194,7 +226,10 @@ func load(path string, optional, was bool) (*Loaded, error) {
 			sources[key] = fmt.Sprintf("%s:%d", p, line)
 		}
 	}
-	if err := l.Config.manage(sources); err != nil {
+	if l.policies, err = policies(l.Config.StateDir); err != nil {
+		return nil, err
+	}
+	if l.Unknown, err = l.Config.manage(l.policies, sources); err != nil {
 		return nil, err
 	}
 	if err := l.Config.validate(system); err != nil {
@@ -210,19 +245,12 @@ func load(path string, optional, was bool) (*Loaded, error) {
 	return l, nil
 }
 
-// Changed says whether the files or the managed settings are no longer those
-// that were loaded.
+// Changed says whether the files are no longer those that were last looked at.
 func (l *Loaded) Changed(path string) bool { return stamp(path) != l.stamp }
 
-// stamp tells versions of the files apart without reading them, and those of the
-// managed settings by reading them: they are few.
+// stamp tells versions of the files apart without reading them.
 func stamp(path string) string {
 	var b strings.Builder
-	for _, key := range []string{ProviderKey, PoliciesKey} {
-		if k, err := readKey(key); k != nil || err != nil {
-			fmt.Fprintf(&b, "%s %+v %v\n", key, k, err)
-		}
-	}
 	dropins, _ := listDropins(path) // Load tells of the error
 	for _, p := range append([]string{path, filepath.Dir(path), dropinsOf(path)}, dropins...) {
 		if stamp := tomlfile.Stamp(p); stamp != "" {
@@ -284,10 +312,6 @@ func Salvage(path string) Config {
 // Salvaged is what an agent that starts with a broken configuration has in the
 // place of a loaded one, until Reload takes the mended one.
 func Salvaged(path string) *Loaded { return &Loaded{Config: Salvage(path), there: exists(path)} }
-
-// Seen makes Changed compare with what is on disk now: a broken file is read
-// once, not at every login.
-func (l *Loaded) Seen(path string) { l.stamp, l.there = stamp(path), l.there || exists(path) }
 
 // exists says whether anything has that name, were it a link to nowhere.
 func exists(path string) bool {

@@ -99,7 +99,7 @@ func TestChanged(t *testing.T) {
 		if !l.Changed(path) {
 			t.Errorf("%s, and nothing has changed", c.what)
 		}
-		l.Seen(path)
+		_, _ = l.Reload(path, nil)
 		if l.Changed(path) {
 			t.Errorf("%s: seen, and changed again", c.what)
 		}

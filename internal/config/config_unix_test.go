@@ -312,7 +312,7 @@ func TestTruncatedFileIsNotTheDefaults(t *testing.T) {
 	if !l.Changed(path) {
 		t.Error("nothing has changed")
 	}
-	if fresh, err := l.Reload(path); err == nil || fresh != nil || err.Error() != want {
+	if fresh, err := l.Reload(path, nil); err == nil || fresh != nil || err.Error() != want {
 		t.Errorf("%+v, %v", fresh, err)
 	}
 	for _, text := range []string{"# nothing\n", "#", "\n"} {
@@ -330,12 +330,12 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 		t.Helper()
 		// By the name of a file that need not be there, too.
 		for _, optional := range []bool{true, false} {
-			fresh, err := load(path, optional, l.there)
+			fresh, err := load(path, optional, l.there, once)
 			if err == nil || fresh != nil || err.Error() != path+" was there and is gone: put it back, or restart the agent to go on without it" {
 				t.Errorf("optional %v: %+v, %v", optional, fresh, err)
 			}
 		}
-		if fresh, err := l.Reload(path); err == nil || fresh != nil {
+		if fresh, err := l.Reload(path, nil); err == nil || fresh != nil {
 			t.Errorf("%+v, %v", fresh, err)
 		}
 	}
@@ -349,17 +349,17 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 	t.Run("while the agent runs", func(t *testing.T) {
 		dir := t.TempDir()
 		path := put(t, dir, "sallyport.toml", required)
-		l, err := load(path, true, false)
+		l, err := load(path, true, false, once)
 		if err != nil {
 			t.Fatal(err)
 		}
 		remove(t, path)
 		gone(t, l, path)
-		l.Seen(path) // however often it is looked for
+		_, _ = l.Reload(path, nil) // however often it is looked for
 		put(t, dir, "config.d/a.toml", "events = 500\n")
 		gone(t, l, path)
 		put(t, dir, "sallyport.toml", required)
-		fresh, err := l.Reload(path)
+		fresh, err := l.Reload(path, nil)
 		if err != nil || fresh.Config.Policy.Ask != policy.AskRequired {
 			t.Fatalf("%+v, %v", fresh, err)
 		}
@@ -369,15 +369,15 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 	t.Run("that was written after the start", func(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "sallyport.toml")
-		l, err := load(path, true, false)
+		l, err := load(path, true, false, once)
 		if err != nil || !reflect.DeepEqual(l.Config, Default()) {
 			t.Fatalf("a computer without a file: %+v, %v", l, err)
 		}
-		if l, err = load(path, true, l.there); err != nil {
+		if l, err = load(path, true, l.there, once); err != nil {
 			t.Fatalf("still without a file: %v", err)
 		}
 		put(t, dir, "sallyport.toml", required)
-		if l, err = l.Reload(path); err != nil {
+		if l, err = l.Reload(path, nil); err != nil {
 			t.Fatal(err)
 		}
 		remove(t, path)
@@ -392,15 +392,15 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 	t.Run("that broke before it ever was loaded", func(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "sallyport.toml")
-		l, err := load(path, true, false)
+		l, err := load(path, true, false, once)
 		if err != nil {
 			t.Fatal(err)
 		}
 		put(t, dir, "sallyport.toml", "broken")
-		if _, err := l.Reload(path); err == nil {
+		if _, err := l.Reload(path, nil); err == nil {
 			t.Fatal("broken, and taken")
 		}
-		l.Seen(path)
+		_, _ = l.Reload(path, nil)
 		remove(t, path)
 		gone(t, l, path)
 	})
@@ -410,7 +410,7 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 		path := filepath.Join(dir, "sallyport.toml")
 		l := Salvaged(path)
 		put(t, dir, "config.d/a.toml", "events = 500\n")
-		if fresh, err := load(path, true, l.there); err != nil || fresh.Config.Events != 500 {
+		if fresh, err := load(path, true, l.there, once); err != nil || fresh.Config.Events != 500 {
 			t.Errorf("mended, and refused: %+v, %v", fresh, err)
 		}
 	})
@@ -419,7 +419,7 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 		if err := os.Symlink("nowhere", path); err != nil {
 			t.Fatal(err)
 		}
-		if l, err := load(path, true, false); err == nil {
+		if l, err := load(path, true, false, once); err == nil {
 			t.Errorf("%+v", l)
 		}
 	})

@@ -165,27 +165,54 @@ func TestTheRegistryIsReadAndWatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	told := make(chan bool, 100) // whether something has changed
+	type look struct {
+		p   *Policies
+		err error
+	}
+	looks := make(chan look, 100)
 	ended := make(chan error, 1)
-	go func() { ended <- winreg.Watch(ctx, `HKLM\`+scratch, func() { told <- l.Changed(path) }) }()
-	wait := func(want bool) {
+	go func() {
+		known := l.Policies()
+		ended <- winreg.Watch(ctx, `HKLM\`+scratch, func() {
+			p, err := Settled(ctx, known)
+			looks <- look{p, err}
+			known = p
+		})
+	}()
+	// wait waits until what the watch sees fulfils something.
+	wait := func(what string, is func(*Policies) bool) {
 		t.Helper()
 		for deadline := time.After(20 * time.Second); ; {
 			select {
-			case got := <-told:
-				if got == want {
+			case got := <-looks:
+				if got.err != nil {
+					t.Fatal(got.err)
+				}
+				if is(got.p) {
 					return
+				}
+				// A refresh deletes what it writes anew: nobody is ever told so.
+				if got.p.Managed == nil && l.Policies().Managed != nil {
+					t.Fatalf("%s: the policies are gone", what)
 				}
 			case err := <-ended:
 				t.Fatal(err)
 			case <-deadline:
-				t.Fatal("nobody was told")
+				t.Fatalf("%s, and nobody was told", what)
 			}
 		}
 	}
-	wait(false)
+	wait("the beginning", l.Policies().Same)
 	set("", "issuer", "ACME")
-	wait(true)
+	set(`\Policy`, "ask", "required")
+	wait("a policy is made", func(p *Policies) bool { return p.Managed != nil && len(p.Managed.Keys) == 1 })
+	if l, err = l.Reload(path, registryNow(t)); err != nil || l.Config.Policy.Ask != "required" {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	remove()
+	set(`\Policy`, "ask", "required")
+	set("", "issuer", "ACME")
+	wait("a refresh", l.Policies().Same)
 	cancel()
 	select {
 	case err := <-ended:
@@ -196,7 +223,7 @@ func TestTheRegistryIsReadAndWatched(t *testing.T) {
 		t.Fatal("the watch does not end")
 	}
 	set(`\Policy\Required\users`, "1", "alice")
-	l, err = l.Reload(path, nil)
+	l, err = l.Reload(path, registryNow(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,8 +233,8 @@ func TestTheRegistryIsReadAndWatched(t *testing.T) {
 	if _, from := source(t, l, "policy.required.users"); from != PoliciesKey+`\Policy\Required: users` {
 		t.Error(from)
 	}
-	set("", "isuer", "x")
-	if fresh, err := l.Reload(path, nil); err == nil || fresh != nil || err.Error() != PoliciesKey+": isuer is not a setting" {
+	set(`\Policy`, "asks", "x")
+	if fresh, err := l.Reload(path, registryNow(t)); err == nil || fresh != nil || err.Error() != PoliciesKey+`\Policy: asks is not a setting` {
 		t.Errorf("%+v, %v", fresh, err)
 	}
 }

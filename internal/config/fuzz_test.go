@@ -82,12 +82,18 @@ func FuzzRegistry(f *testing.F) {
 			at.Values = append(at.Values, winreg.Value{Name: parts[1], Type: uint32(kind), Data: data})
 		}
 		c, sources := defaults(Windows, `C:\state`), map[string]string{}
-		err := c.lay(root, PoliciesKey, "", sources)
+		var unknown []string
+		err := c.lay(root, PoliciesKey, "", sources, &unknown)
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), PoliciesKey) {
 				t.Errorf("it says %q", err)
 			}
 			return
+		}
+		for _, text := range unknown {
+			if !strings.HasPrefix(text, PoliciesKey) {
+				t.Errorf("it goes on without %q", text)
+			}
 		}
 		if c.StateDir != `C:\state` || c.RuntimeDir != defaults(Windows, "").RuntimeDir || c.TPMDevice != Default().TPMDevice {
 			t.Errorf("what no policy can set is set: %+v", c)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -49,25 +50,27 @@ func camel(section string) string {
 	return strings.Join(words, "")
 }
 
-// manage lays the managed settings over c and notes where each came from.
-func (c *Config) manage(sources map[string]string) error {
-	local, err := readKey(ProviderKey)
-	if err != nil {
-		return err
+// manage lays the managed settings over c, notes where each came from, and returns
+// those that this version does not know.
+func (c *Config) manage(p *Policies, sources map[string]string) (unknown []string, err error) {
+	if err := c.lay(p.Local, ProviderKey, "CredentialProvider", sources, &unknown); err != nil {
+		return nil, err
 	}
-	policies, err := readKey(PoliciesKey)
-	if err != nil {
-		return err
-	}
-	if err := c.lay(local, ProviderKey, "CredentialProvider", sources); err != nil {
-		return err
-	}
-	return c.lay(policies, PoliciesKey, "", sources)
+	return unknown, c.lay(p.Managed, PoliciesKey, "", sources, &unknown)
+}
+
+// decides says whether the settings of a section decide who is asked. What is not
+// known there may require a second factor, so it is an error; elsewhere, templates
+// that are newer than the agent must not make it refuse everybody. A new setting
+// that decides who is asked belongs into this section.
+func decides(section string) bool {
+	top, _, _ := strings.Cut(section, `\`)
+	return strings.EqualFold(top, "Policy")
 }
 
 // lay lays one key over c. path is where it is, and section the key below
 // PoliciesKey that it stands for.
-func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]string) error {
+func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]string, unknown *[]string) error {
 	if k == nil {
 		return nil
 	}
@@ -97,7 +100,15 @@ func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]str
 	for _, v := range k.Values {
 		s := find(v.Name)
 		if s == nil {
-			return fmt.Errorf("%s: %s is not a setting", path, cmp.Or(v.Name, "(Default)"))
+			if v.Name == "" && isBlank(v) {
+				continue // tools leave it behind
+			}
+			text := fmt.Sprintf("%s: %s is not a setting", path, cmp.Or(v.Name, "(Default)"))
+			if decides(section) {
+				return errors.New(text)
+			}
+			*unknown = append(*unknown, text)
+			continue
 		}
 		_, name := s.Registry()
 		value, err := s.read(v)
@@ -108,10 +119,9 @@ func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]str
 	for _, sub := range k.Keys {
 		s, below := find(sub.Name), strings.TrimPrefix(section+`\`+sub.Name, `\`)
 		switch {
+		case len(sub.Key.Values) == 0 && len(sub.Key.Keys) == 0:
+			continue // what is left of a policy that was taken back
 		case s != nil && s.Kind == List:
-			if len(sub.Key.Values) == 0 && len(sub.Key.Keys) == 0 {
-				continue // what is left of a policy that was taken back
-			}
 			_, name := s.Registry()
 			value, err := entries(&sub.Key)
 			if err := set(s, name, value, err); err != nil {
@@ -121,14 +131,23 @@ func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]str
 			in, _ := s.Registry()
 			return strings.EqualFold(in, below) || len(in) > len(below) && in[len(below)] == '\\' && strings.EqualFold(in[:len(below)], below)
 		}):
-			if err := c.lay(&sub.Key, path+`\`+sub.Name, below, sources); err != nil {
+			if err := c.lay(&sub.Key, path+`\`+sub.Name, below, sources, unknown); err != nil {
 				return err
 			}
 		default:
-			return fmt.Errorf(`%s\%s is neither a section nor a list of settings`, path, sub.Name)
+			text := fmt.Sprintf(`%s\%s is neither a section nor a list of settings`, path, sub.Name)
+			if decides(section) {
+				return errors.New(text)
+			}
+			*unknown = append(*unknown, text)
 		}
 	}
 	return nil
+}
+
+// isBlank says whether a value is there and says nothing.
+func isBlank(v winreg.Value) bool {
+	return !slices.ContainsFunc(v.Data, func(b byte) bool { return b != 0 })
 }
 
 // read decodes the value of a setting. The error goes behind its name.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,16 @@ func fakeRegistry(t *testing.T, keys map[string]*winreg.Key) {
 	readKey = func(path string) (*winreg.Key, error) { return keys[path], nil }
 }
 
+// registryNow is what the registry holds.
+func registryNow(t *testing.T) *Policies {
+	t.Helper()
+	p, err := readPolicies(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // everyPolicy sets every setting that a policy can set, to something that is not
 // its default.
 func everyPolicy() *winreg.Key {
@@ -62,7 +73,7 @@ func everyPolicy() *winreg.Key {
 func TestEveryPolicy(t *testing.T) {
 	c := defaults(Windows, `C:\ProgramData\Sallyport\state`)
 	sources := map[string]string{}
-	if err := c.lay(everyPolicy(), PoliciesKey, "", sources); err != nil {
+	if err := c.lay(everyPolicy(), PoliciesKey, "", sources, new([]string)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.validate(Windows); err != nil {
@@ -128,7 +139,7 @@ func TestThisComputersOwnProviderValuesComeBeforeThePolicies(t *testing.T) {
 		PoliciesKey: key(sub("CredentialProvider", sz("message", "policy"))),
 	})
 	c, sources := Default(), map[string]string{}
-	if err := c.manage(sources); err != nil {
+	if _, err := c.manage(registryNow(t), sources); err != nil {
 		t.Fatal(err)
 	}
 	if p := c.CredentialProvider; p.Message != "policy" || p.CredUI || !p.Logon || !reflect.DeepEqual(p.BreakGlass, []string{"S-1-5-21-1-2-3-500"}) {
@@ -139,16 +150,46 @@ func TestThisComputersOwnProviderValuesComeBeforeThePolicies(t *testing.T) {
 	}
 	// Nothing else can be set there.
 	fakeRegistry(t, map[string]*winreg.Key{ProviderKey: key(sz("ask", "enrolled"))})
-	if err := c.manage(map[string]string{}); err == nil || err.Error() != ProviderKey+": ask is not a setting" {
-		t.Error(err)
+	if unknown, err := c.manage(registryNow(t), map[string]string{}); err != nil || !slices.Equal(unknown, []string{ProviderKey + ": ask is not a setting"}) {
+		t.Errorf("%q, %v", unknown, err)
 	}
 }
 
 func TestWhatIsLeftOfAPolicyThatWasTakenBackSetsNothing(t *testing.T) {
 	fakeRegistry(t, map[string]*winreg.Key{PoliciesKey: key(sub("Policy", sub("Required", sub("users"))), sub("Authority", sub("accept")), sub("Push"))})
 	c, sources := Default(), map[string]string{}
-	if err := c.manage(sources); err != nil || len(sources) != 0 || !reflect.DeepEqual(c, Default()) {
-		t.Errorf("%+v, %q, %v", c, sources, err)
+	if unknown, err := c.manage(registryNow(t), sources); err != nil || len(unknown)+len(sources) != 0 || !reflect.DeepEqual(c, Default()) {
+		t.Errorf("%+v, %q, %q, %v", c, sources, unknown, err)
+	}
+}
+
+// TestWhatIsNotKnown: templates may be newer than the agent, and must not make it
+// refuse everybody, unless they say who is asked.
+func TestWhatIsNotKnown(t *testing.T) {
+	for _, c := range []struct {
+		k       *winreg.Key
+		unknown string
+	}{
+		{key(sz("isuer", "x")), PoliciesKey + ": isuer is not a setting"},
+		{key(sz("", "x")), PoliciesKey + ": (Default) is not a setting"},
+		{key(sz("tpm_device", "x")), PoliciesKey + ": tpm_device is not a setting"},
+		{key(sub("Polcy", dword("ask", 1))), PoliciesKey + `\Polcy is neither a section nor a list of settings`},
+		{key(sub("issuer", sz("1", "x"))), PoliciesKey + `\issuer is neither a section nor a list of settings`},
+		{key(sub("Push", sz("session_guard.action", "off"))), PoliciesKey + `\Push: session_guard.action is not a setting`},
+		{key(sub("Push", sub("Later", sub("x", dword("y", 1))))), PoliciesKey + `\Push\Later is neither a section nor a list of settings`},
+		{key(sz("", ""), sub("Policy", sz("", ""), sub("Required", winreg.Value{}))), ""}, // tools leave these behind
+		{key(sub("Polcy"), sub("Policy", sub("Later"))), ""},                              // and these are left of what was taken back
+	} {
+		c.k.Values = append(c.k.Values, dword("events", 500))
+		fakeRegistry(t, map[string]*winreg.Key{PoliciesKey: c.k})
+		l, err := Load(put(t, t.TempDir(), "sallyport.toml", "# nothing\n"))
+		if err != nil {
+			t.Errorf("%s: %v", c.unknown, err)
+			continue
+		}
+		if got := strings.Join(l.Unknown, "; "); got != c.unknown || l.Config.Events != 500 {
+			t.Errorf("%q, want %q; events %d", got, c.unknown, l.Config.Events)
+		}
 	}
 }
 
@@ -159,15 +200,11 @@ func TestABadPolicyIsNamedWithItsKey(t *testing.T) {
 		many[i] = "x"
 	}
 	for says, k := range map[string]*winreg.Key{
-		PoliciesKey + ": isuer is not a setting":                                           key(sz("isuer", "x")),
-		PoliciesKey + ": (Default) is not a setting":                                       key(sz("", "x")),
-		PoliciesKey + `\Polcy is neither a section nor a list of settings`:                 key(sub("Polcy")),
-		PoliciesKey + `\issuer is neither`:                                                 key(sub("issuer", sz("1", "x"))),
-		at("Policy") + `\Require is neither`:                                               key(sub("Policy", sub("Require"))),
+		at("Policy") + ": isuer is not a setting":                                          key(sub("Policy", sz("isuer", "x"))),
+		at("policy") + ": (Default) is not a setting":                                      key(sub("policy", sz("", "x"))),
+		at("Policy") + `\Require is neither a section nor a list of settings`:              key(sub("Policy", sub("Require", sub("users")))),
 		at("Policy") + ": users is not a setting":                                          key(sub("Policy", multi("users", "alice"))),
-		at("Policy") + `\Required\ is neither`:                                             key(sub("Policy", sub("Required", sub("")))),
-		at("Push") + ": session_guard.action is not":                                       key(sub("Push", sz("session_guard.action", "off"))),
-		PoliciesKey + ": tpm_device is not a setting":                                      key(sz("tpm_device", "x")),
+		at("Policy") + `\Required\ is neither`:                                             key(sub("Policy", sub("Required", sub("", dword("x", 1))))),
 		at(`Policy\Required`) + ": uids is not a setting":                                  key(sub("Policy", sub("Required", multi("uids", "0")))),
 		PoliciesKey + ": state_dir cannot be set by policy":                                key(sz("state_dir", `C:\x`)),
 		PoliciesKey + ": runtime_dir cannot be set by policy":                              key(sz("runtime_dir", `\\.\pipe\x`)),
@@ -224,7 +261,7 @@ func TestBadWindowsSettings(t *testing.T) {
 		`credential_provider.pipe is "`:                                        key(sub("CredentialProvider", sz("pipe", `\\server\pipe\sallyport\login`))),
 	} {
 		c := defaults(Windows, `C:\state`)
-		if err := c.lay(k, PoliciesKey, "", map[string]string{}); err != nil {
+		if err := c.lay(k, PoliciesKey, "", map[string]string{}, new([]string)); err != nil {
 			t.Error(err)
 		}
 		if err := c.validate(Windows); err == nil || !strings.HasPrefix(err.Error(), says) {
@@ -271,33 +308,6 @@ func TestARegistryThatCannotBeReadIsAnError(t *testing.T) {
 		}
 		if why := refused(t, put(t, t.TempDir(), "sallyport.toml", "# nothing\n")); why != broken+" cannot be read: access denied" {
 			t.Error(why)
-		}
-	}
-}
-
-func TestChangedSeesTheManagedSettings(t *testing.T) {
-	path := put(t, t.TempDir(), "sallyport.toml", "# nothing\n")
-	fakeRegistry(t, nil)
-	l, err := Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, keys := range []map[string]*winreg.Key{
-		{PoliciesKey: key(dword("events", 500))},
-		{PoliciesKey: key(dword("events", 501))},
-		{PoliciesKey: key(winreg.Value{Name: "events", Type: winreg.SZ, Data: dword("", 501).Data})},
-		{PoliciesKey: key(dword("events", 501), sub("Policy"))},
-		{PoliciesKey: key(dword("events", 501), sub("Policy", sub("Required", sub("users", sz("1", "alice")))))},
-		{ProviderKey: key(sz("message", "x"))},
-		{},
-	} {
-		fakeRegistry(t, keys)
-		if !l.Changed(path) {
-			t.Errorf("%d: nothing has changed", i)
-		}
-		l.Seen(path)
-		if l.Changed(path) {
-			t.Errorf("%d: seen, and changed again", i)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/windows"
@@ -26,7 +27,7 @@ const (
 )
 
 // Read reads the key at path, such as HKLM\Software\Policies, and what is below
-// it. A key that is not there is nil.
+// it, in the order of the names. A key that is not there is nil.
 func Read(path string) (*Key, error) {
 	k, err := read(registry.LOCAL_MACHINE, strings.TrimPrefix(path, hive), maxDepth, make([]byte, maxData))
 	if err != nil {
@@ -73,10 +74,13 @@ func read(parent registry.Key, path string, depth int, buf []byte) (*Key, error)
 		}
 		key.Values = append(key.Values, Value{Name: name, Type: kind, Data: append([]byte(nil), buf[:n]...)})
 	}
+	// What was deleted and written anew comes in another order, and is the same.
+	slices.SortFunc(key.Values, func(a, b Value) int { return strings.Compare(a.Name, b.Name) })
 	names, err = k.ReadSubKeyNames(0)
 	if err != nil && !gone(err) {
 		return nil, err
 	}
+	slices.Sort(names)
 	for _, name := range names {
 		sub, err := read(k, name, depth-1, buf)
 		if err != nil {

@@ -1,0 +1,135 @@
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"sallyport/internal/tomlfile"
+	"sallyport/internal/vault/statefile"
+	"sallyport/internal/winreg"
+)
+
+// Policies are the managed settings, as the registry held them at one moment.
+//
+// What writes them takes them away first: Group Policy when one of them changed, and
+// whenever somebody asks it to apply them all, as every user may; MDM and scripts as
+// they like. An agent that took what is there in between would ask nobody. So it
+// never takes policies that it did not see unchanged for a while, or while Group
+// Policy writes; until then it goes by those that it knows.
+type Policies struct {
+	Local   *winreg.Key // at ProviderKey
+	Managed *winreg.Key // at PoliciesKey
+}
+
+const (
+	// settle is for how long policies stay as they are before they count.
+	settle = 2 * time.Second
+	// patience is how long whoever has somebody waiting waits for policies.
+	patience = 5 * time.Second
+)
+
+// readPolicies looks once, while Group Policy does not write.
+func readPolicies(ctx context.Context) (*Policies, error) {
+	type look struct {
+		p   Policies
+		err error
+	}
+	got, busy := winreg.Undisturbed(ctx, func() look {
+		local, err := readKey(ProviderKey)
+		managed, err2 := readKey(PoliciesKey)
+		return look{Policies{local, managed}, cmp.Or(err, err2)}
+	})
+	if err := cmp.Or(busy, got.err); err != nil {
+		return nil, err
+	}
+	return &got.p, nil
+}
+
+// Settled returns the policies, once they have not changed for a while, or at once
+// when they are those that are known. It waits until ctx ends.
+func Settled(ctx context.Context, known *Policies) (*Policies, error) {
+	now, err := readPolicies(ctx)
+	for err == nil && !now.Same(known) {
+		before := now
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+			return nil, winreg.ErrBusy
+		}
+		if now, err = readPolicies(ctx); err == nil && now.Same(before) {
+			break
+		}
+	}
+	return now, err
+}
+
+// Same says whether both are known and say the same.
+func (p *Policies) Same(other *Policies) bool {
+	return p != nil && other != nil && bytes.Equal(p.text(), other.text())
+}
+
+// text is what is kept of the policies.
+func (p *Policies) text() []byte {
+	b, err := json.Marshal(p)
+	if err != nil {
+		panic("config: policies cannot be written as JSON: " + err.Error()) // strings, numbers and bytes
+	}
+	return b
+}
+
+// policyFile is where the policies in force are kept for the next start.
+func policyFile(stateDir string) string { return filepath.Join(stateDir, "policies.json") }
+
+// kept are the policies that were last in force; nil when they are not known.
+func kept(stateDir string) *Policies {
+	text, err := tomlfile.ReadOwned(policyFile(stateDir))
+	p := &Policies{}
+	if err != nil || json.Unmarshal(text, p) != nil {
+		return nil
+	}
+	return p
+}
+
+// KeepPolicies keeps those in force, for a start at a moment at which they cannot be
+// read. "None" is kept as well.
+func (l *Loaded) KeepPolicies() error {
+	if system != Windows {
+		return nil
+	}
+	return l.policies.keep(l.Config.StateDir)
+}
+
+func (p *Policies) keep(stateDir string) error {
+	if p == nil || p.Same(kept(stateDir)) {
+		return nil
+	}
+	return statefile.Write(policyFile(stateDir), p.text())
+}
+
+// atStart finds the policies of an agent that starts: those in the registry; those
+// it knew last while others are being written.
+func atStart(stateDir string) (*Policies, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	last := kept(stateDir)
+	if last == nil {
+		return readPolicies(ctx)
+	}
+	now, err := Settled(ctx, last)
+	if errors.Is(err, winreg.ErrBusy) {
+		return last, nil
+	}
+	return now, err
+}
+
+// once finds them for a command.
+func once(string) (*Policies, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return readPolicies(ctx)
+}
