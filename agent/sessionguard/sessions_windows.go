@@ -93,6 +93,9 @@ func session(id uint32) (s Session, ok bool, err error) {
 		return Session{}, false, err
 	}
 	defer free()
+	if p.level != 1 {
+		return Session{}, false, fmt.Errorf("WTSQuerySessionInformation(%d): an answer of level %d", id, p.level)
+	}
 	var protocol *uint16
 	freeProtocol, err := query(id, wtsClientProtocolType, unsafe.Pointer(&protocol), unsafe.Sizeof(*protocol))
 	if err != nil {
