@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"unsafe"
 
@@ -70,7 +69,7 @@ func queryService() (*doctor.Service, error) {
 
 // closedToOthers is about the file or directory itself, not about those above it.
 func closedToOthers(path string) error {
-	f, err := os.Open(path)
+	f, err := winacl.Open(path)
 	if err != nil {
 		return err
 	}

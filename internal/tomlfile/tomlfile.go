@@ -52,7 +52,7 @@ func CheckDir(dir string) error {
 // ReadOwned reads a file that only its owner, the system or we ourselves, can
 // change.
 func ReadOwned(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, openFlags, 0)
+	f, err := open(path)
 	if err != nil {
 		return nil, err
 	}

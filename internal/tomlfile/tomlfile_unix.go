@@ -9,8 +9,10 @@ import (
 	"syscall"
 )
 
-// O_NONBLOCK: a FIFO is to be refused, not waited for.
-const openFlags = os.O_RDONLY | syscall.O_NONBLOCK
+// open opens a file to read it. O_NONBLOCK: a FIFO is to be refused, not waited for.
+func open(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
 
 func checkDir(dir string) error {
 	st, err := os.Stat(dir)

@@ -1,7 +1,6 @@
 package tomlfile
 
 import (
-	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,25 +10,27 @@ import (
 	"sallyport/internal/winacl"
 )
 
-const openFlags = os.O_RDONLY
+// open looks at what has that name, not at where a link in its place leads: below
+// %ProgramData% everybody can make one, and change it later.
+func open(path string) (*os.File, error) { return winacl.Open(path) }
 
-// checkDir looks at what has that name, not at where a link in its place leads:
-// below %ProgramData% everybody can make one, and change it later.
 func checkDir(dir string) error {
-	f, err := os.OpenFile(dir, os.O_RDONLY|windows.FILE_FLAG_OPEN_REPARSE_POINT, 0)
+	f, err := open(dir)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.IsDir() {
-		return cmp.Or(err, fmt.Errorf("%s is not a directory, or is a link to one: make a directory", dir))
+	o, err := winacl.Of(f)
+	if err == nil && !o.Dir {
+		err = fmt.Errorf("%s is not a directory", dir)
 	}
-	return check(f)
+	if err != nil {
+		return err
+	}
+	return o.Check(winacl.Readable)
 }
 
-func checkFile(f *os.File, _ fs.FileInfo, _ string) error { return check(f) }
-
-func check(f *os.File) error {
+func checkFile(f *os.File, _ fs.FileInfo, _ string) error {
 	o, err := winacl.Of(f)
 	if err != nil {
 		return err

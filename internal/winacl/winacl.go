@@ -16,7 +16,7 @@ import (
 // what it is for files and directories ("File Access Rights Constants").
 type Access uint32
 
-// The two that are used.
+// Those that are used.
 const (
 	// Private: nobody else may see what is in it. What it is called and how long it
 	// is tells nothing.
@@ -28,6 +28,10 @@ const (
 	Readable = Private |
 		0x1 | 0x8 | 0x20 | // FILE_READ_DATA, FILE_READ_EA, FILE_EXECUTE; of a directory: to list it and pass through
 		0x20000000 | 0x80000000 // GENERIC_EXECUTE, GENERIC_READ
+	// Shared is a directory in which others may make what is theirs, and neither
+	// remove nor rename what is not: %ProgramData% is one.
+	Shared = Readable |
+		0x2 | 0x4 | 0x10 | 0x100 // FILE_ADD_FILE, FILE_ADD_SUBDIRECTORY, FILE_WRITE_EA, FILE_WRITE_ATTRIBUTES
 )
 
 // Who may own and change what the agent relies on, besides the process's own
@@ -46,6 +50,7 @@ const users = "S-1-5-32-545"
 type Object struct {
 	Path   string
 	Dir    bool
+	Link   bool   // a reparse point: a junction, a symbolic link, or kept elsewhere
 	Owner  string // a SID, as are all names here
 	NoDACL bool   // there is no list: everybody may do everything
 	DACL   []ACE
@@ -69,9 +74,9 @@ const (
 	inheritOnly        = 0x08 // INHERIT_ONLY_ACE: says nothing of the object itself
 )
 
-// Check refuses what does not belong to the system, its administrators or o.Self,
-// and what anybody else has a right to that others may not have. The error begins
-// with the path and ends with the command that mends it.
+// Check refuses a link, what does not belong to the system, its administrators or
+// o.Self, and what anybody else has a right to that others may not have. The error
+// begins with the path and ends with what mends it.
 //
 // What an entry denies is not counted: it only takes rights away, and from whom
 // depends on groups that are not known here. An entry of a type that is not known
@@ -80,6 +85,10 @@ func (o Object) Check(others Access) error {
 	name := o.Path
 	if o.Dir {
 		name = "the directory " + name
+	}
+	if o.Link {
+		// Whoever made a link can turn it elsewhere, whatever it leads to now.
+		return fmt.Errorf("%s is a link (a reparse point), not the thing itself: remove it, and put there what belongs there", o.Path)
 	}
 	if !o.trusts(o.Owner) {
 		return fmt.Errorf(`%s belongs to %s; it must belong to Administrators: icacls "%s" /setowner "*%s"`, name, display(o.Owner), o.Path, administrators)
@@ -101,6 +110,9 @@ func (o Object) Check(others Access) error {
 	}
 	if shown == nil {
 		return nil
+	}
+	if others&Shared == Shared {
+		return fmt.Errorf("%s lets others (%s) remove what is in it: take that right from them, or choose another directory", name, strings.Join(shown, ", "))
 	}
 	verb := "read or changed"
 	if others == Readable {

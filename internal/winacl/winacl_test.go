@@ -153,3 +153,28 @@ func TestWhatIsMadeIsForUsAlone(t *testing.T) {
 		t.Errorf("for nobody: %s", got)
 	}
 }
+
+func TestALinkIsNoFileAndNoDirectory(t *testing.T) {
+	for _, dir := range []bool{false, true} {
+		o := Object{Path: "P", Dir: dir, Link: true, Owner: system, DACL: []ACE{{Mask: full, SID: system}}}
+		for _, others := range []Access{Private, Readable, Shared} {
+			if err := o.Check(others); err == nil || !strings.HasPrefix(err.Error(), "P is a link") {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestWhatOthersMayDoInASharedDirectory(t *testing.T) {
+	for mask, ok := range map[Access]bool{read: true, 0x116: true, 0x1201bf: true, change: false, 0x40: false, 0x10000: false, 0x40000: false, 0x80000: false,
+		full: false, 0x10000000: false, 0x40000000: false, 0x2000000: false} {
+		o := Object{Path: "P", Dir: true, Owner: administrators, DACL: []ACE{{Mask: mask, SID: users}}}
+		err := o.Check(Shared)
+		if (err == nil) != ok || err != nil && !strings.HasPrefix(err.Error(), "the directory P lets others (Users, S-1-5-32-545) remove what is in it: ") {
+			t.Errorf("%#x: %v", mask, err)
+		}
+	}
+	if err := (Object{Path: "P", Dir: true, Owner: other}).Check(Shared); err == nil {
+		t.Error("somebody else's directory")
+	}
+}

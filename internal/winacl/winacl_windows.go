@@ -10,14 +10,21 @@ import (
 	"sallyport/internal/identity"
 )
 
+// Open opens a file or directory to read it, or to look at whose it is: what has
+// that name, and not what a link in its place leads to.
+func Open(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|windows.FILE_FLAG_OPEN_REPARSE_POINT, 0)
+}
+
 // Of reads whose an open file or directory is. By its name it might be another one
-// by now. The handle needs READ_CONTROL, which os.Open asks for.
+// by now. The handle needs READ_CONTROL, which Open asks for.
 func Of(f *os.File) (Object, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return Object{}, err
+	h := windows.Handle(f.Fd())
+	var info windows.ByHandleFileInformation
+	if err := windows.GetFileInformationByHandle(h, &info); err != nil {
+		return Object{}, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	sd, err := windows.GetSecurityInfo(windows.Handle(f.Fd()), windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+	sd, err := windows.GetSecurityInfo(h, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
 		return Object{}, fmt.Errorf("%s: who owns it cannot be read: %w", f.Name(), err)
 	}
@@ -25,7 +32,9 @@ func Of(f *os.File) (Object, error) {
 	if err != nil {
 		return Object{}, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	o.Path, o.Dir = f.Name(), st.IsDir()
+	o.Path = f.Name()
+	o.Dir = info.FileAttributes&windows.FILE_ATTRIBUTE_DIRECTORY != 0
+	o.Link = info.FileAttributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0
 	o.Self, _ = identity.Self().SID()
 	return o, nil
 }

@@ -26,12 +26,15 @@ var (
 // EnsureDir makes a directory that is for nobody else, and its parents so that
 // others may read them, and checks it if it is there already.
 func EnsureDir(path string) error {
-	err := CheckDir(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	parent := filepath.Dir(path)
 	if err := MkdirAll(parent); err != nil {
+		return err
+	}
+	if err := checkParent(parent); err != nil {
+		return err
+	}
+	err := CheckDir(path)
+	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := makeDir(path); err != nil && !errors.Is(err, fs.ErrExist) {

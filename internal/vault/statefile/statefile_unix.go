@@ -33,6 +33,10 @@ func makeDir(path string) error {
 // there yet.
 func MkdirAll(path string) error { return os.MkdirAll(path, 0o755) }
 
+// checkParent: whoever keeps the state below a directory that others can change, or
+// that a link leads to, has said so; by default it is /var/lib.
+func checkParent(string) error { return nil }
+
 // CheckDir refuses a directory that is a symbolic link, that is not ours, or
 // that someone else may write.
 func CheckDir(path string) error {

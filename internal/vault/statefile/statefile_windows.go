@@ -65,6 +65,30 @@ func makeDirFor(path string, others Access) error {
 	return nil
 }
 
+// checkParent refuses the directory of a state directory when it is a link, or when
+// others can take the state directory away. Below %ProgramData% everybody can make
+// such a one before us; what is gone, or elsewhere, at the next start would be a
+// first start, with nobody enrolled.
+func checkParent(path string) error {
+	f, err := open(path, justLook, shareAll, windows.OPEN_EXISTING, dirsToo|noFollow, nil)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	o, err := winacl.Of(f)
+	if err == nil {
+		others := winacl.Shared
+		if filepath.Dir(path) == path { // nobody removes a volume's root
+			others |= windows.DELETE
+		}
+		err = o.Check(others)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUntrusted, err)
+	}
+	return nil
+}
+
 // CheckDir refuses a directory that is a link of any kind, that is not ours, or
 // that someone else may write.
 func CheckDir(path string) error {
@@ -111,8 +135,9 @@ const renameTries = 100
 var pause = func() { time.Sleep(20 * time.Millisecond) }
 
 // Rename gives a file or directory another name, in place of a file of that name.
-// That is on the disk when it returns (MoveFileExW, MOVEFILE_WRITE_THROUGH). Not
-// ReplaceFileW, which keeps the DACL and the attributes of the file replaced.
+// SyncDir waits until that is on the disk: what MoveFileExW says of
+// MOVEFILE_WRITE_THROUGH is about moves that copy and delete. Not ReplaceFileW,
+// which keeps the DACL and the attributes of the file replaced.
 //
 // A virus scanner or an indexer looks at what was just written, and nothing that
 // it has open can be renamed, nor the directory that the file is in. They are
@@ -156,9 +181,10 @@ func Lock(dir string) (*os.File, error) {
 	return f, err
 }
 
-// SyncDir waits until the names in a directory are on the disk. FlushFileBuffers
-// wants a handle with the right to write, which for a directory is the right to
-// make files in it.
+// SyncDir waits until the names in a directory are on the disk. FlushFileBuffers is
+// documented for files, volumes and pipes; it takes a directory's handle as well,
+// and an error is heeded. It wants the right to write, which for a directory is the
+// right to make files in it.
 func SyncDir(path string) error {
 	d, err := open(path, writeDir, shareAll, windows.OPEN_EXISTING, dirsToo, nil)
 	if err != nil {
@@ -217,8 +243,6 @@ func check(f *os.File, dir bool, access Access) error {
 func checkType(attributes, links uint32, dir bool) error {
 	isDir := attributes&windows.FILE_ATTRIBUTE_DIRECTORY != 0
 	switch {
-	case attributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0:
-		return errors.New("is a reparse point: a symbolic link, a junction, or a file that is kept elsewhere")
 	case dir && !isDir:
 		return errors.New("is a file, not a directory")
 	case !dir && isDir:
