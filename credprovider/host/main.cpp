@@ -13,9 +13,11 @@
 //	await MS                        until a provider says that they have changed
 //	refresh [new-first] [silently]  make them again
 //	select N, deselect              a tile
-//	type FIELD TEXT                 key by key
+//	type FIELD TEXT [anyway]        key by key; anyway: also where nobody could
 //	click FIELD                     a link
-//	submit [worker] [cancel-on TEXT] [cancel-after MS]
+//	submit [worker | unconnected] [cancel-on TEXT] [cancel-after MS]
+//	                                Connect, here or on a thread of its own or not at
+//	                                all, and GetSerialization
 //	result NTSTATUS [SUBSTATUS]     what LSA said
 //	disconnect
 //	close [providers-first]         let go of everything
@@ -162,11 +164,13 @@ static CREDENTIAL_PROVIDER_USAGE_SCENARIO scenario(const char *name)
 static void submit(Session &session, char *rest, Json &answer)
 {
 	Wait wait;
-	bool worker = false;
+	bool worker = false, unconnected = false;
 	while (*rest) {
 		char *option = word(rest);
 		if (is(option, "worker"))
 			worker = true;
+		else if (is(option, "unconnected"))
+			unconnected = true;
 		else if (is(option, "cancel-on"))
 			wait.cancelOn = widen(word(rest));
 		else if (is(option, "cancel-after"))
@@ -174,7 +178,7 @@ static void submit(Session &session, char *rest, Json &answer)
 		else
 			return answer.text("error", "submit: no such option");
 	}
-	session.submit(wait, worker, answer);
+	session.submit(unconnected ? nullptr : &wait, worker, answer);
 	wait.finish();
 }
 
@@ -224,7 +228,8 @@ static bool carryOut(Session &session, char *rest, Json &answer)
 		session.deselect(answer);
 	} else if (is(command, "type")) {
 		DWORD field = number(word(rest));
-		session.type(field, widen(word(rest)), answer);
+		wchar_t *text = widen(word(rest));
+		session.type(field, text, is(word(rest), "anyway"), answer);
 	} else if (is(command, "click")) {
 		session.click(number(word(rest)), answer);
 	} else if (is(command, "submit")) {

@@ -499,11 +499,11 @@ static bool usable(Field *f, Json &answer)
 	return false;
 }
 
-void Session::type(DWORD id, wchar_t *text, Json &answer)
+void Session::type(DWORD id, wchar_t *text, bool anyway, Json &answer)
 {
 	Tile *t = tileOf(answer);
 	Field *f = t ? t->field(id) : nullptr;
-	if (!t || !usable(f, answer))
+	if (!t || (!(f && anyway) && !usable(f, answer)))
 		return;
 	if (f->type != CPFT_EDIT_TEXT && f->type != CPFT_PASSWORD_TEXT)
 		return answer.text("error", "nothing can be typed there");
@@ -573,20 +573,20 @@ static HRESULT connect(Tile *tile, Wait &wait, bool worker)
 	return c.hr;
 }
 
-void Session::submit(Wait &wait, bool worker, Json &answer)
+void Session::submit(Wait *wait, bool worker, Json &answer)
 {
 	Tile *t = tileOf(answer);
 	if (!t)
 		return;
-	if (t->connectable) {
-		HRESULT hr = connect(t, wait, worker);
-		wait.over = true;
+	if (t->connectable && wait) {
+		HRESULT hr = connect(t, *wait, worker);
+		wait->over = true;
 		ULONGLONG ended = GetTickCount64();
 		answer.text("connect", resultText(hr));
-		answer.number("connectMS", ended - wait.began);
-		answer.number("silenceMS", std::max(wait.longestSilence, ended - wait.lastAsked));
-		answer.boolean("cancelled", wait.cancelled);
-		answer.texts("messages", wait.messages);
+		answer.number("connectMS", ended - wait->began);
+		answer.number("silenceMS", std::max(wait->longestSilence, ended - wait->lastAsked));
+		answer.boolean("cancelled", wait->cancelled);
+		answer.texts("messages", wait->messages);
 		if (FAILED(hr)) {
 			t->describe(answer);
 			return;

@@ -53,9 +53,11 @@ public:
 
 	void select(size_t tile, Json &answer);
 	void deselect(Json &answer);
-	void type(DWORD field, wchar_t *text, Json &answer);
+	// type does it key by key; anyway: also where no person could.
+	void type(DWORD field, wchar_t *text, bool anyway, Json &answer);
 	void click(DWORD field, Json &answer);
-	void submit(Wait &wait, bool worker, Json &answer);
+	// submit calls Connect, unless there is nothing to wait with, and GetSerialization.
+	void submit(Wait *wait, bool worker, Json &answer);
 	void result(NTSTATUS status, NTSTATUS substatus, Json &answer);
 	void disconnect(Json &answer);
 	void tiles(Json &answer);

@@ -139,6 +139,9 @@ func (s *screen) presses(options ...any) {
 	if s.visit.worker {
 		options = append([]any{"worker"}, options...)
 	}
+	for len(s.shown) > 0 { // of the press before
+		<-s.shown
+	}
 	s.start("submit", options...)
 }
 
@@ -154,13 +157,13 @@ func (s *screen) waits() answer {
 	if a.Error != "" {
 		s.t.Fatalf("submit: %s", a.Error)
 	}
-	if a.Connect != "0x00000000" || a.Serialize != "0x00000000" {
+	if a.Connect != "0x00000000" && a.Connect != "" || a.Serialize != "0x00000000" {
 		s.t.Errorf("Connect gives %s, GetSerialization %s", a.Connect, a.Serialize)
 	}
 	if silence := time.Duration(a.SilenceMS) * time.Millisecond; silence > silenceMax {
 		s.t.Errorf("Connect did not ask for %v whether to go on", silence)
 	}
-	if a.SerializeMS > 500 {
+	if a.SerializeMS > 500 && a.Connect != "" {
 		s.t.Errorf("GetSerialization took %d ms", a.SerializeMS)
 	}
 	return a

@@ -117,8 +117,8 @@ func turnOn(t *testing.T, env ...string) *screen {
 	t.Helper()
 	need(t)
 	windows := *windows
-	windows.Env = append(env, "WINEDEBUG=-all,err+eventlog,warn+eventlog") // entries come on stderr
-	ctx, cancel := context.WithCancel(context.Background())                // t's own is over before its clean-up
+	windows.Env = append(env, "WINEDEBUG=-all,err+eventlog,warn+eventlog,err+heap") // all on stderr
+	ctx, cancel := context.WithCancel(context.Background())                         // t's own is over before its clean-up
 	cmd := windows.Command(ctx, filepath.Join(dist, "logonui-host.exe"))
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -138,7 +138,7 @@ func turnOn(t *testing.T, env ...string) *screen {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &screen{t: t, in: in, said: make(chan answer, 16), shown: make(chan string, 100), logs: make(chan string, 100), done: make(chan error, 1)}
+	s := &screen{t: t, in: in, said: make(chan answer, 16), shown: make(chan string, 100), logs: make(chan string, 10_000), done: make(chan error, 1)}
 	go s.readLog(log)
 	go func() {
 		s.read(out)
@@ -203,9 +203,12 @@ func (s *screen) readLog(from *os.File) {
 	defer from.Close()
 	entry := regexp.MustCompile(`:(err|warn):eventlog:ReportEventW L"(.*)"$`)
 	for lines := bufio.NewScanner(from); lines.Scan(); {
-		if m := entry.FindStringSubmatch(lines.Text()); m != nil {
+		switch m := entry.FindStringSubmatch(lines.Text()); {
+		case m != nil:
 			s.logs <- m[2]
-		} else {
+		case strings.Contains(lines.Text(), ":err:heap:"):
+			s.t.Errorf("a heap is damaged: %s", lines.Text())
+		default:
 			fmt.Fprintln(os.Stderr, lines.Text())
 		}
 	}
