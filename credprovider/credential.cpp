@@ -80,6 +80,11 @@ struct InBrackets {
 	char text[Dialogue::deviceMax + 4] = {};
 };
 
+const char *whyRefused(const Dialogue &d)
+{
+	return d.text[0] != '\0' ? d.text : texts::refused;
+}
+
 } // namespace
 
 const FieldInfo fields[fieldCount] = {
@@ -121,6 +126,7 @@ void Credential::fill(const Account &account, Password &given, bool submit)
 	Hold hold(lock);
 	(void)user.set(name, wcslen(name));
 	userFilled = true;
+	longUser = false;
 	autoSubmit = submit && !given.empty();
 	password.take(given);
 	longPassword = false;
@@ -161,13 +167,17 @@ HRESULT Credential::Advise(ICredentialProviderCredentialEvents *given)
 {
 	if (given == nullptr)
 		return E_INVALIDARG;
-	Ref<ICredentialProviderCredentialEvents> old = Ref<ICredentialProviderCredentialEvents>::share(given);
-	events.swap(old);
+	older = events;
+	events = Ref<ICredentialProviderCredentialEvents>::share(given);
 	return S_OK;
 }
 
 HRESULT Credential::UnAdvise()
 {
+	if (older) {
+		older.reset();
+		return S_OK;
+	}
 	events.reset();
 	return SetDeselected();
 }
@@ -178,6 +188,7 @@ HRESULT Credential::SetSelected(BOOL *autoLogon)
 		return E_INVALIDARG;
 	// GetCredentialCount says when to log in by itself.
 	*autoLogon = FALSE;
+	lastWord = false;
 	return S_OK;
 }
 
@@ -190,7 +201,9 @@ HRESULT Credential::SetDeselected()
 		if (login && login->announced())
 			return S_OK;
 	}
-	reset();
+	stopLogin();
+	clearTyped();
+	turn(Face::Password, lastWord ? status : "");
 	return S_OK;
 }
 
@@ -241,7 +254,8 @@ void Credential::refresh()
 		return;
 	stopLogin();
 	clearTyped();
-	turn(Face::Password, d.text);
+	turn(Face::Password, whyRefused(d));
+	lastWord = true;
 }
 
 bool Credential::submits()
@@ -411,9 +425,12 @@ HRESULT Credential::SetStringValue(DWORD field, LPCWSTR text)
 		return E_INVALIDARG;
 	switch (field) {
 	case fieldUser:
-		return isOther() && user.set(text, length) ? S_OK : E_INVALIDARG;
+		if (!isOther())
+			return E_INVALIDARG;
+		// A name that is cut short would be somebody else's.
+		longUser = !user.set(text, length);
+		return longUser ? E_INVALIDARG : S_OK;
 	case fieldPassword:
-		// A password that is cut short would be another one.
 		longPassword = !password.set(text, length);
 		autoSubmit = false;
 		return longPassword ? E_INVALIDARG : S_OK;
@@ -533,7 +550,7 @@ void Credential::beginLogin()
 
 	request.cpus = cpus;
 	if (isOther()) {
-		named = parseAccount(user.text(), user.length(), home.domain, home.computer, &request.account);
+		named = longUser ? Named::Bad : parseAccount(user.text(), user.length(), home.domain, home.computer, &request.account);
 	} else {
 		request.account = owner.account;
 		wcscpy(request.sid, owner.sid);
@@ -677,6 +694,8 @@ HRESULT Credential::finish(CREDENTIAL_PROVIDER_GET_SERIALIZATION_RESPONSE *respo
 	Ref<Login> l;
 	Dialogue d;
 	LONG seen;
+
+	lastWord = false;
 	{
 		Hold hold(lock);
 		l = login;
@@ -706,7 +725,7 @@ HRESULT Credential::finish(CREDENTIAL_PROVIDER_GET_SERIALIZATION_RESPONSE *respo
 			reset();
 			break;
 		case Stage::Refused:
-			why = d.text;
+			why = whyRefused(d);
 			reset();
 			break;
 		}

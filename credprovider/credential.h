@@ -154,7 +154,9 @@ private:
 	Ref<Notifier> notifier;
 
 	// The screen's thread only: what it has been told, and how to tell it.
-	Ref<ICredentialProviderCredentialEvents> events;
+	// older: the screen made its new tile before it let go of the old one.
+	Ref<ICredentialProviderCredentialEvents> events, older;
+	bool lastWord = false; // the status is why a login ended, and nobody has read it
 	Face face = Face::Password;
 	bool visibleCode = true;    // the open prompt shows what is typed
 	bool phoneOnOffer = false;  // and takes an empty answer for: ask the phone again
@@ -168,7 +170,7 @@ private:
 	Secret<accountNameMax> user;
 	Password password;
 	Code code;
-	bool longPassword = false, longCode = false;
+	bool longUser = false, longPassword = false, longCode = false;
 	Ref<Login> login;
 	const char *problem = nullptr; // what stopped the submit before the agent was asked
 	bool connected = false;        // Connect did this submit's work

@@ -4,6 +4,16 @@
 
 #include "text.h"
 
+// An enum's number, which the agent may have sent any of: in C++ to read one that has
+// no name is undefined, in C, which decoded it, it is not.
+template <class Enum> static uint32_t numberOf(const Enum &e)
+{
+	static_assert(sizeof e == sizeof(uint32_t), "as nanopb has them");
+	uint32_t n;
+	memcpy(&n, &e, sizeof n);
+	return n;
+}
+
 // A prompt's text is made for a terminal, where the answer follows it.
 static void trimEnd(char *text)
 {
@@ -22,7 +32,7 @@ void Dialogue::take(const sallyport_login_v1_Directive &d, int64_t now)
 		const sallyport_login_v1_Prompt &p = d.directive.prompt;
 		stage = Stage::Asking;
 		prompt = p.id;
-		visible = p.echo == sallyport_login_v1_Prompt_Echo_ECHO_VISIBLE;
+		visible = numberOf(p.echo) == sallyport_login_v1_Prompt_Echo_ECHO_VISIBLE;
 		emptyAllowed = p.empty_allowed;
 		text_for_person(text, sizeof text, p.text.bytes, p.text.size);
 		trimEnd(text);
@@ -39,7 +49,7 @@ void Dialogue::take(const sallyport_login_v1_Directive &d, int64_t now)
 	}
 	case sallyport_login_v1_Directive_notice_tag: {
 		const sallyport_login_v1_Notice &n = d.directive.notice;
-		if (n.kind != sallyport_login_v1_Notice_Kind_KIND_QR) // we did not say that we can
+		if (numberOf(n.kind) != sallyport_login_v1_Notice_Kind_KIND_QR) // we did not say that we can
 			text_for_person(notice, sizeof notice, n.text.bytes, n.text.size);
 		return;
 	}
@@ -49,8 +59,9 @@ void Dialogue::take(const sallyport_login_v1_Directive &d, int64_t now)
 		return;
 	case sallyport_login_v1_Directive_verdict_tag: {
 		const sallyport_login_v1_Verdict &v = d.directive.verdict;
-		bool allowed = v.decision == sallyport_login_v1_Verdict_Decision_DECISION_ALLOW ||
-			       v.decision == sallyport_login_v1_Verdict_Decision_DECISION_SKIP;
+		uint32_t decision = numberOf(v.decision);
+		bool allowed = decision == sallyport_login_v1_Verdict_Decision_DECISION_ALLOW ||
+			       decision == sallyport_login_v1_Verdict_Decision_DECISION_SKIP;
 		answered();
 		stage = allowed ? Stage::Allowed : Stage::Refused;
 		text_for_person(text, sizeof text, v.text.bytes, v.text.size);

@@ -36,7 +36,7 @@ bool domainOf(wchar_t *out, size_t size)
 	if (LsaOpenPolicy(nullptr, &attributes, POLICY_VIEW_LOCAL_INFORMATION, &policy) < 0)
 		return false;
 	if (LsaQueryInformationPolicy(policy, PolicyDnsDomainInformation, reinterpret_cast<void **>(&info)) >= 0 && info != nullptr) {
-		joined = info->Sid != nullptr && wideCopy(out, size, info->Name.Buffer, info->Name.Length / sizeof(wchar_t));
+		joined = info->Sid != nullptr && info->Name.Length > 0 && wideCopy(out, size, info->Name.Buffer, info->Name.Length / sizeof(wchar_t));
 		(void)LsaFreeMemory(info);
 	}
 	(void)LsaClose(policy);
