@@ -278,7 +278,7 @@ func (s *Store) Log(e event.Event) {
 	level := slog.LevelInfo
 	switch {
 	case e.Verdict == "deny", e.Name == event.UserLocked, e.Name == event.ClockWentBack,
-		e.Name == event.RequestRefused, e.Name == event.ConfigRejected, e.Name == event.VaultUnavailable:
+		e.Name == event.RequestRefused, e.Name == event.ConfigRejected, e.Name == event.VaultUnavailable, e.Name == event.PipeTaken:
 		level = slog.LevelWarn
 	}
 	s.log.LogAttrs(context.Background(), level, string(e.Name), slog.Any("", e))

@@ -44,6 +44,7 @@ const (
 	RequestRefused   Name = "request_refused"         // a local caller asked for what it may not do
 	SessionUnguarded Name = "session_unguarded"       // somebody is in without having come by us
 	BreakGlassUsed   Name = "break_glass_used"        // an emergency account is in
+	PipeTaken        Name = "pipe_taken"              // another program has the agent's place (Windows)
 	AgentStarted     Name = "agent_started"           //
 	AgentStopped     Name = "agent_stopped"           //
 )

@@ -4,7 +4,7 @@ package event
 // add, never renumber. The message file that is used there has 1 to 1000
 // (EventCreate.exe); 1 is whatever is logged and no event.
 var ids = map[Name]uint32{
-	AgentStarted: 100, AgentStopped: 101, ConfigLoaded: 102, ConfigRejected: 103,
+	AgentStarted: 100, AgentStopped: 101, ConfigLoaded: 102, ConfigRejected: 103, PipeTaken: 104,
 	ClockWentBack: 110, ClockReset: 111,
 	VaultInitialised: 120, VaultAccepted: 121, VaultRekeyed: 122, VaultUnavailable: 123,
 	LoginAttempt: 200, RequestRefused: 201, SessionUnguarded: 202, BreakGlassUsed: 203,

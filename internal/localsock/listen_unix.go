@@ -29,6 +29,9 @@ func (a Access) mode() os.FileMode {
 	return 0o600
 }
 
+// elevated: what one program of a user's may do here, all may.
+func elevated() bool { return false }
+
 // TrustAgent is what a client accepts as the agent: root, or its own user.
 func TrustAgent(p Peer) error {
 	if !p.IsRoot() && p.ID != identity.Self() {

@@ -81,8 +81,15 @@ func (creds) OverrideServerName(string) error           { return nil }
 func (p Peer) IsRoot() bool { return p.ID.IsRoot() }
 
 // IsOwner says whether the peer may do anything here: the system, an
-// administrator, or the agent's own user.
-func (p Peer) IsOwner() bool { return p.IsRoot() || p.Admin || p.ID != "" && p.ID == identity.Self() }
+// administrator, or the agent's own user, unless the agent has an administrator's
+// rights that not every program of that user has (Windows).
+func (p Peer) IsOwner() bool {
+	return p.IsRoot() || p.Admin || p.ID != "" && p.ID == identity.Self() && !elevated()
+}
+
+// ErrTaken says that another program listens under the name. On Windows that may be
+// anybody's, and end at any time.
+var ErrTaken = errors.New("another program listens there")
 
 // Access says who may connect to a socket.
 type Access int

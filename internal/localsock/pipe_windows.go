@@ -58,12 +58,46 @@ func Listen(path string, access Access, perUser int) (net.Listener, error) {
 	}
 	l, err := winio.ListenPipe(path, &winio.PipeConfig{SecurityDescriptor: sddl, InputBufferSize: 16 << 10, OutputBufferSize: 16 << 10})
 	switch {
+	case errors.Is(err, windows.ERROR_ACCESS_DENIED) && !elevated() && isProtected(path):
+		return nil, fmt.Errorf("only an administrator may listen on %s: run this as administrator, or choose another runtime_dir", path)
 	case errors.Is(err, windows.ERROR_ACCESS_DENIED), errors.Is(err, windows.ERROR_ALREADY_EXISTS), errors.Is(err, windows.ERROR_PIPE_BUSY):
-		return nil, fmt.Errorf("another agent, or another program, listens on %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w: %s (%w)", path, ErrTaken, Holder(path), err)
 	case err != nil:
 		return nil, err
 	}
 	return &listener{Listener: l, quota: newQuota(perUser)}, nil
+}
+
+// Holder is which process made a pipe, in words, for people to find it: nothing is
+// decided by that, for a process can hand a pipe on, and its number is used again
+// (GetNamedPipeServerProcessId).
+func Holder(path string) string {
+	p, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return err.Error()
+	}
+	// Whoever it is learns nothing of who looks.
+	h, err := windows.CreateFile(p, windows.FILE_READ_ATTRIBUTES, 0, nil, windows.OPEN_EXISTING, windows.SECURITY_SQOS_PRESENT|windows.SECURITY_ANONYMOUS, 0)
+	if err != nil {
+		return fmt.Sprintf("which cannot be told: %v", err)
+	}
+	defer windows.CloseHandle(h)
+	var pid uint32
+	if err := windows.GetNamedPipeServerProcessId(h, &pid); err != nil {
+		return fmt.Sprintf("which cannot be told: GetNamedPipeServerProcessId: %v", err)
+	}
+	text := fmt.Sprintf("process %d", pid)
+	process, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
+	if err != nil {
+		return text
+	}
+	defer windows.CloseHandle(process)
+	name := make([]uint16, 1024)
+	size := uint32(len(name))
+	if windows.QueryFullProcessImageName(process, 0, &name[0], &size) == nil {
+		text += ", " + strconv.Quote(windows.UTF16ToString(name[:size]))
+	}
+	return text
 }
 
 type listener struct {

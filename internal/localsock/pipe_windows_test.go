@@ -98,6 +98,9 @@ func TestAHandlerSeesWhoCallsOverAPipe(t *testing.T) {
 		t.Errorf("served by %+v: %v", seen, err)
 	}
 	t.Logf("this is %s, elevated %v; the pipe is %s's", identity.Self(), elevated(), seen)
+	if who, want := Holder(path), fmt.Sprintf("process %d, ", windows.GetCurrentProcessId()); !strings.HasPrefix(who, want) || !strings.HasSuffix(who, `.exe"`) {
+		t.Errorf("the pipe is %s's, want %s", who, want)
+	}
 	// What it does not accept it does not call.
 	st := call(t, path, Credentials(func(Peer) error { return errors.New("not this one") }))
 	if st.Code() != codes.Unavailable || !strings.Contains(st.Message(), "not this one") {
@@ -204,7 +207,7 @@ func TestTheQuotaOfAPipe(t *testing.T) {
 	if _, err := q.take(user); err == nil {
 		t.Error("a third connection")
 	}
-	for _, p := range []Peer{{identity.System, true}, {"sid:" + alice, true}, {identity.Self(), false}} {
+	for _, p := range []Peer{{identity.System, true}, {"sid:" + alice, true}, {identity.Self(), true}} {
 		for range 10 {
 			if _, err := q.take(p); err != nil {
 				t.Errorf("%s: %v", p, err)
@@ -221,14 +224,26 @@ func TestTheQuotaOfAPipe(t *testing.T) {
 	}
 }
 
+func TestAnElevatedAgentIsNotItsUsersOtherPrograms(t *testing.T) {
+	if me := (Peer{ID: identity.Self()}); me.IsOwner() == elevated() {
+		t.Errorf("%s without an administrator's rights is an owner: %v; this is elevated: %v", me, me.IsOwner(), elevated())
+	}
+	if !(Peer{ID: identity.Self(), Admin: true}).IsOwner() || (Peer{}).IsOwner() {
+		t.Error("with them it is none, or nobody is one")
+	}
+}
+
 func TestAPipeThatIsThereIsNotTaken(t *testing.T) {
 	path := pipeName()
 	l := listen(t, path, 1)
 	if second, err := Listen(path, Everyone, 1); err == nil {
 		second.Close()
 		t.Fatal("two agents listen on one pipe")
-	} else if !strings.Contains(err.Error(), "listens on "+path) {
+	} else if !errors.Is(err, ErrTaken) || !strings.HasPrefix(err.Error(), path+": ") {
 		t.Error(err)
+	}
+	if none := pipeName(); !strings.HasPrefix(Holder(none), "which cannot be told: ") {
+		t.Errorf("nobody's pipe is %s's", Holder(none))
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)

@@ -119,8 +119,8 @@ func descriptor(access Access, self identity.ID, elevated bool) (string, error) 
 	switch {
 	case self == identity.System:
 		owner, allow = "SY", ""
-	case elevated:
-		owner = "BA"
+	case elevated: // clients that have those rights, too, are BA's
+		owner, allow = "BA", ""
 	}
 	if access == Everyone {
 		allow += fmt.Sprintf("(A;;%#x;;;IU)", clientRights)
@@ -131,6 +131,14 @@ func descriptor(access Access, self identity.ID, elevated bool) (string, error) 
 
 // pipePrefix is what a local pipe's name begins with.
 const pipePrefix = `\\.\pipe\`
+
+// protectedPrefix is what a pipe's name begins with that only administrators can
+// make.
+const protectedPrefix = pipePrefix + `ProtectedPrefix\Administrators\`
+
+func isProtected(path string) bool {
+	return len(path) > len(protectedPrefix) && strings.EqualFold(path[:len(protectedPrefix)], protectedPrefix)
+}
 
 // checkPipeName refuses what is not a pipe of this computer: Windows opens files,
 // devices and other computers' pipes in the same way, and the owner of those is

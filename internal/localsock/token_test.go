@@ -150,7 +150,8 @@ func TestWhoMayConnectToAPipe(t *testing.T) {
 		{OwnerOnly, identity.System, true, "SY", map[string]string{"SY": "GA", "BA": "GA"}},
 		{Everyone, identity.System, true, "SY", map[string]string{"SY": "GA", "BA": "GA", "IU": "0x12019b"}},
 		{Everyone, identity.System, false, "SY", map[string]string{"SY": "GA", "BA": "GA", "IU": "0x12019b"}},
-		{OwnerOnly, me, true, "BA", map[string]string{"SY": "GA", "BA": "GA", alice: "GA"}},
+		{OwnerOnly, me, true, "BA", map[string]string{"SY": "GA", "BA": "GA"}},
+		{Everyone, me, true, "BA", map[string]string{"SY": "GA", "BA": "GA", "IU": "0x12019b"}},
 		{OwnerOnly, me, false, alice, map[string]string{"SY": "GA", "BA": "GA", alice: "GA"}},
 		{Access(7), me, false, alice, map[string]string{"SY": "GA", "BA": "GA", alice: "GA"}},
 	} {
