@@ -126,7 +126,7 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	})
 	if f.link.Joining != "" && out.GetAuthority() == nil {
 		out.Problems = append(out.Problems, &adminv1.Problem{Code: "authority_not_joined_yet",
-			Text:   "This computer is to join " + f.link.Joining + " and tries again and again: " + cmp.Or(f.link.LastError, "the first attempt is under way") + ".",
+			Text:   "This computer is to join " + f.link.Joining + " and tries again and again: " + cmp.Or(strings.TrimRight(f.link.LastError, "."), "the first attempt is under way") + ".",
 			Remedy: "Let it reach that address; or join again: sallyport join URL."})
 	}
 	return out, nil
@@ -148,6 +148,10 @@ func problems(state State, st *adminv1.StatusResponse, marker string, ahead, rep
 		}
 		add("config_broken", "The configuration on disk is broken "+effect+": "+state.ConfigError,
 			"Mend the file; 'sallyport config check' says whether it is right.")
+	}
+	if unknown := state.Config.Unknown; len(unknown) > 0 {
+		add("policies_unknown", "This version does not know these policies, and goes on without them: "+strings.Join(unknown, "; "),
+			"Update Sallyport, or take them back; the templates must not be newer than the agents.")
 	}
 	if behind := st.GetVault().GetClockBehind().AsDuration(); behind > 0 {
 		add("clock_behind", fmt.Sprintf("The clock lies %s behind a time this computer has seen before.", textout.HowLong(behind)),
@@ -203,7 +207,7 @@ var vaultStates = []struct {
 }{
 	{vault.ErrMissing, "missing"}, {vault.ErrEmptied, "emptied"}, {vault.ErrRolledBack, "rolled_back"},
 	{vault.ErrCopied, "copied"}, {vault.ErrCorrupt, "corrupt"}, {vault.ErrKeyMissing, "key_missing"},
-	{vault.ErrKeychain, "keychain_differs"}, {vault.ErrUnwritable, "unwritable"}, {vault.ErrBusy, "busy"}, {vault.ErrUntrusted, "untrusted"}, {vault.ErrUntrusted, "untrusted"},
+	{vault.ErrKeychain, "keychain_differs"}, {vault.ErrUnwritable, "unwritable"}, {vault.ErrBusy, "busy"}, {vault.ErrUntrusted, "untrusted"},
 }
 
 func vaultState(err error) string {

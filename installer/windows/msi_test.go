@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,6 +48,7 @@ var token = organisation.Token{Secret: [20]byte{1, 2, 3}}.String()
 // What is made once for all tests: the packages, below dir.
 var (
 	dir      string
+	making   sync.Mutex
 	programs = map[string]string{}
 	packages = map[string]string{}
 )
@@ -66,6 +68,8 @@ func TestMain(m *testing.M) {
 // program builds a Go program for Windows, once.
 func program(t *testing.T, pkg string) string {
 	t.Helper()
+	making.Lock()
+	defer making.Unlock()
 	if programs[pkg] == "" {
 		out := filepath.Join(dir, filepath.Base(pkg)+".exe")
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
@@ -140,14 +144,20 @@ func pack(t *testing.T, version, exe string, env ...string) (string, error) {
 func mustPack(t *testing.T, version, exe string) string {
 	t.Helper()
 	key := version + " " + exe
-	if packages[key] == "" {
-		msi, err := pack(t, version, exe)
-		if err != nil {
-			t.Fatal(err)
-		}
-		packages[key] = msi
+	making.Lock()
+	msi := packages[key]
+	making.Unlock()
+	if msi != "" {
+		return msi
 	}
-	return packages[key]
+	msi, err := pack(t, version, exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	making.Lock()
+	defer making.Unlock()
+	packages[key] = msi
+	return msi
 }
 
 // computer is a Windows.
@@ -380,11 +390,20 @@ func (c *computer) unchanged(before map[string]bool) {
 	}
 }
 
+// status is what "sallyport status" says, also when something needs attention.
+func (c *computer) status() string {
+	c.Helper()
+	return c.run(func(ctx context.Context) *exec.Cmd {
+		return c.Unix(ctx, "sh", "-c", `wine "$0" status || test $? = 1`, `C:\Program Files\Sallyport\`+c.dirs()[0]+`\sallyport.exe`)
+	})
+}
+
 func TestInstallAndRemove(t *testing.T) {
+	t.Parallel()
 	msi := mustPack(t, "v1.0.0", agent(t))
 	c := newComputer(t)
 	before := c.registry()
-	log := c.msiexec(done, `/i `+wine.Path(msi)+` BREAK_GLASS="`+rescue+`;S-1-5-32-544" MESSAGE="Call 1234" SERVER_URL=https://127.0.0.1:1 ENROLL_TOKEN=`+token)
+	c.msiexec(done, `/i `+wine.Path(msi)+` BREAK_GLASS="`+rescue+`;S-1-5-32-544" MESSAGE="Call 1234"`)
 	c.installed("1.0.0")
 	if text := c.export(settingsKey); !strings.Contains(text, `"message"="Call 1234"`) || !strings.Contains(text, multi(rescue, "S-1-5-32-544")) {
 		t.Errorf("what the installer was told is not in the registry:\n%s", text)
@@ -393,6 +412,11 @@ func TestInstallAndRemove(t *testing.T) {
 		t.Error("the comparison of the registry does not see an installation")
 	}
 
+	// The same package again, to join an authority that cannot be reached now.
+	log := c.msiexec(done, `/i `+wine.Path(msi)+` SERVER_URL=https://127.0.0.1:1 ENROLL_TOKEN=`+token)
+	if status := c.status(); !strings.Contains(status, "This computer is to join https://127.0.0.1:1") {
+		t.Errorf("it does not try to join; the log says\n%s\nand status\n%s", ours(log), status)
+	}
 	// Wine knows no MsiHiddenProperties and shows all properties at the end. Who
 	// is in that list, TestATokenIsHiddenFromTheLog says.
 	for line := range strings.Lines(log) {
@@ -411,9 +435,11 @@ func TestInstallAndRemove(t *testing.T) {
 	}
 	c.unix("sh", "-c", `test -s "$WINEPREFIX/drive_c/ProgramData/Sallyport/state/vault.db"`) // the state stays
 
-	// And comes to life again.
+	// And comes to life again, with what it still has to do.
 	c.msiexec(done, `/i `+wine.Path(msi))
-	c.installed("1.0.0")
+	if status := c.status(); !strings.Contains(status, "SallyportCredentialProvider.dll guards: signing in") || !strings.Contains(status, "This computer is to join https://127.0.0.1:1") {
+		t.Errorf("status says\n%s", status)
+	}
 }
 
 // multi is a REG_MULTI_SZ in a .reg file, without the line breaks.
@@ -426,6 +452,7 @@ func multi(list ...string) string {
 }
 
 func TestUpgradeAndDowngrade(t *testing.T) {
+	t.Parallel()
 	old, fresh := mustPack(t, "v1.0.0", agent(t)), mustPack(t, "v1.1.0-3-gabcdef0", agent(t))
 	other := mustPack(t, "v1.1.0", agent(t))
 	c := newComputer(t)
@@ -461,6 +488,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 }
 
 func TestAnUpgradeThatDoesNotAnswerIsTakenBack(t *testing.T) {
+	t.Parallel()
 	old, broken := mustPack(t, "v1.0.0", agent(t)), mustPack(t, "v2.0.0", silent(t))
 	c := newComputer(t)
 	empty := c.registry()
@@ -527,6 +555,7 @@ func packed(guid string) string {
 }
 
 func TestRepair(t *testing.T) {
+	t.Parallel()
 	msi := mustPack(t, "v1.0.0", agent(t))
 	c := newComputer(t)
 	c.msiexec(done, `/i `+wine.Path(msi)+` MESSAGE="Call 1234"`)
@@ -569,6 +598,7 @@ func table(t *testing.T, msi, name string) string {
 // MsiHiddenProperties names wherever it logs them, and the data of actions with
 // msidbCustomActionTypeHideTarget.
 func TestATokenIsHiddenFromTheLog(t *testing.T) {
+	t.Parallel()
 	msi := mustPack(t, "v1.0.0", agent(t))
 	properties := table(t, msi, "Property")
 	if !strings.Contains(properties, "\nMsiHiddenProperties\tENROLL_TOKEN;Activate;SetActivate\n") {
@@ -593,6 +623,7 @@ func TestATokenIsHiddenFromTheLog(t *testing.T) {
 
 // TestSigned signs with a certificate of a CA of its own, as with a real one.
 func TestSigned(t *testing.T) {
+	t.Parallel()
 	if err := wine.Possible(); err != nil {
 		t.Skip("needs Wine: " + err.Error())
 	}
@@ -644,6 +675,7 @@ func TestSigned(t *testing.T) {
 }
 
 func TestVersions(t *testing.T) {
+	t.Parallel()
 	small := primer(t)
 	for describe, want := range map[string]string{
 		"v1.2.3":                    "1.2.3",

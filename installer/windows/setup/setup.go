@@ -208,7 +208,7 @@ func (s *Setup) Activate(ctx context.Context, in io.Reader) error {
 	if err := s.Join(ctx, told.serverURL, told.token); err != nil {
 		s.log("this computer did not join %s: %v", told.serverURL, err)
 	} else {
-		s.log("this computer joins %s", told.serverURL)
+		s.log("this computer joins %s, now or as soon as it can be reached", told.serverURL)
 	}
 	return nil
 }
