@@ -75,23 +75,27 @@ func manage(action string, t cli.Target) (string, error) {
 // runtimeDir is where the agent's sockets are, also when its file is broken:
 // the agent then runs with what can be salvaged of it.
 func runtimeDir(path string) (string, error) {
-	loaded, err := config.Load(path)
+	loaded, err := config.Files(path)
 	if err != nil {
 		return config.Salvage(path).RuntimeDir, nil
 	}
 	return loaded.Config.RuntimeDir, nil
 }
 
-func checkConfig(path string) ([]cli.ConfigValue, error) {
-	loaded, err := config.Load(path)
+func checkConfig(path string, draft bool) (cli.CheckedConfig, error) {
+	read := config.Check
+	if draft {
+		read = config.Load
+	}
+	loaded, err := read(path)
 	if err != nil {
-		return nil, err
+		return cli.CheckedConfig{}, err
 	}
 	values := make([]cli.ConfigValue, len(loaded.Values))
 	for i, v := range loaded.Values {
 		values[i] = cli.ConfigValue{Key: v.Key, Value: v.Value, Source: v.Source}
 	}
-	return values, nil
+	return cli.CheckedConfig{Values: values, Unknown: loaded.Unknown}, nil
 }
 
 // localVault makes or accepts a vault while no agent has it open.

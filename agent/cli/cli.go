@@ -36,6 +36,12 @@ type ConfigValue struct {
 	Source string `json:"source"` // "default", or file:line
 }
 
+// CheckedConfig is what a configuration says that is not broken.
+type CheckedConfig struct {
+	Values  []ConfigValue
+	Unknown []string // policies that this version does not know, and ignores
+}
+
 // Deps is what the commands need from the rest of the agent and from the
 // platform. main.go gives the first group; whatever else is nil or zero is the
 // process's own.
@@ -48,8 +54,9 @@ type Deps struct {
 	Service func(action string, t Target) (string, error)
 	// RuntimeDir reads runtime_dir from a configuration file.
 	RuntimeDir func(config string) (string, error)
-	// CheckConfig reads a configuration file as the agent would.
-	CheckConfig func(config string) ([]ConfigValue, error)
+	// CheckConfig reads a configuration file as the agent would; a draft may belong
+	// to whoever asks.
+	CheckConfig func(config string, draft bool) (CheckedConfig, error)
 	// LocalVault does "init" or "accept" when no agent is running.
 	LocalVault func(action string, t Target) (*adminv1.VaultStatus, error)
 	// System is what the installer changes; nil where there is no such installer.

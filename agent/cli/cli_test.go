@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -433,8 +434,17 @@ func TestConfig(t *testing.T) {
 	if v := down.run("config", "show", "--json").wantExit(0).object(); v["running"] != false {
 		t.Errorf("%v", v)
 	}
-	down.deps.CheckConfig = func(file string) ([]ConfigValue, error) {
-		return nil, &os.PathError{Op: "read", Path: file, Err: os.ErrInvalid}
+	// A draft may be the caller's own; what the agent reads may not.
+	down.deps.CheckConfig = func(file string, draft bool) (CheckedConfig, error) {
+		return CheckedConfig{Unknown: []string{fmt.Sprintf("%s, %v", file, draft)}}, nil
+	}
+	down.run("config", "check", "other.toml").wantExit(0).wantOut("not known: other.toml, true; it is ignored")
+	down.run("config", "check").wantExit(0).wantOut(clean(config.DefaultPath) + ", false")
+	if v := down.run("config", "check", "--json").wantExit(0).object(); len(v["unknown"].([]any)) != 1 {
+		t.Errorf("%v", v)
+	}
+	down.deps.CheckConfig = func(file string, _ bool) (CheckedConfig, error) {
+		return CheckedConfig{}, &os.PathError{Op: "read", Path: file, Err: os.ErrInvalid}
 	}
 	down.run("config", "check", "other.toml").wantExit(1).wantErr("other.toml")
 	down.run("config", "show").wantExit(1).wantErr("the agent is not running either")

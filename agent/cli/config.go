@@ -20,7 +20,8 @@ func (a *app) configCheckCommand() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "read a configuration file as the agent would, and say what is wrong",
 		Long: `Reads the configuration (or FILE) as the agent would and says what is wrong with
-it, where. Works with and without a running agent and changes nothing.`,
+it, where. Works with and without a running agent and changes nothing. FILE may
+belong to you; the agent's own must not.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: do(func(_ *cobra.Command, args []string) error {
 			file := a.config
@@ -30,11 +31,15 @@ it, where. Works with and without a running agent and changes nothing.`,
 			if a.deps.CheckConfig == nil {
 				return failed("this build cannot read configurations")
 			}
-			if _, err := a.deps.CheckConfig(file); err != nil {
+			checked, err := a.deps.CheckConfig(file, len(args) == 1)
+			if err != nil {
 				return &Error{Exit: ExitFailed, Text: err.Error(), Remedy: "correct it; a running agent keeps the last good configuration until then"}
 			}
-			a.result(map[string]any{"file": file, "ok": true}, func(w io.Writer) {
+			a.result(map[string]any{"file": file, "ok": true, "unknown": append([]string{}, checked.Unknown...)}, func(w io.Writer) {
 				_, _ = fmt.Fprintf(w, "%s: %s\n", clean(file), a.paint(w).Green("ok"))
+				for _, unknown := range checked.Unknown {
+					_, _ = fmt.Fprintf(w, "%s %s; it is ignored\n", a.paint(w).Yellow("not known:"), clean(unknown))
+				}
 			})
 			return nil
 		}),
@@ -65,11 +70,11 @@ func (a *app) configShowCommand() *cobra.Command {
 			})
 			if isDown(err) && a.deps.CheckConfig != nil {
 				down := err
-				values, err := a.deps.CheckConfig(a.config)
+				checked, err := a.deps.CheckConfig(a.config, false)
 				if err != nil {
 					return &Error{Exit: ExitFailed, Text: err.Error(), Remedy: "the agent is not running either: " + down.Error()}
 				}
-				v = configView{Values: append(v.Values, values...), Problem: down.(*Error).Text}
+				v = configView{Values: append(v.Values, checked.Values...), Problem: down.(*Error).Text}
 			} else if err != nil {
 				return err
 			}

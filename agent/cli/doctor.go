@@ -81,9 +81,9 @@ func (a *app) doctorEnv(ctx context.Context) *doctor.Env {
 		if s.GetLoginSocket() != "" && s.GetAdminSocket() != "" {
 			e.LoginSocket, e.AdminSocket = s.GetLoginSocket(), s.GetAdminSocket()
 		}
-		e.Version = s.GetVersion()
+		e.Version, e.Keychain = s.GetVersion(), s.GetVault().GetKeychain()
 		for _, p := range newStatusView(s).Problems {
-			e.Problems = append(e.Problems, doctor.Problem{Text: p.Text, Remedy: p.Remedy})
+			e.Problems = append(e.Problems, doctor.Problem{Text: p.Text, Remedy: p.Remedy, Warning: p.Code == "policies_unknown"})
 		}
 		if e.Authority = doctorAuthority(newAuthorityView(s.GetAuthority())); e.Authority != nil {
 			list, err := c.ListUsers(ctx, &adminv1.ListUsersRequest{})
@@ -111,8 +111,8 @@ func (a *app) doctorEnv(ctx context.Context) *doctor.Env {
 	case isDown(err) && errors.As(err, &why):
 		e.AgentDown, e.AgentRemedy = why.Text, why.Remedy
 		if a.deps.CheckConfig != nil {
-			var broken error
-			if values, broken = a.deps.CheckConfig(a.config); broken != nil {
+			checked, broken := a.deps.CheckConfig(a.config, false)
+			if values = checked.Values; broken != nil {
 				e.Problems = append(e.Problems, doctor.Problem{Text: broken.Error(), Remedy: "correct it, then: sallyport config check"})
 			}
 		}
@@ -120,6 +120,9 @@ func (a *app) doctorEnv(ctx context.Context) *doctor.Env {
 		e.AgentNote = why.Text
 	}
 	for _, v := range values {
+		if v.Key == "keychain" && e.Keychain == "" {
+			e.Keychain = strings.Trim(v.Value, `"'`)
+		}
 		if v.Key == "limits.prompt_time" {
 			if d, err := time.ParseDuration(strings.Trim(v.Value, `"'`)); err == nil {
 				e.PromptTime = d

@@ -419,8 +419,10 @@ func newSession(t *testing.T, f *fakeAgent) *session {
 			s.execed = append([]string{path}, argv...)
 			return 0, nil
 		},
-		Command:     func(context.Context, string, ...string) ([]byte, error) { return nil, fs.ErrNotExist },
-		CheckConfig: func(string) ([]ConfigValue, error) { return []ConfigValue{{"state_dir", `"/x"`, "default"}}, nil },
+		Command: func(context.Context, string, ...string) ([]byte, error) { return nil, fs.ErrNotExist },
+		CheckConfig: func(string, bool) (CheckedConfig, error) {
+			return CheckedConfig{Values: []ConfigValue{{"state_dir", `"/x"`, "default"}}}, nil
+		},
 	}
 	return s
 }

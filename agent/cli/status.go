@@ -177,7 +177,7 @@ func (a *app) downView(err error) statusView {
 	}
 	v.Problems = []problemView{{"agent_not_running", text, remedy}}
 	if a.deps.CheckConfig != nil {
-		if _, err := a.deps.CheckConfig(a.config); err != nil {
+		if _, err := a.deps.CheckConfig(a.config, false); err != nil {
 			v.Problems = append(v.Problems, problemView{"config_broken", err.Error(), "correct it, then: sallyport config check"})
 		}
 	}

@@ -150,15 +150,25 @@ type Loaded struct {
 // Load reads path, the drop-ins in config.d beside it in the order of their
 // names, and the managed settings, each over what came before. A missing file is
 // an error unless it is DefaultPath: a computer without one has the defaults.
-func Load(path string) (*Loaded, error) { return load(path, path == DefaultPath, false, once) }
+func Load(path string) (*Loaded, error) {
+	return load(path, path == DefaultPath, false, tomlfile.Own, once)
+}
+
+// Check is Load for whoever is not the agent's service and asks whether that would
+// take the files.
+func Check(path string) (*Loaded, error) {
+	return load(path, path == DefaultPath, false, tomlfile.System, once)
+}
 
 // Files is Load without the managed settings.
 func Files(path string) (*Loaded, error) {
-	return load(path, path == DefaultPath, false, func(string) (*Policies, error) { return &Policies{}, nil })
+	return load(path, path == DefaultPath, false, tomlfile.Own, func(string) (*Policies, error) { return &Policies{}, nil })
 }
 
 // Start is Load for an agent that starts.
-func Start(path string) (*Loaded, error) { return load(path, path == DefaultPath, false, atStart) }
+func Start(path string) (*Loaded, error) {
+	return load(path, path == DefaultPath, false, tomlfile.Own, atStart)
+}
 
 // Reload reads the files anew, for an agent that runs, and takes p for the managed
 // settings; nil: those that it has. Good or bad, they were looked at: Changed and
@@ -176,7 +186,7 @@ func (l *Loaded) Reload(path string, p *Policies) (*Loaded, error) {
 	if l.policies != nil {
 		find = func(string) (*Policies, error) { return l.policies, nil }
 	}
-	fresh, err := load(path, path == DefaultPath, l.there, find)
+	fresh, err := load(path, path == DefaultPath, l.there, tomlfile.Own, find)
 	if err != nil {
 		l.there = l.there || exists(path)
 	}
@@ -189,11 +199,11 @@ func (l *Loaded) Policies() *Policies { return l.policies }
 // load reads everything. optional: the file need not be there, unless it was.
 // policies finds the managed
 // settings of an agent whose state is in a directory.
-func load(path string, optional, was bool, policies func(stateDir string) (*Policies, error)) (*Loaded, error) {
+func load(path string, optional, was bool, trust tomlfile.Trust, policies func(stateDir string) (*Policies, error)) (*Loaded, error) {
 	l := &Loaded{Config: Default(), stamp: stamp(path)}
 	all, sources := Settings(system), map[string]string{}
 	for _, dir := range []string{filepath.Dir(path), dropinsOf(path)} {
-		if err := tomlfile.CheckDir(dir); err != nil {
+		if err := trust.CheckDir(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -202,7 +212,7 @@ func load(path string, optional, was bool, policies func(stateDir string) (*Poli
 		return nil, err
 	}
 	for i, p := range append([]string{path}, dropins...) {
-		text, err := tomlfile.ReadOwned(p)
+		text, err := trust.ReadOwned(p)
 		switch missing := i == 0 && errors.Is(err, os.ErrNotExist) && !exists(p); {
 		case missing && was:
 			return nil, fmt.Errorf("%s was there and is gone: put it back, or restart the agent to go on without it", p)

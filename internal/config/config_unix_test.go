@@ -330,7 +330,7 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 		t.Helper()
 		// By the name of a file that need not be there, too.
 		for _, optional := range []bool{true, false} {
-			fresh, err := load(path, optional, l.there, once)
+			fresh, err := load(path, optional, l.there, tomlfile.Own, once)
 			if err == nil || fresh != nil || err.Error() != path+" was there and is gone: put it back, or restart the agent to go on without it" {
 				t.Errorf("optional %v: %+v, %v", optional, fresh, err)
 			}
@@ -349,7 +349,7 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 	t.Run("while the agent runs", func(t *testing.T) {
 		dir := t.TempDir()
 		path := put(t, dir, "sallyport.toml", required)
-		l, err := load(path, true, false, once)
+		l, err := load(path, true, false, tomlfile.Own, once)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -369,11 +369,11 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 	t.Run("that was written after the start", func(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "sallyport.toml")
-		l, err := load(path, true, false, once)
+		l, err := load(path, true, false, tomlfile.Own, once)
 		if err != nil || !reflect.DeepEqual(l.Config, Default()) {
 			t.Fatalf("a computer without a file: %+v, %v", l, err)
 		}
-		if l, err = load(path, true, l.there, once); err != nil {
+		if l, err = load(path, true, l.there, tomlfile.Own, once); err != nil {
 			t.Fatalf("still without a file: %v", err)
 		}
 		put(t, dir, "sallyport.toml", required)
@@ -392,7 +392,7 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 	t.Run("that broke before it ever was loaded", func(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "sallyport.toml")
-		l, err := load(path, true, false, once)
+		l, err := load(path, true, false, tomlfile.Own, once)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -410,7 +410,7 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 		path := filepath.Join(dir, "sallyport.toml")
 		l := Salvaged(path)
 		put(t, dir, "config.d/a.toml", "events = 500\n")
-		if fresh, err := load(path, true, l.there, once); err != nil || fresh.Config.Events != 500 {
+		if fresh, err := load(path, true, l.there, tomlfile.Own, once); err != nil || fresh.Config.Events != 500 {
 			t.Errorf("mended, and refused: %+v, %v", fresh, err)
 		}
 	})
@@ -419,7 +419,7 @@ func TestUnlinkedFileIsNotTheDefaults(t *testing.T) {
 		if err := os.Symlink("nowhere", path); err != nil {
 			t.Fatal(err)
 		}
-		if l, err := load(path, true, false, once); err == nil {
+		if l, err := load(path, true, false, tomlfile.Own, once); err == nil {
 			t.Errorf("%+v", l)
 		}
 	})

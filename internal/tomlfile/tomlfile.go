@@ -40,18 +40,35 @@ type Value struct {
 	Source string // "default", "file:line", or the key of the registry
 }
 
+// Trust says whose files are taken.
+type Trust int
+
+// Who is trusted: the system and this process's own user; or, on Windows, the system
+// alone, for whoever looks at a service's files and is not the service. (On Unix,
+// where who administers is root, it is the same.)
+const (
+	Own Trust = iota
+	System
+)
+
 // CheckDir refuses a directory in which others can add, swap or take away a
 // file: they need no right to the files. One that is not there is none.
-func CheckDir(dir string) error {
-	if err := checkDir(dir); !errors.Is(err, os.ErrNotExist) {
+func CheckDir(dir string) error { return Own.CheckDir(dir) }
+
+// ReadOwned reads a file that only its owner, the system or we ourselves, can
+// change.
+func ReadOwned(path string) ([]byte, error) { return Own.ReadOwned(path) }
+
+// CheckDir is the function of that name.
+func (t Trust) CheckDir(dir string) error {
+	if err := checkDir(dir, t); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// ReadOwned reads a file that only its owner, the system or we ourselves, can
-// change.
-func ReadOwned(path string) ([]byte, error) {
+// ReadOwned is the function of that name.
+func (t Trust) ReadOwned(path string) ([]byte, error) {
 	f, err := open(path)
 	if err != nil {
 		return nil, err
@@ -64,7 +81,7 @@ func ReadOwned(path string) ([]byte, error) {
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	if err := checkFile(f, st, path); err != nil {
+	if err := checkFile(f, st, path, t); err != nil {
 		return nil, err
 	}
 	if st.Size() > MaxSize {

@@ -14,7 +14,7 @@ import (
 // %ProgramData% everybody can make one, and change it later.
 func open(path string) (*os.File, error) { return winacl.Open(path) }
 
-func checkDir(dir string) error {
+func checkDir(dir string, t Trust) error {
 	f, err := open(dir)
 	if err != nil {
 		return err
@@ -27,6 +27,9 @@ func checkDir(dir string) error {
 	if err != nil {
 		return err
 	}
+	if t == System {
+		o.Self = ""
+	}
 	return o.Check(winacl.Readable)
 }
 
@@ -34,6 +37,9 @@ func checkFile(f *os.File, _ fs.FileInfo, _ string) error {
 	o, err := winacl.Of(f)
 	if err != nil {
 		return err
+	}
+	if t == System {
+		o.Self = ""
 	}
 	return o.Check(winacl.Readable)
 }

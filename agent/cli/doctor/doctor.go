@@ -58,18 +58,22 @@ type Env struct {
 	AgentNote   string        // set when it cannot be asked how it is
 	Problems    []Problem     // what the agent complains of, or why it cannot start
 	PromptTime  time.Duration // how long a person may take to type the code
+	Keychain    string        // where the vault's key is, such as "wincred"; empty: that cannot be told
 	Authority   *Authority    // nil: none was joined, or the agent cannot say
 }
 
 // Problem is one of the agent's own.
-type Problem struct{ Text, Remedy string }
+type Problem struct {
+	Text, Remedy string
+	Warning      bool // logins are as they should be
+}
 
 // Check runs every check.
 func Check(ctx context.Context, e *Env) []Result {
 	checks := []check{checkAgent, checkSockets, checkModule, checkStacks, checkAccount, checkProfiles, checkSSHD, checkAuthority, checkUnit,
 		checkClock, checkSELinux, checkBreakGlass, checkUncovered}
 	if e.Windows != nil {
-		checks = []check{checkAgent, checkService, checkPipes, checkFiles, checkProvider, checkSettings, checkAuthority,
+		checks = []check{checkAgent, checkService, checkPipes, checkFiles, checkKeychain, checkProvider, checkSettings, checkAuthority,
 			checkWindowsTime, checkEmergencyAccounts, checkOtherWays}
 	}
 	var out []Result
@@ -109,7 +113,11 @@ func checkAgent(_ context.Context, e *Env) []Result {
 		out = append(out, ok("agent", "it runs and complains of nothing"))
 	}
 	for _, p := range e.Problems {
-		out = append(out, fail("agent", p.Remedy, "%s", p.Text))
+		report := fail
+		if p.Warning {
+			report = warn
+		}
+		out = append(out, report("agent", p.Remedy, "%s", p.Text))
 	}
 	return out
 }

@@ -179,7 +179,7 @@ func TestMistakes(t *testing.T) {
 			}
 		}, Fail, "module", "can be changed by others", "chown"},
 		{"agent down", nil, func(e *Env) { e.AgentDown, e.AgentRemedy = "the agent is not running: x", "start it" }, Fail, "agent", "not running", "start it"},
-		{"agent's problem", nil, func(e *Env) { e.Problems = []Problem{{"the clock went back", "set it"}} }, Fail, "agent", "went back", "set it"},
+		{"agent's problem", nil, func(e *Env) { e.Problems = []Problem{{Text: "the clock went back", Remedy: "set it"}} }, Fail, "agent", "went back", "set it"},
 		{"not root", nil, func(e *Env) { e.AgentNote = "not permitted" }, Info, "agent", "cannot be told", ""},
 		{"login socket closed", nil, func(e *Env) { e.Lstat = mode("login.sock", fs.ModeSocket|0o600, 0) }, Fail, "sockets", "not 0666", "restart"},
 		{"admin socket open", nil, func(e *Env) { e.Lstat = mode("admin.sock", fs.ModeSocket|0o666, 0) }, Fail, "sockets", "open to everybody", "restart"},

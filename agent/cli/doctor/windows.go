@@ -56,6 +56,8 @@ const (
 	excludedKey     = `HKLM\SOFTWARE\Policies\Microsoft\Windows\System`
 	winlogonKey     = `HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon`
 	safeBootKey     = `HKLM\SYSTEM\CurrentControlSet\Control\SafeBoot\`
+	lsaKey          = `HKLM\SYSTEM\CurrentControlSet\Control\Lsa`
+	remoteKey       = `HKLM\SOFTWARE\Policies\Microsoft\Windows NT\Terminal Services`
 	timeServiceKey  = `HKLM\SYSTEM\CurrentControlSet\Services\W32Time`
 	repair          = "repair it: Settings > Apps > Sallyport, or run the installer again"
 	restartProvider = "; it takes effect at the next sign-in screen"
@@ -103,14 +105,14 @@ func text(k *winreg.Key, name string) string {
 	return s
 }
 
-// isOne says whether a value is the number 1.
-func isOne(k *winreg.Key, name string) bool {
+// isNumber says whether a value is there and is that number.
+func isNumber(k *winreg.Key, name string, want uint32) bool {
 	v := value(k, name)
 	if v == nil {
 		return false
 	}
 	n, err := v.Number()
-	return err == nil && n == 1
+	return err == nil && n == want
 }
 
 func unreadable(check string, err error) Result {
@@ -223,6 +225,22 @@ func checkFiles(_ context.Context, e *Env) []Result {
 	return out
 }
 
+// checkKeychain looks for what takes the vault's key away.
+func checkKeychain(_ context.Context, e *Env) []Result {
+	if e.Keychain != "wincred" && e.Keychain != "auto" { // the same, on Windows
+		return nil
+	}
+	lsa, err := e.Windows.Key(lsaKey)
+	switch {
+	case err != nil:
+		return []Result{unreadable("keychain", err)}
+	case isNumber(lsa, "DisableDomainCreds", 1):
+		return []Result{warn("keychain", "sallyport vault rekey --to file, and keychain = \"file\"; or take the policy back",
+			"the vault's key is in the Credential Manager, and Windows is set to keep nothing there (DisableDomainCreds = 1 in %s): after a restart it may be gone, and everybody who is enrolled refused", lsaKey)}
+	}
+	return []Result{ok("keychain", "the vault's key is in the Credential Manager")}
+}
+
 // Provider is how the credential provider stands.
 type Provider struct {
 	Registered bool   `json:"registered"` // with its filter
@@ -271,7 +289,7 @@ func checkProvider(_ context.Context, e *Env) []Result {
 	}
 	var out []Result
 	add := func(r Result) { out = append(out, r) }
-	if isOne(provider, "Disabled") {
+	if isNumber(provider, "Disabled", 1) {
 		add(fail("provider", `delete the value Disabled of `+providersKey+`\`+setup.CLSID, "it is disabled in the registry"))
 	}
 	if excluded, err := w.Key(excludedKey); err == nil && strings.Contains(strings.ToUpper(text(excluded, "ExcludedCredentialProviders")), setup.CLSID) {
@@ -524,8 +542,15 @@ func checkOtherWays(_ context.Context, e *Env) []Result {
 			add(warn("not covered", "take it out: AutoAdminLogon in "+winlogonKey, "Windows signs %s in by itself at the start", cmp.Or(text(k, "DefaultUserName"), "an account")))
 		}
 	}
-	if k, err := w.Key(providersKey); err == nil && !isOne(k, "ProhibitFallbacks") {
+	if k, err := w.Key(providersKey); err == nil && !isNumber(k, "ProhibitFallbacks", 1) {
 		add(info("not covered", "Safe Mode asks for the password alone (ProhibitFallbacks of %s is not 1)", providersKey))
+	}
+	if k, err := w.Key(remoteKey); err == nil && !isNumber(k, "fDisableAutoReconnect", 1) {
+		add(info("not covered", "Remote Desktop reconnects by itself without asking for a code (fDisableAutoReconnect of %s is not 1)", remoteKey))
+	}
+	if k, err := w.Key(lsaKey); err == nil && isNumber(k, "DisableRestrictedAdmin", 0) {
+		add(warn("not covered", "delete DisableRestrictedAdmin of "+lsaKey+", or set it to 1",
+			"Remote Desktop in Restricted Admin mode is on: administrators sign in with a hash or a ticket, and whether a code is asked for is not shown"))
 	}
 	if k, err := w.Key(filtersKey); err == nil && k != nil {
 		var others []string

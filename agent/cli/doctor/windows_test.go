@@ -83,13 +83,16 @@ func windowsPC(changes registry) (*Env, *Service) {
 		timeServiceKey + `\Parameters!Type`:                       "NT5DS",
 		config.ProviderKey + `\break_glass!1`:                     rescue,
 		winlogonKey + "!Shell":                                    "explorer.exe",
+		remoteKey + "!fDisableAutoReconnect":                      1,
+		lsaKey + "!DisableRestrictedAdmin":                        1,
+		lsaKey + "!DisableDomainCreds":                            0,
 	}
 	maps.Copy(r, changes)
 	maps.DeleteFunc(r, func(_ string, v any) bool { return v == nil })
 	s := &Service{Running: true, Automatic: true, Account: "LocalSystem", Restarts: true,
 		Command: `"C:\Program Files\Sallyport\sallyport.exe" run --service`}
 	e := &Env{
-		Version: "1.2.3", Config: configFile, RuntimeDir: `\\.\pipe\sallyport`, LoginSocket: `\\.\pipe\sallyport\login`, AdminSocket: `\\.\pipe\sallyport\admin`,
+		Version: "1.2.3", Keychain: "wincred", Config: configFile, RuntimeDir: `\\.\pipe\sallyport`, LoginSocket: `\\.\pipe\sallyport\login`, AdminSocket: `\\.\pipe\sallyport\admin`,
 		Run: func(_ context.Context, name string, args ...string) ([]byte, error) {
 			if name != "w32tm" {
 				return nil, errors.New("no such program")
@@ -119,7 +122,7 @@ func TestAHealthyWindows(t *testing.T) {
 	if bad := said(results, Fail, Warn); bad != "" {
 		t.Errorf("%s", bad)
 	}
-	for _, check := range []string{"agent", "service", "pipes", "configuration", "provider", "settings", "clock", "break-glass"} {
+	for _, check := range []string{"agent", "service", "pipes", "configuration", "keychain", "provider", "settings", "clock", "break-glass"} {
 		if !slices.ContainsFunc(results, func(r Result) bool { return r.Check == check && r.Status == OK }) {
 			t.Errorf("nothing is well with %s:\n%s", check, said(results, OK, Info))
 		}
@@ -221,6 +224,14 @@ func TestWhatIsWrongWithAWindows(t *testing.T) {
 		{"time off by setting", registry{timeServiceKey + `\Parameters!Type`: "NoSync"}, nil, nil, Warn, "clock", "not to be synchronised"},
 		{"Safe Mode is open", registry{providersKey + "!ProhibitFallbacks": nil}, nil, nil, Info, "not covered", "Safe Mode"},
 		{"automatic logon", registry{winlogonKey + "!AutoAdminLogon": "1", winlogonKey + "!DefaultUserName": "kiosk"}, nil, nil, Warn, "not covered", "kiosk"},
+		{"automatic reconnection", registry{remoteKey + "!fDisableAutoReconnect": nil}, nil, nil, Info, "not covered", "fDisableAutoReconnect"},
+		{"automatic reconnection, allowed", registry{remoteKey + "!fDisableAutoReconnect": 0}, nil, nil, Info, "not covered", "fDisableAutoReconnect"},
+		{"Restricted Admin", registry{lsaKey + "!DisableRestrictedAdmin": 0}, nil, nil, Warn, "not covered", "Restricted Admin"},
+		{"nothing is stored", registry{lsaKey + "!DisableDomainCreds": 1}, nil, nil, Warn, "keychain", "everybody who is enrolled refused"},
+		{"nothing is to be stored", registry{lsaKey + "!DisableDomainCreds": 1}, func(e *Env) { e.Keychain = "auto" }, nil, Warn, "keychain", "DisableDomainCreds"},
+		{"a key that cannot be told of", registry{lsaKey + "!DisableDomainCreds": errors.New("denied")}, nil, nil, Info, "keychain", "denied"},
+		{"a policy of a later version", nil, func(e *Env) { e.Problems = []Problem{{Text: "does not know", Remedy: "update", Warning: true}} }, nil, Warn, "agent", "does not know"},
+		{"a broken vault", nil, func(e *Env) { e.Problems = []Problem{{Text: "broken", Remedy: "mend"}} }, nil, Fail, "agent", "broken"},
 		{"another filter", registry{filtersKey + `\{X}!`: "Other"}, nil, nil, Info, "not covered", "{X} Other"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -246,6 +257,16 @@ func TestWhatIsWrongWithAWindows(t *testing.T) {
 				t.Errorf("and all is well with it:\n%s", said(results, OK))
 			}
 		})
+	}
+}
+
+// TestAKeyInAFile is none of the Credential Manager's business; and Restricted Admin
+// is off unless it is switched on.
+func TestAKeyInAFile(t *testing.T) {
+	e, _ := windowsPC(registry{lsaKey + "!DisableDomainCreds": 1, lsaKey + "!DisableRestrictedAdmin": nil})
+	e.Keychain = "file"
+	if bad := said(Check(context.Background(), e), Fail, Warn); bad != "" {
+		t.Errorf("%s", bad)
 	}
 }
 
