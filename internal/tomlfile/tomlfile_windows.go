@@ -27,17 +27,18 @@ func checkDir(dir string, t Trust) error {
 	if err != nil {
 		return err
 	}
-	if t == System {
-		o.Self = ""
-	}
-	return o.Check(winacl.Readable)
+	return t.check(o)
 }
 
-func checkFile(f *os.File, _ fs.FileInfo, _ string) error {
+func checkFile(f *os.File, _ fs.FileInfo, _ string, t Trust) error {
 	o, err := winacl.Of(f)
 	if err != nil {
 		return err
 	}
+	return t.check(o)
+}
+
+func (t Trust) check(o winacl.Object) error {
 	if t == System {
 		o.Self = ""
 	}
