@@ -50,7 +50,7 @@ func (s *windowsService) Execute(_ []string, requests <-chan svc.ChangeRequest, 
 	ready, sessions, done := make(chan struct{}, 1), make(chan struct{}, 1), make(chan error, 1)
 	s.options.Sessions = sessions
 	s.options.Tell = func(state daemon.State) {
-		if state == daemon.Ready {
+		if state == daemon.Ready || state == daemon.Blocked { // so that it can be stopped while it waits
 			poke(ready)
 		}
 	}

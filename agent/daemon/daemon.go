@@ -60,7 +60,8 @@ type Options struct {
 	Version    string
 	Clock      clock.Clock
 	Password   password.Checker // nil: the system's
-	// Tell hears how far the agent is, for the service manager; nil: nobody asks.
+	// Tell hears how far the agent is, for the service manager; nil: nobody asks. Two
+	// calls may come at once.
 	Tell func(State)
 	// Sessions says that the computer's sessions may have changed (Windows); nil:
 	// nobody looks at them.
@@ -73,6 +74,7 @@ type State int
 // The states that a service manager hears of. It learns the end from the exit.
 const (
 	Ready    State = iota // logins are answered
+	Blocked               // another program has a socket's place, and the agent waits for it (Windows)
 	Stopping              // open logins are being ended
 )
 
@@ -151,9 +153,18 @@ func run(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, d.store.Close()) }()
 	d.startPolicy(ctx)
 
-	logins, admins, err := d.listen(c)
-	if err != nil {
+	loginSocket, adminSocket := sockets(c)
+	if err := prepareRuntime(c.RuntimeDir); err != nil {
 		return err
+	}
+	logins, err := d.await(ctx, loginSocket)
+	if logins == nil {
+		return err
+	}
+	admins, taken := adminSocket.listen()
+	if taken != nil && !errors.Is(taken, localsock.ErrTaken) {
+		logins.Close()
+		return taken
 	}
 	stopping := make(chan struct{})
 	// The link's last word is written before the vault is closed.
@@ -169,7 +180,18 @@ func run(ctx context.Context, o Options) (err error) {
 	loginServer, adminServer := d.servers(stopping, login, authority)
 	failed := make(chan error, 2)
 	go func() { failed <- loginServer.Serve(logins) }()
-	go func() { failed <- adminServer.Serve(admins) }()
+	go func() {
+		var err error
+		if admins == nil { // no login waits for that
+			admins, err = d.await(watching, adminSocket)
+		}
+		if admins != nil {
+			err = adminServer.Serve(admins)
+		}
+		if err != nil {
+			failed <- err
+		}
+	}()
 	d.store.Record(ctx, event.Event{Name: event.AgentStarted, Text: "version " + o.Version})
 	d.tell(Ready)
 	go d.watchConfig(watching)
@@ -209,28 +231,62 @@ func stop(servers ...*grpc.Server) {
 	timer.Stop()
 }
 
-// listen makes both sockets.
-func (d *daemon) listen(c *config.Config) (logins, admins net.Listener, err error) {
-	if err := prepareRuntime(c.RuntimeDir); err != nil {
-		return nil, nil, err
-	}
+// socket is one that the agent listens on.
+type socket struct {
+	what, path string
+	access     localsock.Access
+	perUser    int
+}
+
+// sockets are those of the logins and of the administrators.
+func sockets(c *config.Config) (logins, admins socket) {
 	// Lockers run as their user: everybody may ask, the kernel says who does.
-	logins, err = localsock.Listen(filepath.Join(c.RuntimeDir, localsock.LoginName), localsock.Everyone, connsPerUID)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the login socket: %w", err)
-	}
-	access := localsock.OwnerOnly
+	logins = socket{"login", filepath.Join(c.RuntimeDir, localsock.LoginName), localsock.Everyone, connsPerUID}
+	admins = socket{"admin", filepath.Join(c.RuntimeDir, localsock.AdminName), localsock.OwnerOnly, adminConns}
 	if c.AdminGroup != "" {
 		// Its calls are checked one by one (agent/authz); the group only has to be
 		// able to connect.
-		access = localsock.Everyone
+		admins.access = localsock.Everyone
 	}
-	admins, err = localsock.Listen(filepath.Join(c.RuntimeDir, localsock.AdminName), access, adminConns)
+	return logins, admins
+}
+
+func (s socket) listen() (net.Listener, error) {
+	l, err := localsock.Listen(s.path, s.access, s.perUser)
 	if err != nil {
-		logins.Close()
-		return nil, nil, fmt.Errorf("the admin socket: %w", err)
+		return nil, fmt.Errorf("the %s socket: %w", s.what, err)
 	}
-	return logins, admins, nil
+	return l, nil
+}
+
+const (
+	// retryTaken is how long another program keeps its place at most once it has
+	// given it up.
+	retryTaken = time.Second
+	// sayTaken bounds the events about it, whoever takes turns there.
+	sayTaken = 10 * time.Minute
+)
+
+// await listens. While another program has the socket's place, which on Windows
+// every user can take before the agent does, it says so and tries again, until ctx
+// ends: then there is neither a listener nor an error.
+func (d *daemon) await(ctx context.Context, s socket) (net.Listener, error) {
+	for said := time.Duration(-1); ; {
+		l, err := s.listen()
+		if !errors.Is(err, localsock.ErrTaken) {
+			return l, err
+		}
+		if now := d.options.Clock.Now().Boot; said < 0 || now-said >= sayTaken {
+			said = now
+			d.store.Record(ctx, event.Event{Name: event.PipeTaken, Text: err.Error() + "; the agent tries again until that one ends"})
+			d.tell(Blocked)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-time.After(retryTaken):
+		}
+	}
 }
 
 // servers wires the two services.

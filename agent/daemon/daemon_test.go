@@ -46,11 +46,14 @@ func start(t *testing.T, config string) *agent {
 }
 
 // startAt starts an agent whose file says that its sockets are in run.
-func startAt(t *testing.T, path, run string) *agent {
+func startAt(t *testing.T, path, run string, heard ...func(State)) *agent {
 	t.Helper()
 	ready, done := make(chan struct{}), make(chan error, 1)
 	isReady := sync.OnceFunc(func() { close(ready) })
 	tell := func(s State) {
+		for _, f := range heard {
+			f(s)
+		}
 		if s == Ready {
 			isReady()
 		}

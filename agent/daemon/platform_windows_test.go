@@ -2,15 +2,24 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/windows"
 
+	"sallyport/internal/event"
+	"sallyport/internal/localsock"
 	"sallyport/internal/password"
 	"sallyport/internal/testkit/wine/prime"
+	adminv1 "sallyport/proto/sallyport/admin/v1"
 	loginv1 "sallyport/proto/sallyport/login/v1"
 )
 
@@ -45,5 +54,39 @@ func listened(t *testing.T, path string) {
 	defer cancel()
 	if err := prime.Pipe(ctx, path); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAnAgentWaitsForItsPlace: every user can make a pipe of any name first.
+func TestAnAgentWaitsForItsPlace(t *testing.T) {
+	for _, name := range []string{localsock.LoginName, localsock.AdminName} {
+		dir := t.TempDir()
+		path, run := filepath.Join(dir, "sallyport.toml"), runtimeDir(dir)
+		if err := os.WriteFile(path, fmt.Appendf(nil, "state_dir = %q\nruntime_dir = %q\n", filepath.Join(dir, "state"), run), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		other, err := localsock.Listen(filepath.Join(run, name), localsock.OwnerOnly, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		a := startAt(t, path, run, func(s State) {
+			if s == Blocked {
+				other.Close()
+			}
+		})
+		events, err := a.admin.Events(t.Context(), &adminv1.EventsRequest{})
+		said := false
+		for err == nil {
+			var m *adminv1.Event
+			if m, err = events.Recv(); err == nil {
+				var e event.Event
+				err = json.Unmarshal(m.GetJson(), &e)
+				said = said || e.Name == event.PipeTaken && strings.Contains(e.Text, filepath.Join(run, name))
+			}
+		}
+		if !errors.Is(err, io.EOF) || !said {
+			t.Errorf("nothing says that %s was taken: %v", name, err)
+		}
 	}
 }
