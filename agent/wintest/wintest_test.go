@@ -221,8 +221,9 @@ func TestTheCommandsOfTheHelpdesk(t *testing.T) {
 	c.run("user", "list").exits(0)
 }
 
-// TestAPolicyInTheRegistryHoldsAtOnce, and one that makes no sense is refused.
-func TestAPolicyInTheRegistryHoldsAtOnce(t *testing.T) {
+// TestAPolicyInTheRegistryHoldsOnceItHasSettled, one that makes no sense is refused,
+// and what a refresh deletes and writes anew never went away.
+func TestAPolicyInTheRegistryHoldsOnceItHasSettled(t *testing.T) {
 	c := newComputer(t)
 	c.service()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
@@ -233,17 +234,68 @@ func TestAPolicyInTheRegistryHoldsAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Each change of the configuration in force is one event, and what is none is none.
+	c.run("status").exits(0) // the first one finds the directory that the agent has made, which is one, too
+	changes := strings.Count(c.run("events", "--last", "100").exits(0).out, "config_")
+	changed := func(event string) {
+		t.Helper()
+		changes++
+		for {
+			list := c.run("events", "--last", "100").exits(0).out
+			switch n := strings.Count(list, "config_"); {
+			case n > changes:
+				t.Fatalf("%d changes, want %d:\n%s", n, changes, list)
+			case n == changes && strings.Count(list, event) > 0:
+				return
+			case ctx.Err() != nil:
+				t.Fatalf("there is no %s:\n%s", event, list)
+			}
+		}
+	}
+	// By its name, for it may be ours then: under Wine whatever is made belongs to
+	// the user, and not to the administrators.
+	file := `C:\ProgramData\Sallyport\sallyport.toml`
 	set(`\Policy`, "ask", "required")
+	changed("config_loaded")
 	c.run("config", "show").exits(0).says("policy.ask = 'required'", `HKLM\Software\Policies\Sallyport\Policy`)
 	person := strings.TrimSpace(c.command("", "cmd", "/c", "echo %USERNAME%").exits(0).out)
 	c.run("user", "show", person).exits(0).says("required")
 
+	set(`\Policy`, "ask", nil) // a refresh
+	c.run("user", "show", person).exits(0).says("required")
+	set(`\Policy`, "ask", "required")
+
 	set(`\Policy`, "ask", "sometimes")
+	changed("config_rejected")
 	c.run("status").exits(1).says(`HKLM\Software\Policies\Sallyport\Policy`, "sometimes")
 	c.run("user", "show", person).exits(0).says("required") // the last good one
-	c.run("config", "check").exits(1).says("sometimes")
+	c.run("config", "check", file).exits(1).says("sometimes")
+
+	set(`\Policy`, "ask", "required")
+	changed("config_loaded")
+	c.run("status").exits(0)
+	set("", "of_a_later_version", uint32(1))
+	changed("of_a_later_version")
+	c.run("status").exits(1).says("of_a_later_version")
+	c.run("config", "check", file).exits(0).says("of_a_later_version")
+	c.run("user", "show", person).exits(0).says("required")
+	set("", "of_a_later_version", nil)
+	changed("config_loaded")
+
+	// A start amid a refresh: the policies come a second later than the agent.
+	c.run("service", "stop").exits(0)
+	set(`\Policy`, "ask", nil)
+	written := make(chan error, 1)
+	time.AfterFunc(time.Second, func() { written <- c.SetValue(ctx, `HKLM\Software\Policies\Sallyport\Policy`, "ask", "required") })
+	c.run("service", "start").exits(0)
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	c.prime()
+	c.run("user", "show", person).exits(0).says("required")
 
 	set(`\Policy`, "ask", nil)
+	changed("config_loaded")
 	c.run("status").exits(0)
 	c.run("config", "show").exits(0).says("policy.ask = 'enrolled'")
 }
