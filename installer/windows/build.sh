@@ -82,6 +82,7 @@ short Directory DefaultDir POLICY~1 PolicyDefinitions TemplatesDir
 	-q "UPDATE \`CustomAction\` SET \`Type\` = $((51 + 0x2000)) WHERE \`Action\` = 'SetActivate'" \
 	-q "UPDATE \`InstallExecuteSequence\` SET \`Condition\` = 'REINSTALL' WHERE \`Action\` = 'StopServices'" \
 	"${names[@]}" \
+	-q "UPDATE \`RemoveFile\` SET \`DirProperty\` = 'CompanyDir' WHERE \`FileKey\` = 'Company'" \
 	-q "UPDATE \`Environment\` SET \`Name\` = '=-*PATH' WHERE \`Component_\` = 'Agent'"
 "$here/sign.sh" "$msi"
 mv "$msi" "$out/"
