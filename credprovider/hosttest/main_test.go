@@ -20,9 +20,10 @@ const (
 	// built already.
 	distVariable = "SALLYPORT_WINDOWS_DIST"
 
-	clsid    = "{7C4B3E1A-52D8-4F6B-9A0E-3D1F5B8C2E47}"
-	pipe     = `\\.\pipe\sallyport\login`
-	settings = `HKLM\Software\Sallyport\CredentialProvider`
+	clsid     = "{7C4B3E1A-52D8-4F6B-9A0E-3D1F5B8C2E47}"
+	pipe      = `\\.\pipe\sallyport\login`
+	adminPipe = `\\.\pipe\sallyport\admin`
+	settings  = `HKLM\Software\Sallyport\CredentialProvider`
 
 	providersKey = `HKEY_LOCAL_MACHINE\Software\Microsoft\Windows\CurrentVersion\Authentication\Credential Providers\`
 	filtersKey   = `HKEY_LOCAL_MACHINE\Software\Microsoft\Windows\CurrentVersion\Authentication\Credential Provider Filters\`
@@ -110,7 +111,7 @@ func build(m *testing.M) (status int, err error) {
 	} else {
 		err = copyShipped(built)
 	}
-	for _, step := range []func(context.Context) error{host, relay, install} {
+	for _, step := range []func(context.Context) error{host, relay, primer, install} {
 		if err == nil {
 			err = step(ctx)
 		}
@@ -125,9 +126,7 @@ const dll = "SallyportCredentialProvider.dll"
 
 // makeShipped builds what is tested as "./build.sh build windows" does.
 func makeShipped(ctx context.Context, sysroot string) error {
-	agent := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(dist, "sallyport.exe"), "../../agent")
-	agent.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0")
-	if err := run(agent); err != nil {
+	if err := goBuild(ctx, "sallyport.exe", "sallyport/agent"); err != nil {
 		return err
 	}
 	return run(windows.Unix(ctx, "make", "-s", "-C", "..", "ARCH=amd64", "SYSROOT="+sysroot, "OUT="+dist))
@@ -152,7 +151,17 @@ func host(ctx context.Context) error {
 }
 
 func relay(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dist, "relay.exe"), "./relay")
+	return goBuild(ctx, "relay.exe", "./relay")
+}
+
+// primer spends the first instances of the shipped agent's pipes.
+func primer(ctx context.Context) error {
+	return goBuild(ctx, "primer.exe", "sallyport/internal/testkit/wine/primer")
+}
+
+// goBuild builds a program for Windows.
+func goBuild(ctx context.Context, name, from string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(dist, name), from)
 	cmd.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0")
 	return run(cmd)
 }

@@ -2,7 +2,6 @@ package hosttest
 
 import (
 	"encoding/hex"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -298,5 +297,3 @@ func (s *screen) finds(secret string) {
 		s.t.Error("the search does not find what was just typed")
 	}
 }
-
-var _ = fmt.Sprint

@@ -3,17 +3,12 @@ package hosttest
 import (
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	loginv1 "sallyport/proto/sallyport/login/v1"
-)
-
-// The words of the tile.
-const (
-	useCode  = "Use a code instead"
-	askPhone = "Ask my phone again"
 )
 
 // rings asks a phone, beside the prompt for a code, as the agent does.
@@ -33,119 +28,69 @@ func (p phone) isAnswered() { close(p) }
 // follows.
 func (s *session) approves(id uint32) { s.says(closePrompt(id), allow()) }
 
-func TestPushApproved(t *testing.T) {
+// comesBack waits until the provider has the screen look again, which it does.
+func (s *screen) comesBack(how ...any) answer {
+	s.t.Helper()
+	s.do("await", 20_000)
+	return s.do("refresh", how...)
+}
+
+// goesOnByItself wants a screen that looks again to log in with the tile.
+func (s *screen) goesOnByItself(tile int, how ...any) {
+	s.t.Helper()
+	if a := s.comesBack(how...); a.Default == nil || *a.Default != tile || !a.Automatic {
+		s.t.Fatalf("the screen is to log in with the tile %v by itself: %v", a.Default, a.Automatic)
+	}
+	s.selects(tile)
+	s.submits()
+}
+
+// TestPushShowsNumberAndCode: one tile, which is there as soon as the phone rings, for
+// both; nobody has to choose first, or to cancel anything.
+func TestPushShowsNumberAndCode(t *testing.T) {
 	for _, worker := range []bool{false, true} {
 		t.Run(fmt.Sprintf("worker=%v", worker), func(t *testing.T) {
 			p := make(phone)
 			agentPlays(t, func(s *session) {
-				s.rings(1, 42, time.Minute)
+				s.rings(1, 7, time.Minute)
 				<-p
 				s.approves(1)
 			})
 			s := sit(t, visit{people: []person{alice}, worker: worker})
 			s.selects(0)
-			s.types("Password", password)
-			s.presses()
-			if text := s.says("Type 42 on your phone (Alice's phone)"); !strings.Contains(text, "60 s left") {
-				t.Errorf("the screen says %q, without the time that is left", text)
+			s.typesPassword()
+			s.isAsked("Type 07 on your phone (Alice's phone) to approve, until ")
+			if f := s.find("What to do", "small"); !regexp.MustCompile(`until \d+:\d\d:\d\d`).MatchString(f.Text) {
+				t.Errorf("the tile does not say until when: %q", f.Text)
+			}
+			if f := s.find("Code", "edit"); f.Interactive != "focused" {
+				t.Errorf("the field for the code is %s", f.Interactive)
 			}
 			p.isAnswered()
-			s.waits()
+			s.goesOnByItself(0)
 			s.isIn("CORP", "alice")
 			s.leaves()
 		})
 	}
 }
 
-func TestPushNumberHasTwoDigits(t *testing.T) {
-	p := make(phone)
-	agentPlays(t, func(s *session) {
-		s.rings(1, 7, time.Minute)
-		<-p
-		s.approves(1)
-	})
-	s := atLogon(t)
-	s.types("Password", password)
-	s.presses()
-	s.says("Type 07 on your phone")
-	p.isAnswered()
-	s.waits()
-	s.isIn("CORP", "alice")
-	s.leaves()
-}
-
-func TestPushDenied(t *testing.T) {
-	const why = "You denied this login on your phone."
-	p := make(phone)
-	agentPlays(t, func(s *session) {
-		s.rings(1, 42, time.Minute)
-		<-p
-		s.says(closePrompt(1), deny("push_denied", why))
-	})
-	s := atLogon(t)
-	s.types("Password", password)
-	s.presses()
-	s.says("Type 42")
-	p.isAnswered()
-	s.waits()
-	s.isRefused(why)
-	s.leaves()
-}
-
-// TestPushTimedOut: the screen counts down; then it asks for a code, and offers to ask
-// the phone again.
-func TestPushTimedOut(t *testing.T) {
-	p := make(phone)
-	agentPlays(t, func(s *session) {
-		s.rings(1, 42, 3*time.Second)
-		s.hearsCode(1, "") // once more
-		s.rings(2, 43, time.Minute)
-		<-p
-		s.approves(2)
-	})
-	s := atLogon(t)
-	s.types("Password", password)
-	a := s.submits()
-	s.isAsked("Nobody answered on the phone")
-	var left []string
-	for _, m := range a.Messages {
-		if strings.Contains(m, "Type 42") {
-			left = append(left, m)
-		}
-	}
-	if len(left) < 3 || len(left) > 4 || !strings.Contains(left[0], "3 s left") || !strings.Contains(left[len(left)-1], "1 s left") {
-		t.Errorf("the screen counts down with %q", left)
-	}
-	s.clicks(askPhone)
-	s.reads("Type 43 on your phone")
-	p.isAnswered()
-	s.submits()
-	s.isIn("CORP", "alice")
-	s.leaves()
-}
-
-// TestPushCancelled: Cancel is all that the screen offers while it waits; whoever
-// presses it does not want to wait for the phone, and types a code.
-func TestPushCancelledUseACode(t *testing.T) {
+// TestPushAndACode: whoever has no phone at hand types a code while it rings.
+func TestPushAndACode(t *testing.T) {
 	agentPlays(t, func(s *session) {
 		s.rings(1, 42, time.Minute)
 		s.hearsCode(1, "123456")
 		s.says(allow())
 	})
 	s := atLogon(t)
-	s.types("Password", password)
-	if a := s.submits("cancel-on", "Type 42"); !a.Cancelled || a.ConnectMS > 5000 {
-		t.Errorf("cancelled: %v, after %d ms", a.Cancelled, a.ConnectMS)
-	}
-	s.isAsked("Type a code from your authenticator app")
-	s.reads("Typing 42")
+	s.typesPassword()
+	s.isAsked("Type 42 on your phone")
 	s.typesCode("123456")
 	s.isIn("CORP", "alice")
 	s.leaves()
 }
 
-// TestPushResent: from the field for a code back to the phone, which is asked anew.
-func TestPushResent(t *testing.T) {
+// TestPushEnterTooEarly: Enter without a code asks whether it was approved.
+func TestPushEnterTooEarly(t *testing.T) {
 	p := make(phone)
 	agentPlays(t, func(s *session) {
 		s.rings(1, 42, time.Minute)
@@ -155,22 +100,56 @@ func TestPushResent(t *testing.T) {
 		s.approves(2)
 	})
 	s := atLogon(t)
-	s.types("Password", password)
-	s.submits("cancel-on", "Type 42")
-	s.isAsked("Type a code")
-	s.clicks(askPhone)
-	s.reads("Type 42 on your phone")
-	if s.sees("Code") {
-		t.Errorf("the field for a code is still there: %s", s.look())
-	}
-	s.clicks(useCode) // and back
-	if !s.sees("Code") {
-		t.Errorf("there is no field for a code: %s", s.look())
-	}
-	s.presses() // without a code: "I have approved it"
-	s.says("Type 42")
+	s.typesPassword()
+	s.isAsked("Type 42")
+	s.submits()
+	s.isAsked("Not approved yet. Type 42 on your phone")
 	p.isAnswered()
-	s.waits()
+	s.goesOnByItself(0)
+	s.isIn("CORP", "alice")
+	s.leaves()
+}
+
+// TestPushTimedOut: the screen asks for a code, and Enter without one asks the phone
+// again.
+func TestPushTimedOut(t *testing.T) {
+	p := make(phone)
+	agentPlays(t, func(s *session) {
+		s.rings(1, 42, 0)
+		s.hearsCode(1, "") // once more
+		s.rings(2, 43, time.Minute)
+		<-p
+		s.approves(2)
+	})
+	s := atLogon(t)
+	s.typesPassword()
+	s.isAsked("Nobody answered on the phone")
+	s.submits()
+	s.isAsked("Type 43 on your phone")
+	if f := s.find("What to do", "small"); strings.Contains(f.Text, "Not approved yet") {
+		t.Errorf("of a phone that rings anew the tile says %q", f.Text)
+	}
+	p.isAnswered()
+	s.goesOnByItself(0)
+	s.isIn("CORP", "alice")
+	s.leaves()
+}
+
+// TestPushApprovedAndEnterPressed: where a screen does not look again, Enter fetches the
+// verdict, whatever is in the field.
+func TestPushApprovedAndEnterPressed(t *testing.T) {
+	p := make(phone)
+	agentPlays(t, func(s *session) {
+		s.rings(1, 42, time.Minute)
+		<-p
+		s.approves(1)
+	})
+	s := atLogon(t)
+	s.typesPassword()
+	s.types("Code", "123")
+	p.isAnswered()
+	s.do("await", 20_000)
+	s.submits()
 	s.isIn("CORP", "alice")
 	s.leaves()
 }
@@ -197,16 +176,11 @@ func TestPushApprovedWhileNothingIsPressed(t *testing.T) {
 			s := sit(t, visit{people: []person{bob, alice}})
 			s.selects(1)
 			s.types("Password", password)
-			s.submits("cancel-on", "Type 42")
-			s.isAsked("Type a code")
-			p.isAnswered()
-			s.do("await", 20_000)
-			a := s.do("refresh", how...)
-			if a.Default == nil || *a.Default != 1 || !a.Automatic {
-				t.Fatalf("the screen is to log in with the tile %v by itself: %v", a.Default, a.Automatic)
-			}
-			s.selects(1)
 			s.submits()
+			s.isAsked("Type 42")
+			s.types("Code", "123") // and then looks at the phone
+			p.isAnswered()
+			s.goesOnByItself(1, how...)
 			s.isIn("CORP", "alice")
 			if a := s.do("refresh"); a.Automatic {
 				t.Error("the tile would log in by itself again")
@@ -229,10 +203,10 @@ func TestPushDeniedWhileNothingIsPressed(t *testing.T) {
 			})
 			s := atLogon(t)
 			s.types("Password", password)
-			s.submits("cancel-on", "Type 42")
+			s.submits()
+			s.isAsked("Type 42")
 			p.isAnswered()
-			s.do("await", 20_000)
-			if a := s.do("refresh", how...); a.Automatic {
+			if a := s.comesBack(how...); a.Automatic {
 				t.Error("the screen is to log in by itself")
 			}
 			s.selects(0)
@@ -254,7 +228,7 @@ func TestAnApprovalThatNobodyFetches(t *testing.T) {
 	})
 	s := atLogon(t)
 	s.types("Password", password)
-	s.submits("cancel-on", "Type 42")
+	s.submits()
 	p.isAnswered()
 	s.do("await", 20_000)
 	s.finds(password) // for Windows, when the screen comes for it

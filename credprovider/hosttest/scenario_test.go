@@ -138,8 +138,10 @@ func TestSwitchedOff(t *testing.T) {
 		"unlock": {scenario: "unlock"},
 		"credui": {scenario: "credui", flags: creduiEnumerateAdmins},
 	}
+	// Windows 10 and later mostly unlock by logging on: logon alone switches nothing off,
+	// or a guarded unlock would be none. TestLogonAndUnlockSwitchedOff has the two.
 	for value, where := range map[string][]string{
-		"logon": {"logon"}, "unlock": {"unlock"}, "credui": {"credui"},
+		"logon": nil, "unlock": {"unlock"}, "credui": {"credui"},
 		"enabled": {"logon", "unlock", "credui"}, // the emergency switch
 	} {
 		for _, c := range []struct {
@@ -176,6 +178,18 @@ func TestSwitchedOff(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestLogonAndUnlockSwitchedOff(t *testing.T) {
+	setValue(t, settings, "logon", uint32(0))
+	setValue(t, settings, "unlock", uint32(0))
+	for _, v := range []visit{{}, {scenario: "unlock"}} {
+		s := sit(t, v)
+		if got := s.offered(); !slices.Equal(got, everybody()) {
+			t.Errorf("%+v: offered are %v", v, got)
+		}
+		s.leaves()
 	}
 }
 

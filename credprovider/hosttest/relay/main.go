@@ -11,13 +11,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/Microsoft/go-winio"
+
+	"sallyport/internal/testkit/wine/prime"
 )
 
 func main() {
@@ -36,7 +40,9 @@ func relay(pipe, address, sddl string) error {
 	if err != nil {
 		return err
 	}
-	if err := prime(pipe); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := prime.Pipe(ctx, pipe); err != nil {
 		return err
 	}
 	fmt.Println("listens")
@@ -51,16 +57,6 @@ func relay(pipe, address, sddl string) error {
 			fmt.Println("closed")
 		}()
 	}
-}
-
-// prime uses up the pipe's first instance, which is a dead one under Wine: it takes
-// a client and is never accepted.
-func prime(pipe string) error {
-	c, err := winio.DialPipe(pipe, nil)
-	if err != nil {
-		return err
-	}
-	return c.Close()
 }
 
 // join passes bytes both ways until one side ends.
