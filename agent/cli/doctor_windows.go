@@ -13,6 +13,7 @@ import (
 
 	"sallyport/agent/cli/doctor"
 	"sallyport/installer/windows/setup"
+	"sallyport/internal/localsock"
 	"sallyport/internal/winacl"
 	"sallyport/internal/winreg"
 )
@@ -30,7 +31,7 @@ func (a *app) windows() *doctor.Windows {
 	if a.deps.Windows != nil {
 		return a.deps.Windows
 	}
-	return &doctor.Windows{Key: winreg.Read, Service: queryService, Closed: closedToOthers, ProductVersion: productVersion, Account: lookUpAccount}
+	return &doctor.Windows{Key: winreg.Read, Service: queryService, Closed: closedToOthers, ProductVersion: productVersion, Account: lookUpAccount, Holder: localsock.Holder}
 }
 
 // queryService asks the service manager, with no more rights than anybody has.

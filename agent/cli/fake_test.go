@@ -385,6 +385,7 @@ func emptyWindows() *doctor.Windows {
 		Closed:         func(path string) error { return &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist} },
 		ProductVersion: func(string) (string, error) { return "", nil },
 		Account:        func(string) (doctor.Account, error) { return doctor.Account{}, fs.ErrNotExist },
+		Holder:         func(string) string { return "nobody" },
 	}
 }
 

@@ -28,6 +28,8 @@ type Windows struct {
 	ProductVersion func(path string) (string, error)
 	// Account is whose a SID is; fs.ErrNotExist: nobody's.
 	Account func(sid string) (Account, error)
+	// Holder is which process made a pipe, in words.
+	Holder func(pipe string) string
 }
 
 // Service is the agent's entry in the service manager.
@@ -179,23 +181,23 @@ func programOf(command string) string {
 }
 
 func checkPipes(_ context.Context, e *Env) []Result {
-	if e.AgentDown != "" {
-		return nil // said already
-	}
 	var out []Result
 	for _, pipe := range []string{e.LoginSocket, e.AdminSocket} {
 		who, err := e.Peer(pipe)
+		known := err == nil && (who == identity.System || who == identity.Administrators)
 		switch {
+		case e.AgentDown != "" && (known || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
+			// Said already. Whoever else is there may be why.
 		case errors.Is(err, fs.ErrPermission):
 			out = append(out, info("pipes", "%s is not for you (run doctor as administrator to check it)", pipe))
 		case err != nil:
-			out = append(out, fail("pipes", "restart the agent, which makes it: sallyport service restart", "%s: %v", pipe, err))
+			out = append(out, fail("pipes", "restart the agent, which makes it: sallyport service restart", "%s: %v; who listens there: %s", pipe, err, e.Windows.Holder(pipe)))
 		case who == identity.System:
 			out = append(out, ok("pipes", "%s is the system's", pipe))
 		case who == identity.Administrators:
 			out = append(out, warn("pipes", "stop it, and start the service: sallyport service start", "%s is the administrators': the agent was started by hand, and ends with that session", pipe))
 		default:
-			out = append(out, fail("pipes", "end the program that listens there, then: sallyport service start", "%s belongs to %s: the sign-in screen and these commands refuse such an agent", pipe, who))
+			out = append(out, fail("pipes", "end the program that listens there; the agent takes its place within a second, if it runs", "%s belongs to %s (%s): the sign-in screen and these commands refuse such an agent", pipe, who, e.Windows.Holder(pipe)))
 		}
 	}
 	return out

@@ -104,6 +104,7 @@ func windowsPC(changes registry) (*Env, *Service) {
 			Key:            r.key,
 			Service:        func() (*Service, error) { return s, nil },
 			Closed:         func(string) error { return nil },
+			Holder:         func(string) string { return "process 7" },
 			ProductVersion: func(string) (string, error) { return "1.2.3", nil },
 			Account: func(sid string) (Account, error) {
 				if sid != rescue {
@@ -178,7 +179,16 @@ func TestWhatIsWrongWithAWindows(t *testing.T) {
 		{"quotes that do not end", nil, nil, func(s *Service) { s.Command = `"C:\x.exe` }, Fail, "service", "not plain which program"},
 		{"a program that everybody can change", nil, open(`C:\Program Files\Sallyport\sallyport.exe`), nil, Fail, "service", "can be changed by others"},
 		{"not in Safe Mode", registry{safeBootKey + `Network\sallyport!`: nil}, nil, nil, Warn, "service", `SafeBoot\Network`},
-		{"a squatter", nil, owner("sid:S-1-5-21-1-2-3-1001", nil), nil, Fail, "pipes", "belongs to sid:S-1-5-21-1-2-3-1001"},
+		{"a squatter", nil, owner("sid:S-1-5-21-1-2-3-1001", nil), nil, Fail, "pipes", "belongs to sid:S-1-5-21-1-2-3-1001 (process 7)"},
+		{"a squatter, and the agent waits", nil, func(e *Env) {
+			e.AgentDown, e.AgentRemedy = "it is not running", "start it"
+			e.Peer = func(pipe string) (identity.ID, error) {
+				if pipe == e.LoginSocket {
+					return "sid:S-1-5-21-1-2-3-1001", nil
+				}
+				return "", fs.ErrNotExist
+			}
+		}, nil, Fail, "pipes", "belongs to sid:S-1-5-21-1-2-3-1001 (process 7)"},
 		{"an agent started by hand", nil, owner("sid:S-1-5-32-544", nil), nil, Warn, "pipes", "by hand"},
 		{"a pipe that is not for the caller", nil, owner("", fs.ErrPermission), nil, Info, "pipes", "not for you"},
 		{"no pipe", nil, owner("", fs.ErrNotExist), nil, Fail, "pipes", "not exist"},
