@@ -4,6 +4,7 @@ package people
 
 import (
 	"context"
+	"slices"
 
 	"sallyport/internal/accounts"
 	"sallyport/internal/identity"
@@ -32,15 +33,16 @@ func (p People) ByID(_ context.Context, id identity.ID) (accounts.User, error) {
 	return accounts.User{}, accounts.ErrUnknown
 }
 
-// Resolver knows the people by themselves. Their groups are only those that the
-// caller names: the real system knows none of it, as a directory that is down.
-func (p People) Resolver(ctx context.Context, seen func(identity.ID, string) bool, who accounts.User, groups []identity.ID) policy.Resolver {
-	return resolver{new(accounts.Names).Resolver(ctx, seen, who, groups), p}
+// Resolver knows the people by themselves. Of groups it knows only those that the
+// caller names, by their SIDs; it is not known who else is in which.
+func (p People) Resolver(_ context.Context, seen func(identity.ID, string) bool, _ accounts.User, groups []identity.ID) policy.Resolver {
+	return resolver{p, groups, seen}
 }
 
 type resolver struct {
-	policy.Resolver
 	people People
+	groups []identity.ID
+	seen   func(identity.ID, string) bool
 }
 
 func (r resolver) IsUser(name string, id identity.ID) policy.Membership {
@@ -49,3 +51,16 @@ func (r resolver) IsUser(name string, id identity.ID) policy.Membership {
 	}
 	return policy.NotMember
 }
+
+func (r resolver) Membership(_, group string) policy.Membership {
+	id, err := identity.SID(group)
+	switch {
+	case err != nil, r.groups == nil:
+		return policy.Unknown
+	case slices.Contains(r.groups, id):
+		return policy.Member
+	}
+	return policy.NotMember
+}
+
+func (r resolver) LastSeen(id identity.ID, group string) bool { return r.seen(id, group) }
