@@ -228,7 +228,12 @@ func (s *Service) Import(ctx context.Context, r *adminv1.ImportRequest) (*adminv
 
 func importOne(tx *vault.Tx, imp store.Import, p person, replace bool) (*adminv1.ImportResult, error) {
 	result := &adminv1.ImportResult{User: imp.Name}
-	if p.key() == "" {
+	switch {
+	case p.key() == "" && !accounts.CanWait(imp.Name):
+		result.Outcome = "refused"
+		result.Text = `this computer knows no such user; a name that is to be kept until it does is written DOMAIN\name`
+		return result, nil
+	case p.key() == "":
 		result.Outcome = "pending"
 		result.Text = "this computer knows no such user; kept until it does"
 		return result, tx.Put(vault.Pending, imp.Name, imp)

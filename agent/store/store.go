@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -408,8 +409,32 @@ func Adopt(tx *vault.Tx, i Import, key, name string) error {
 	return Put(tx, a)
 }
 
-// PendingImport returns the secret kept under a name that did not resolve.
+// PendingImport returns the secret kept under a name that did not resolve. One with
+// a domain, DOMAIN\user, may have been written in other capitals.
 func PendingImport(tx *vault.Tx, name string) (i Import, found bool, err error) {
-	found, err = tx.Get(vault.Pending, name, &i)
+	if found, err = tx.Get(vault.Pending, name, &i); err != nil || found || !strings.Contains(name, `\`) {
+		return i, found, err
+	}
+	err = tx.Each(vault.Pending, func(_ string, decode func(any) error) error {
+		var other Import
+		if err := decode(&other); err != nil {
+			return err
+		}
+		if !found && asciiFold(other.Name) == asciiFold(name) {
+			i, found = other, true
+		}
+		return nil
+	})
 	return i, found, err
+}
+
+// asciiFold leaves letters beyond ASCII as they are: directories differ in which of
+// them they take for the same.
+func asciiFold(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, s)
 }

@@ -47,6 +47,19 @@ func Spell(name string) (s Spelling, ok bool) {
 // Bare says whether the name alone is there, and no domain.
 func (s Spelling) Bare() bool { return s.Domain == "" && !strings.Contains(s.User, "@") }
 
+// qualified says whether the name is spelt as Windows itself spells it, capitals
+// apart: DOMAIN\user.
+func (s Spelling) qualified() bool {
+	return s.Domain != "" && s.Domain != local && !strings.Contains(s.User, "@")
+}
+
+// CanWait says whether a name that the system does not know yet will be known by the
+// name that the system gives whoever it is: on Windows it needs its domain.
+func CanWait(name string) bool {
+	s, ok := Spell(name)
+	return !domains || ok && s.qualified()
+}
+
 // String is the name as Windows takes it.
 func (s Spelling) String() string {
 	if s.Domain == "" {

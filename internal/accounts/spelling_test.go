@@ -109,6 +109,17 @@ func TestWhenNoMappingMeansNoSuchAccount(t *testing.T) {
 	}
 }
 
+func TestWhichNamesAreAsWindowsSpellsThem(t *testing.T) {
+	for name, want := range map[string]bool{`CORP\alice`: true, `corp\john smith`: true, "alice": false, `.\alice`: false, "alice@corp.example": false, `CORP\alice@corp.example`: false} {
+		if s, ok := Spell(name); !ok || s.qualified() != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+		if CanWait(name) != (want || !domains) {
+			t.Errorf("%q can wait: %v", name, CanWait(name))
+		}
+	}
+}
+
 func TestAGroupThatWasFoundStaysFound(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel() // stands for a directory that is out of reach
