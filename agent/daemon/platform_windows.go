@@ -20,12 +20,16 @@ const lookAgain = 30 * time.Second
 // watchConfig takes policies when they changed in the registry, until ctx ends. (A
 // changed file is seen at the next login, as everywhere.)
 func (d *daemon) watchConfig(ctx context.Context) {
+	warned := false
 	for {
 		err := config.Watch(ctx, func() { d.takePolicies(ctx) })
 		if ctx.Err() != nil {
 			return
 		}
-		d.log.Warn("the policies in the registry are not watched: they are looked at now and then", "error", err)
+		if !warned {
+			d.log.Warn("the policies in the registry cannot be watched: they are looked at now and then", "error", err)
+			warned = true
+		}
 		d.takePolicies(ctx)
 		select {
 		case <-time.After(lookAgain):

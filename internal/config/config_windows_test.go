@@ -135,13 +135,10 @@ func TestTheRegistryIsReadAndWatched(t *testing.T) {
 	was := readKey
 	t.Cleanup(func() { readKey = was })
 	readKey = func(path string) (*winreg.Key, error) {
-		if path == PoliciesKey {
-			return winreg.Read(`HKLM\` + scratch)
-		}
-		return nil, nil
+		return winreg.Read(`HKLM\` + scratch + map[string]string{PoliciesKey: "", ProviderKey: "Other"}[path])
 	}
 	remove := func() {
-		for _, k := range []string{`\Policy\Required\users`, `\Policy\Required`, `\Policy`, ""} {
+		for _, k := range []string{`\Policy\Required\users`, `\Policy\Required`, `\Policy`, "", "Other"} {
 			if err := registry.DeleteKey(registry.LOCAL_MACHINE, scratch+k); err != nil && err != registry.ErrNotExist {
 				t.Error(err)
 			}
@@ -173,7 +170,7 @@ func TestTheRegistryIsReadAndWatched(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		known := l.Policies()
-		ended <- winreg.Watch(ctx, `HKLM\`+scratch, func() {
+		ended <- watch(ctx, []string{`HKLM\` + scratch + "Other", `HKLM\` + scratch}, func() {
 			p, err := Settled(ctx, known)
 			looks <- look{p, err}
 			known = p
@@ -213,6 +210,8 @@ func TestTheRegistryIsReadAndWatched(t *testing.T) {
 	set(`\Policy`, "ask", "required")
 	set("", "issuer", "ACME")
 	wait("a refresh", l.Policies().Same)
+	set("Other", "message", "x")
+	wait("a value of this computer's own", func(p *Policies) bool { return p.Local != nil })
 	cancel()
 	select {
 	case err := <-ended:

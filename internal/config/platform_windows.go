@@ -33,5 +33,29 @@ func isLogonGroup(name string) bool { return accounts.IsLogonGroup(name) }
 // Watch calls changed when the managed settings may have changed, and once at
 // the beginning, until ctx ends.
 func Watch(ctx context.Context, changed func()) error {
-	return winreg.Watch(ctx, PoliciesKey, changed)
+	return watch(ctx, []string{ProviderKey, PoliciesKey}, changed)
+}
+
+func watch(ctx context.Context, keys []string, changed func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	look, ended := make(chan struct{}, 1), make(chan error, len(keys))
+	for _, key := range keys {
+		go func() {
+			ended <- winreg.Watch(ctx, key, func() {
+				select {
+				case look <- struct{}{}:
+				default: // there will be a look anyway
+				}
+			})
+		}()
+	}
+	for {
+		select {
+		case <-look:
+			changed()
+		case err := <-ended:
+			return err
+		}
+	}
 }
