@@ -276,7 +276,7 @@ func TestBadWindowsSettings(t *testing.T) {
 }
 
 func TestWherePipesAndTheStateMayBe(t *testing.T) {
-	for name, ok := range map[string]bool{`\\.\pipe\sallyport`: true, `\\.\PIPE\a\b.c\d`: true, `\\.\pipe\x-1_2`: true,
+	for name, ok := range map[string]bool{`\\.\pipe\sallyport`: true, `\\.\PIPE\a\b.c\d`: true, `\\.\pipe\ProtectedPrefix\Administrators\sallyport`: true, `\\.\pipe\x-1_2`: true,
 		`\\.\pipe\`: false, `\\.\pipe`: false, `\\.\pipe\\x`: false, `\\.\pipe\x\`: false, `\\.\pipe\..\x`: false, `\\.\pipe\x.`: false, `\\.\pipe\x `: false,
 		`\\.\pipe\a/b`: false, `\\server\pipe\x`: false, `//./pipe/x`: false, `\\?\pipe\x`: false, `C:\x`: false, "": false, `\\.\pipe\ü`: false,
 		`\\.\pipe\x` + "\n": false, `\\.\pipe\` + strings.Repeat("x", 241): true, `\\.\pipe\` + strings.Repeat("x", 242): false} {

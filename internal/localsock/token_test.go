@@ -199,6 +199,20 @@ func TestWhoMayConnectToAPipe(t *testing.T) {
 	}
 }
 
+func TestWhichNamesOnlyAdministratorsCanMake(t *testing.T) {
+	for path, want := range map[string]bool{
+		`\\.\pipe\ProtectedPrefix\Administrators\sallyport\login`: true,
+		`\\.\PIPE\protectedprefix\administrators\x`:               true,
+		`\\.\pipe\ProtectedPrefix\Administrators\`:                false,
+		`\\.\pipe\ProtectedPrefix\Users\sallyport`:                false,
+		`\\.\pipe\sallyport\login`:                                false,
+	} {
+		if isProtected(path) != want {
+			t.Errorf("%q: %v", path, !want)
+		}
+	}
+}
+
 func TestWhatIsAPipesName(t *testing.T) {
 	for path, ok := range map[string]bool{
 		`\\.\pipe\sallyport\login`: true,
