@@ -43,7 +43,7 @@ func TestNoConnect(t *testing.T) {
 		s.leaves()
 	})
 	t.Run("phone", func(t *testing.T) {
-		p := make(phone)
+		p := make(tap)
 		agentPlays(t, func(s *session) {
 			s.rings(1, 42, time.Minute)
 			<-p

@@ -19,10 +19,10 @@ func (s *session) rings(id, number uint32, expires time.Duration) {
 		Number: number, Device: []byte("Alice's phone"), ExpiresInMs: uint32(expires.Milliseconds())}}}, p)
 }
 
-// phone is what the person does with it: the script waits for that.
-type phone chan struct{}
+// tap is what the person does on the phone: the script waits for that.
+type tap chan struct{}
 
-func (p phone) isAnswered() { close(p) }
+func (p tap) isAnswered() { close(p) }
 
 // approves ends the login as an approval does: the prompt is closed, and the verdict
 // follows.
@@ -50,7 +50,7 @@ func (s *screen) goesOnByItself(tile int, how ...any) {
 func TestPushShowsNumberAndCode(t *testing.T) {
 	for _, worker := range []bool{false, true} {
 		t.Run(fmt.Sprintf("worker=%v", worker), func(t *testing.T) {
-			p := make(phone)
+			p := make(tap)
 			agentPlays(t, func(s *session) {
 				s.rings(1, 7, time.Minute)
 				<-p
@@ -91,7 +91,7 @@ func TestPushAndACode(t *testing.T) {
 
 // TestPushEnterTooEarly: Enter without a code asks whether it was approved.
 func TestPushEnterTooEarly(t *testing.T) {
-	p := make(phone)
+	p := make(tap)
 	agentPlays(t, func(s *session) {
 		s.rings(1, 42, time.Minute)
 		s.hearsCode(1, "")
@@ -113,7 +113,7 @@ func TestPushEnterTooEarly(t *testing.T) {
 // TestPushTimedOut: the screen asks for a code, and Enter without one asks the phone
 // again.
 func TestPushTimedOut(t *testing.T) {
-	p := make(phone)
+	p := make(tap)
 	agentPlays(t, func(s *session) {
 		s.rings(1, 42, 0)
 		s.hearsCode(1, "") // once more
@@ -138,7 +138,7 @@ func TestPushTimedOut(t *testing.T) {
 // TestPushApprovedAndEnterPressed: where a screen does not look again, Enter fetches the
 // verdict, whatever is in the field.
 func TestPushApprovedAndEnterPressed(t *testing.T) {
-	p := make(phone)
+	p := make(tap)
 	agentPlays(t, func(s *session) {
 		s.rings(1, 42, time.Minute)
 		<-p
@@ -167,7 +167,7 @@ var refreshes = map[string][]any{
 func TestPushApprovedWhileNothingIsPressed(t *testing.T) {
 	for name, how := range refreshes {
 		t.Run(name, func(t *testing.T) {
-			p := make(phone)
+			p := make(tap)
 			agentPlays(t, func(s *session) {
 				s.rings(1, 42, time.Minute)
 				<-p
@@ -195,7 +195,7 @@ func TestPushDeniedWhileNothingIsPressed(t *testing.T) {
 	const why = "You denied this login on your phone."
 	for name, how := range refreshes {
 		t.Run(name, func(t *testing.T) {
-			p := make(phone)
+			p := make(tap)
 			agentPlays(t, func(s *session) {
 				s.rings(1, 42, time.Minute)
 				<-p
@@ -220,7 +220,7 @@ func TestPushDeniedWhileNothingIsPressed(t *testing.T) {
 // TestAnApprovalThatNobodyFetches is worth nothing after some seconds: a screen that
 // showed something else meanwhile must not open later.
 func TestAnApprovalThatNobodyFetches(t *testing.T) {
-	p := make(phone)
+	p := make(tap)
 	agentPlays(t, func(s *session) {
 		s.rings(1, 42, time.Minute)
 		<-p

@@ -39,6 +39,10 @@ func startAgent(t *testing.T) *agent {
 	}
 	a := &agent{t: t}
 	t.Cleanup(func() {
+		if t.Failed() && a.pid != 0 {
+			events, err := a.try("events", "--last", "20")
+			t.Logf("the agent's last events (%v):\n%s", err, events)
+		}
 		if a.pid != 0 {
 			a.signal(syscall.SIGKILL)
 		}
@@ -137,15 +141,24 @@ func (a *agent) enrol() *enrolled {
 	return p
 }
 
-// ended compares how the last logins did: "allow code_accepted totp".
-func (a *agent) ended(want ...string) {
+// events are the agent's last ones.
+func (a *agent) events() (list []event.Event) {
 	a.t.Helper()
-	var got []string
 	for line := range strings.Lines(a.command("events", "--json", "--last", "200")) {
 		var e event.Event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			a.t.Fatalf("sallyport events: %v: %s", err, line)
 		}
+		list = append(list, e)
+	}
+	return list
+}
+
+// ended compares how the last logins did: "allow code_accepted totp".
+func (a *agent) ended(want ...string) {
+	a.t.Helper()
+	var got []string
+	for _, e := range a.events() {
 		if e.Name == event.LoginAttempt {
 			got = append(got, strings.TrimSpace(e.Verdict+" "+e.Reason+" "+e.Factor))
 		}
