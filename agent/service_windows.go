@@ -15,8 +15,24 @@ import (
 	"sallyport/installer/windows/setup"
 )
 
-// runConsole is the agent in a console window.
-func runConsole(ctx context.Context, o daemon.Options) error { return daemon.Run(ctx, o) }
+// runConsole is the agent in a console window. Unlike the service it does not wait
+// for a pipe that somebody else has: that is most often the service.
+func runConsole(ctx context.Context, o daemon.Options) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	blocked := false
+	o.Tell = func(s daemon.State) {
+		if s == daemon.Blocked {
+			blocked = true
+			stop()
+		}
+	}
+	err := daemon.Run(ctx, o)
+	if blocked {
+		err = errors.Join(err, errors.New("another agent, or another program, has the login pipe; see: sallyport doctor"))
+	}
+	return err
+}
 
 // runService is the agent as a Windows service. kardianos/service installs and
 // controls it; its loop takes no session changes, which the session guard needs.
