@@ -84,7 +84,8 @@ struct Settings::Source {
 	}
 
 	// list calls add for each entry: the values of the subkey, as the policy editor
-	// writes them, or the lines of one value.
+	// writes them, or the lines of one value. A subkey without values is no list: a
+	// policy that was taken back may leave one behind.
 	template <class Add> void list(const wchar_t *name, Add add) const
 	{
 		(void)ask([&](HKEY key) {
@@ -98,6 +99,8 @@ private:
 	template <class Add> static Found listOfKey(HKEY parent, const wchar_t *name, Add add)
 	{
 		Key list(parent, name);
+		Found found = list.found == Found::Yes ? Found::No : list.found;
+
 		for (DWORD i = 0; list.found == Found::Yes; i++) {
 			wchar_t valueName[256];
 			wchar_t value[256];
@@ -106,6 +109,7 @@ private:
 
 			if (status == ERROR_NO_MORE_ITEMS)
 				break;
+			found = Found::Yes;
 			// What cannot be an entry is none; an unreadable list ends here.
 			if (status == ERROR_MORE_DATA)
 				continue;
@@ -116,7 +120,7 @@ private:
 			value[size / sizeof *value] = 0; // the registry does not promise one
 			add(value);
 		}
-		return list.found;
+		return found;
 	}
 
 	template <class Add> static Found listOfValue(HKEY key, const wchar_t *name, Add add)
@@ -188,15 +192,21 @@ bool Settings::guards(CREDENTIAL_PROVIDER_USAGE_SCENARIO cpus, DWORD flags) cons
 		return false;
 	switch (cpus) {
 	case CPUS_LOGON:
-		return logon;
+		// Windows 10 and later mostly unlock by it too, and do not say so (Remarks of
+		// CREDENTIAL_PROVIDER_USAGE_SCENARIO).
+		return logon || unlock;
 	case CPUS_UNLOCK_WORKSTATION:
 		return unlock;
 	case CPUS_CREDUI:
 		// Most programs ask for what is good on another computer, or plain text for
 		// a purpose of their own; the agent can check neither. What is asked of a
-		// user of this one says so, or comes from Windows itself.
-		return credui && (flags & CREDUIWIN_GENERIC) == 0 &&
-		       ((flags & (CREDUIWIN_ENUMERATE_ADMINS | CREDUIWIN_ENUMERATE_CURRENT_USER)) != 0 || runsAsSystem());
+		// user of this one says so, or comes from Windows itself. With one package
+		// only (Windows Hello, security keys) we may have no tile to offer, and the
+		// prompt is the program's own affair.
+		if (!credui || (flags & CREDUIWIN_GENERIC) != 0)
+			return false;
+		return runsAsSystem() || ((flags & (CREDUIWIN_ENUMERATE_ADMINS | CREDUIWIN_ENUMERATE_CURRENT_USER)) != 0 &&
+					  (flags & CREDUIWIN_AUTHPACKAGE_ONLY) == 0);
 	default:
 		return false;
 	}

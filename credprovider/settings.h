@@ -20,7 +20,7 @@ public:
 	// read gives nullptr when memory is short.
 	static Ref<Settings> read();
 
-	bool enabled; // false: the emergency switch
+	bool enabled = true; // false: the emergency switch
 	// Whether this scenario is ours. What is not is left to Windows' own providers.
 	bool guards(CREDENTIAL_PROVIDER_USAGE_SCENARIO cpus, DWORD flags) const;
 	// Whether the tiles of another provider stay.
@@ -45,13 +45,13 @@ private:
 	Settings() = default;
 	~Settings() = default;
 
-	bool logon, unlock, credui;
-	CLSID allow[listMax];
-	size_t allowCount;
-	wchar_t breakGlass[listMax][sidMax + 1];
-	size_t breakGlassCount;
-	char messageText[4 * messageMax + 1];
-	char pipeName[4 * pipeMax + 1];
+	bool logon = true, unlock = true, credui = true;
+	CLSID allow[listMax] = {};
+	size_t allowCount = 0;
+	wchar_t breakGlass[listMax][sidMax + 1] = {};
+	size_t breakGlassCount = 0;
+	char messageText[4 * messageMax + 1] = {};
+	char pipeName[4 * pipeMax + 1] = {};
 	Count count;
 
 	struct Source;
