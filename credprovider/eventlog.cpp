@@ -14,14 +14,17 @@ struct Entry : Heap {
 };
 
 // Whether this one may be written now: any program can bring up CredUI, and nobody
-// may flood the log through it.
+// may flood the log through it. Each use of a break-glass account counts; it takes a
+// person at the console.
 bool due(LogId id)
 {
-	static ULONGLONG last[8]; // by id; 0: never
+	static ULONGLONG last[static_cast<DWORD>(LogId::End) - static_cast<DWORD>(LogId::First)]; // 0: never
 	static Lock lock;
 	ULONGLONG now = GetTickCount64();
-	ULONGLONG &then = last[static_cast<DWORD>(id) % ARRAYSIZE(last)];
+	ULONGLONG &then = last[static_cast<DWORD>(id) - static_cast<DWORD>(LogId::First)];
 
+	if (id == LogId::BreakGlass)
+		return true;
 	Hold hold(lock);
 	if (then != 0 && now - then < pauseMs)
 		return false;
