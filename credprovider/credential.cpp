@@ -13,10 +13,9 @@ namespace {
 enum : DWORD {
 	// How often Connect asks whether to go on.
 	pollMs = 200,
-	// How long GetSerialization waits where nobody called Connect, and a click for what
-	// comes of it: the screen stands still meanwhile.
-	serializeMs = 15 * 1000,
-	clickMs = 3000,
+	// How long GetSerialization waits where nobody called Connect: longer than the agent
+	// takes over a password. Beyond it the login goes on by itself.
+	serializeMs = 33 * 1000,
 };
 
 // ntstatus.h cannot be had together with windows.h.
@@ -59,16 +58,31 @@ public:
 	const wchar_t *get() const { return data; }
 
 private:
-	wchar_t data[Dialogue::textMax * 2 + 2];
+	wchar_t data[Dialogue::textMax * 2 + 2]; // all that a tile may say
 };
 
-// Seconds for a person: Narrator reads each change out, so there are few of them
-// until the end is near.
-unsigned secondsLeft(int64_t ms)
-{
-	unsigned s = static_cast<unsigned>((ms + 999) / 1000);
-	return s <= 10 ? s : (s + 4) / 5 * 5;
-}
+// ClockIn is the time of day so many milliseconds from now, as the user writes it: a
+// text that need not change while it is read, aloud too.
+struct ClockIn {
+	explicit ClockIn(int64_t ms)
+	{
+		union {
+			FILETIME file;
+			ULONGLONG ticks; // of 100 ns
+		} at;
+		FILETIME local;
+		SYSTEMTIME time;
+		wchar_t wide[64];
+
+		GetSystemTimeAsFileTime(&at.file);
+		at.ticks += static_cast<ULONGLONG>(ms) * 10000;
+		if (!FileTimeToLocalFileTime(&at.file, &local) || !FileTimeToSystemTime(&local, &time) ||
+		    GetTimeFormatEx(LOCALE_NAME_USER_DEFAULT, 0, &time, nullptr, wide, ARRAYSIZE(wide)) == 0 ||
+		    WideCharToMultiByte(CP_UTF8, 0, wide, -1, text, sizeof text, nullptr, nullptr) == 0)
+			(void)snprintf(text, sizeof text, "%lld s", static_cast<long long>(ms / 1000));
+	}
+	char text[192];
+};
 
 // " (Pixel)", or nothing.
 struct InBrackets {
@@ -97,8 +111,6 @@ const FieldInfo fields[fieldCount] = {
 	{CPFT_EDIT_TEXT, texts::code, nullptr},
 	{CPFT_PASSWORD_TEXT, texts::code, nullptr},
 	{CPFT_SUBMIT_BUTTON, texts::submit, nullptr},
-	{CPFT_COMMAND_LINK, texts::useCode, nullptr},
-	{CPFT_COMMAND_LINK, texts::askPhone, nullptr},
 };
 
 Ref<Credential> Credential::make(CREDENTIAL_PROVIDER_USAGE_SCENARIO cpus, DWORD flags, const Owner &owner, const Home &home,
@@ -169,6 +181,8 @@ HRESULT Credential::Advise(ICredentialProviderCredentialEvents *given)
 		return E_INVALIDARG;
 	older = events;
 	events = Ref<ICredentialProviderCredentialEvents>::share(given);
+	Hold hold(lock);
+	gone = false;
 	return S_OK;
 }
 
@@ -189,20 +203,27 @@ HRESULT Credential::SetSelected(BOOL *autoLogon)
 	// GetCredentialCount says when to log in by itself.
 	*autoLogon = FALSE;
 	lastWord = false;
+	Hold hold(lock);
+	gone = false;
+	if (login)
+		login->found();
 	return S_OK;
 }
 
 HRESULT Credential::SetDeselected()
 {
+	bool back;
 	{
-		// LogonUI was asked to come for the verdict, and takes the tile away to
-		// do so. It has some seconds for that.
+		// LogonUI was asked to look again, and takes the tile away to do so. It has
+		// some seconds for that; the login needs nothing that is still in a field.
 		Hold hold(lock);
-		if (login && login->announced())
-			return S_OK;
+		back = login && login->announced();
+		gone = !back; // also for a Connect that is about to begin
 	}
-	stopLogin();
 	clearTyped();
+	if (back)
+		return S_OK;
+	stopLogin();
 	turn(Face::Password, lastWord ? status : "");
 	return S_OK;
 }
@@ -221,7 +242,7 @@ void Credential::clearTyped()
 		Hold hold(lock);
 		password.wipe();
 		code.wipe();
-		longPassword = longCode = autoSubmit = false;
+		longPassword = longCode = autoSubmit = connected = false;
 		problem = nullptr;
 	}
 	tellTyped();
@@ -250,6 +271,8 @@ void Credential::refresh()
 	if (!l || !l->announced())
 		return;
 	l->look(&d, &seen);
+	if (d.stage == Stage::Asking)
+		return showPrompt(d);
 	if (d.stage != Stage::Refused)
 		return;
 	stopLogin();
@@ -272,6 +295,12 @@ bool Credential::submits()
 	return d.stage == Stage::Allowed;
 }
 
+bool Credential::inLogin()
+{
+	Hold hold(lock);
+	return static_cast<bool>(login);
+}
+
 // --- what the fields show ---
 
 Credential::State Credential::stateOf(DWORD field) const
@@ -291,7 +320,7 @@ Credential::State Credential::stateOf(DWORD field) const
 	case fieldUser:
 		return !isOther() ? hidden : face != Face::Password ? dimmed : typesName ? focused : plain;
 	case fieldPassword:
-		return face == Face::Code ? hidden : face == Face::Phone ? dimmed : typesName ? plain : focused;
+		return face == Face::Code ? hidden : typesName ? plain : focused;
 	case fieldStatus:
 		return status[0] != '\0' ? plain : hidden;
 	case fieldCode:
@@ -300,10 +329,6 @@ Credential::State Credential::stateOf(DWORD field) const
 		return face == Face::Code && !visibleCode ? focused : hidden;
 	case fieldSubmit:
 		return plain;
-	case fieldUseCode:
-		return face == Face::Phone ? plain : hidden;
-	case fieldAskPhone:
-		return face == Face::Code && phoneOnOffer ? plain : hidden;
 	default: // fieldLabel: Windows has it for "Sign-in options"
 		return hidden;
 	}
@@ -317,7 +342,10 @@ DWORD Credential::submitBeside() const
 // Shows another face, with what there is to say.
 void Credential::turn(Face to, const char *text)
 {
-	face = to;
+	{
+		Hold hold(lock);
+		face = to;
+	}
 	if (strcmp(status, text) != 0) {
 		hc_wipe(status, sizeof status); // it may have shown a new key
 		(void)snprintf(status, sizeof status, "%s", text);
@@ -393,9 +421,6 @@ HRESULT Credential::GetStringValue(DWORD field, LPWSTR *text)
 		return giveWide(owner.shown, wcslen(owner.shown), text);
 	case fieldStatus:
 		return giveText(status, text);
-	case fieldUseCode:
-	case fieldAskPhone:
-		return giveText(fields[field].label, text);
 	case fieldUser: {
 		Hold hold(lock);
 		return giveWide(user.text(), user.length(), text);
@@ -429,10 +454,11 @@ HRESULT Credential::SetStringValue(DWORD field, LPCWSTR text)
 			return E_INVALIDARG;
 		// A name that is cut short would be somebody else's.
 		longUser = !user.set(text, length);
+		gone = false;
 		return longUser ? E_INVALIDARG : S_OK;
 	case fieldPassword:
 		longPassword = !password.set(text, length);
-		autoSubmit = false;
+		autoSubmit = gone = false;
 		return longPassword ? E_INVALIDARG : S_OK;
 	case fieldCode:
 	case fieldHiddenCode:
@@ -498,7 +524,7 @@ HRESULT Credential::GetUserSid(LPWSTR *sid)
 	return isOther() ? S_FALSE : giveWide(owner.sid, wcslen(owner.sid), sid);
 }
 
-// There are neither check boxes nor combo boxes.
+// There are no check boxes, combo boxes or links.
 
 HRESULT Credential::GetCheckboxValue(DWORD, BOOL *, LPWSTR *)
 {
@@ -525,6 +551,11 @@ HRESULT Credential::SetComboBoxSelectedValue(DWORD, DWORD)
 	return E_NOTIMPL;
 }
 
+HRESULT Credential::CommandLinkClicked(DWORD)
+{
+	return E_NOTIMPL;
+}
+
 // --- a submit, on Connect's thread ---
 
 void Credential::submit()
@@ -534,8 +565,13 @@ void Credential::submit()
 	Hold hold(lock);
 
 	problem = nullptr;
-	if (!login)
+	// A tile that asks for a code has no password to begin with: its login was stopped,
+	// and GetSerialization brings the tile back.
+	if (!login && !gone && face == Face::Password)
 		return beginLogin();
+	password.wipe(); // the login has its own, and is about no other
+	if (!login)
+		return;
 	login->attend();
 	login->look(&d, &seen);
 	if (d.stage == Stage::Asking)
@@ -556,7 +592,7 @@ void Credential::beginLogin()
 		wcscpy(request.sid, owner.sid);
 	}
 	autoSubmit = false;
-	preferCode = false;
+	unanswered = -1;
 	if (named != Named::Good)
 		problem = named == Named::Empty ? texts::noUser : texts::badUser;
 	else if (longPassword)
@@ -573,24 +609,18 @@ void Credential::beginLogin()
 // Under the lock.
 void Credential::answerPrompt(const Dialogue &d)
 {
-	bool ask = code.empty() && !longCode;
+	bool empty = code.empty() && !longCode;
 
-	if (longCode)
-		problem = texts::longCode;
-	else if (ask && d.phoneMs(hc_now_ms()) > 0)
-		preferCode = false; // "I have approved it": wait for that to arrive
-	else if (ask && !d.emptyAllowed)
+	unanswered = empty && d.phoneMs(hc_now_ms()) > 0 ? static_cast<int64_t>(d.number) : -1;
+	if (empty && !d.emptyAllowed)
 		problem = texts::noCode;
-	else if (!login->answer(code))
+	else if (longCode || !login->answer(code))
 		problem = texts::longCode;
-	else if (ask)
-		preferCode = false;
-	if (!ask)
-		code.wipe();
+	code.wipe();
 	longCode = false;
 }
 
-// Waits for the agent, and with a host to show it to for the phone.
+// Waits for the agent's next question, or for its verdict.
 void Credential::watch(IQueryContinueWithStatus *host)
 {
 	int64_t until = hc_now_ms() + serializeMs;
@@ -603,42 +633,23 @@ void Credential::watch(IQueryContinueWithStatus *host)
 		l = login;
 	}
 	while (l) {
-		char text[sizeof shown];
-		bool byCode;
 		Dialogue d;
 		LONG seen;
 
 		l->look(&d, &seen);
-		int64_t phoneMs = d.phoneMs(hc_now_ms());
-		{
-			Hold hold(lock);
-			byCode = preferCode;
-		}
-		if (d.over() || (d.stage == Stage::Asking && (phoneMs == 0 || byCode || host == nullptr)))
+		if (d.stage != Stage::Working)
 			return;
-		if (d.stage == Stage::Asking)
-			(void)snprintf(text, sizeof text, texts::typeNumber, d.number, InBrackets(d).text, secondsLeft(phoneMs));
-		else
-			(void)snprintf(text, sizeof text, "%s", d.notice[0] != '\0' ? d.notice : texts::checking);
+		const char *text = d.notice[0] != '\0' ? d.notice : texts::checking;
 		if (host != nullptr && strcmp(text, shown) != 0) {
 			(void)host->SetStatusMessage(WideText(text).get());
-			memcpy(shown, text, sizeof shown);
+			(void)snprintf(shown, sizeof shown, "%s", text);
 		}
-		if (host != nullptr && host->QueryContinue() != S_OK) {
-			if (d.stage != Stage::Asking)
-				return stopLogin();
-			// There is no other button there: whoever does not want to wait for
-			// the phone types a code. The phone may still be answered.
-			Hold hold(lock);
-			preferCode = true;
+		if (host != nullptr && host->QueryContinue() != S_OK)
+			return stopLogin();
+		// It is not stopped: the agent may have Windows check the password just now,
+		// and a second time would count a wrong one twice.
+		if (host == nullptr && hc_now_ms() >= until)
 			return;
-		}
-		if (host == nullptr && hc_now_ms() >= until) {
-			stopLogin();
-			Hold hold(lock);
-			problem = texts::agentSilent;
-			return;
-		}
 		l->wait(seen, pollMs);
 	}
 }
@@ -650,7 +661,7 @@ HRESULT Credential::Connect(IQueryContinueWithStatus *host)
 	submit();
 	watch(host);
 	Hold hold(lock);
-	connected = true;
+	connected = !gone;
 	// GetSerialization says how it went, and follows only upon success.
 	return S_OK;
 }
@@ -706,15 +717,15 @@ HRESULT Credential::finish(CREDENTIAL_PROVIDER_GET_SERIALIZATION_RESPONSE *respo
 		turn(Face::Password, "");
 		tellTyped();
 	} else {
-		// The person's turn: from here on the login's end is told to LogonUI.
-		(void)l->leave();
+		// The person's turn: what comes from here on is told to LogonUI.
+		l->leave();
 		l->look(&d, &seen);
 		switch (d.stage) {
 		case Stage::Asking:
 			showPrompt(d);
 			tellTyped();
 			break;
-		case Stage::Working: // the prompt was closed just now
+		case Stage::Working: // the prompt was closed just now, or the agent takes long
 			turn(face, texts::checking);
 			tellTyped();
 			break;
@@ -755,59 +766,21 @@ HRESULT Credential::pack(CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION *serializa
 void Credential::showPrompt(const Dialogue &d)
 {
 	int64_t phoneMs = d.phoneMs(hc_now_ms());
-	char text[sizeof status];
-	bool byCode;
+	char question[Dialogue::textMax + 1], text[sizeof status];
+	bool tooEarly;
 	{
 		Hold hold(lock);
-		byCode = preferCode;
+		tooEarly = unanswered == static_cast<int64_t>(d.number);
 	}
 	visibleCode = d.visible;
-	phoneOnOffer = d.phone && d.emptyAllowed;
-	if (phoneMs > 0 && !byCode) {
-		(void)snprintf(text, sizeof text, texts::typeNumberTile, d.number, InBrackets(d).text);
-		return turn(Face::Phone, text);
-	}
 	if (phoneMs > 0)
-		(void)snprintf(text, sizeof text, texts::codeOrPhone, d.number, InBrackets(d).text);
+		(void)snprintf(question, sizeof question, texts::typeNumber, d.number, InBrackets(d).text, ClockIn(phoneMs).text);
 	else
-		(void)snprintf(text, sizeof text, "%s%s%s", d.notice, d.notice[0] != '\0' ? "\n" : "", d.phone ? texts::phoneOver : d.text);
+		(void)snprintf(question, sizeof question, "%s", d.phone ? texts::phoneOver : d.text);
+	(void)snprintf(text, sizeof text, "%s%s%s%s", d.notice, d.notice[0] != '\0' ? "\n" : "", phoneMs > 0 && tooEarly ? texts::notYet : "", question);
+	hc_wipe(question, sizeof question);
 	turn(Face::Code, text);
 	hc_wipe(text, sizeof text);
-}
-
-HRESULT Credential::CommandLinkClicked(DWORD field)
-{
-	int64_t until = hc_now_ms() + clickMs;
-	Ref<Login> l;
-	Dialogue d;
-	LONG seen;
-
-	if (field != fieldUseCode && field != fieldAskPhone)
-		return E_INVALIDARG;
-	{
-		Hold hold(lock);
-		l = login;
-		preferCode = field == fieldUseCode;
-	}
-	if (!l)
-		return S_OK;
-	l->attend();
-	l->look(&d, &seen);
-	if (field == fieldAskPhone && d.stage == Stage::Asking && d.emptyAllowed) {
-		(void)l->answer(Code());
-		for (l->look(&d, &seen); d.stage == Stage::Working && hc_now_ms() < until; l->look(&d, &seen))
-			l->wait(seen, pollMs);
-	}
-	if (l->leave()) {
-		if (d.stage == Stage::Asking)
-			showPrompt(d);
-		else
-			turn(face, texts::askingPhone);
-		return S_OK;
-	}
-	// It is over, which only a submit or a new tile can show.
-	l->announce();
-	return S_OK;
 }
 
 // --- what LSA said ---

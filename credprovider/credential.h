@@ -1,18 +1,20 @@
 // One tile: a user, or "Other user".
 //
-//	the tile        shows                               submit
-//	Password        user name (other user), password    begins a login
-//	Phone           the number to type on the phone     waits for the phone
-//	Code            a field for a code                  answers the agent's prompt
+//	the tile        shows                                    submit
+//	Password        user name (other user), password         begins a login
+//	Code            what the agent asks, with the number     answers it; without a code:
+//	                for the phone; a field for a code        asks the phone again
 //
-// Connect does the waiting, with a text and a way to cancel, and GetSerialization brings
-// the tile up to date: only there, and in what the screen calls otherwise, is the screen
-// told anything, as its events belong to its thread. A host that knows no Connect gets
-// the same from GetSerialization, which then waits for the agent itself, but not for the
-// phone.
+// Connect waits for the agent, with a text and a way to cancel, and GetSerialization
+// brings the tile up to date: only there, and in what the screen calls otherwise, is the
+// screen told anything, as its events belong to its thread. A host that knows no Connect
+// gets the same from GetSerialization, which then waits for the agent itself.
 //
-// While the person looks at the tile, the login listens on its own thread. When it ends
-// then, LogonUI is asked to look again: an approval logs in by itself.
+// Nobody waits for a person but the login, which listens on its own thread while the
+// tile is looked at. When the phone was answered, or whatever else the agent says then,
+// LogonUI is asked to look again: an approval logs in by itself. So nothing depends on
+// when LogonUI lets one cancel Connect, and on what it does then, which is nowhere
+// written.
 #pragma once
 
 #include "account.h"
@@ -34,8 +36,6 @@ enum FieldId : DWORD {
 	fieldCode,
 	fieldHiddenCode,
 	fieldSubmit,
-	fieldUseCode,
-	fieldAskPhone,
 	fieldCount,
 };
 
@@ -77,6 +77,7 @@ public:
 	void refresh();
 	// submits says whether LogonUI shall log in with this tile by itself.
 	bool submits();
+	bool inLogin();
 
 	// IUnknown
 	IFACEMETHODIMP QueryInterface(REFIID iid, void **out) override;
@@ -114,7 +115,10 @@ public:
 	IFACEMETHODIMP GetFieldOptions(DWORD field, CREDENTIAL_PROVIDER_CREDENTIAL_FIELD_OPTIONS *options) override;
 
 private:
-	enum class Face : uint8_t { Password, Phone, Code };
+	enum class Face : uint8_t { Password, Code };
+
+	// A notice and a prompt, each with all that it says.
+	enum : size_t { statusMax = 2 * Dialogue::textMax + 1 };
 
 	struct State {
 		CREDENTIAL_PROVIDER_FIELD_STATE state;
@@ -157,11 +161,10 @@ private:
 	// older: the screen made its new tile before it let go of the old one.
 	Ref<ICredentialProviderCredentialEvents> events, older;
 	bool lastWord = false; // the status is why a login ended, and nobody has read it
-	Face face = Face::Password;
+	Face face = Face::Password; // set under the lock
 	bool visibleCode = true;    // the open prompt shows what is typed
-	bool phoneOnOffer = false;  // and takes an empty answer for: ask the phone again
 	bool userFilled = false;    // nobody has to type the name first
-	char status[Dialogue::textMax + 1] = {};
+	char status[statusMax + 1] = {};
 	State told[fieldCount] = {};
 	DWORD toldBeside = fieldPassword;
 
@@ -174,6 +177,7 @@ private:
 	Ref<Login> login;
 	const char *problem = nullptr; // what stopped the submit before the agent was asked
 	bool connected = false;        // Connect did this submit's work
-	bool preferCode = false;       // the person does not want to wait for the phone
+	bool gone = false;             // the person has turned away: nothing begins
 	bool autoSubmit = false;
+	int64_t unanswered = -1; // the number for which Enter was pressed too early
 };

@@ -87,5 +87,6 @@ void Dialogue::refuse(const char *why)
 		return;
 	answered();
 	stage = Stage::Refused;
-	strncpy(text, why, sizeof text - 1);
+	// Cut, if it must be, between characters.
+	text_for_person(text, sizeof text, reinterpret_cast<const uint8_t *>(why), strlen(why));
 }

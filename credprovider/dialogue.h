@@ -16,7 +16,9 @@ enum class Stage : uint8_t {
 };
 
 struct Dialogue {
-	enum : size_t { textMax = 512, deviceMax = 64 };
+	// textMax: more than the agent may say, and room for the configured message behind
+	// ours.
+	enum : size_t { textMax = 1024, deviceMax = 64 };
 	enum : int64_t { phoneMaxMs = 5 * 60 * 1000 };
 
 	Stage stage = Stage::Working;

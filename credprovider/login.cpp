@@ -11,9 +11,15 @@ namespace {
 
 enum : int {
 	connectMs = 3000,
+	// The service starts after the login screen, and is away while it is updated. In a
+	// program nobody wants to wait for that.
+	absentMs = 20 * 1000,
+	absentCredUIMs = 3000,
+	retryMs = 500,
 	// The agent's time for a step. It asks Windows for the password, and that asks a
-	// domain, which may be far away.
-	stepMs = 30 * 1000,
+	// domain, which may be far away: the agent gives it 26 s. To give up before it does
+	// would have the same password tried, and counted, again.
+	stepMs = 40 * 1000,
 	// The agent bounds the person's time (limits.prompt_time, at most 10 min); this is
 	// for an agent that forgot.
 	promptMs = 11 * 60 * 1000,
@@ -200,12 +206,11 @@ bool Login::tick(void *arg)
 void Login::converse(const Place &place)
 {
 	const sallyport_login_v1_Directive *directive;
-	hc_client *agent = hc_new(tick, this);
-	hc_status status;
+	hc_client *agent = nullptr;
+	hc_status status = reach(&agent);
 
 	if (agent == nullptr)
 		return fail(texts::noMemory, false);
-	status = hc_connect(agent, settings->pipe(), connectMs);
 	if (status == HC_OK && !sendBegin(agent, place))
 		status = HC_FAILED;
 	while (status == HC_OK) {
@@ -218,9 +223,19 @@ void Login::converse(const Place &place)
 		}
 		status = hc_next(agent, asking ? promptMs : stepMs, &directive);
 		if (status == HC_OK) {
-			Hold hold(lock);
-			dialogue.take(*directive, hc_now_ms());
-			changed();
+			bool tell;
+			{
+				Hold hold(lock);
+				dialogue.take(*directive, hc_now_ms());
+				tell = left && directive->which_directive == sallyport_login_v1_Directive_prompt_tag;
+				if (tell) {
+					told = true;
+					toldUntil = hc_now_ms() + redeemMs;
+				}
+				changed();
+			}
+			if (tell)
+				notifier->changed();
 		} else if (status == HC_CANCELLED && carryOut(agent)) {
 			status = HC_OK;
 		}
@@ -228,6 +243,40 @@ void Login::converse(const Place &place)
 	if (status != HC_OK)
 		noVerdict(agent, status);
 	hc_free(agent);
+}
+
+// Connects to the agent; *agent is nullptr when memory is short.
+hc_status Login::reach(hc_client **agent)
+{
+	int64_t until = hc_now_ms() + (request.cpus == CPUS_CREDUI ? absentCredUIMs : absentMs);
+
+	for (;;) {
+		hc_status status;
+
+		*agent = hc_new(tick, this);
+		if (*agent == nullptr)
+			return HC_FAILED;
+		status = hc_connect(*agent, settings->pipe(), connectMs);
+		if (status != HC_AGENT_ABSENT || hc_now_ms() >= until) {
+			say("");
+			return status;
+		}
+		hc_free(*agent);
+		say(texts::starting);
+		Hold hold(lock);
+		if (!stopped)
+			(void)SleepConditionVariableSRW(&condition, &lock.srw, retryMs, 0);
+	}
+}
+
+// Shows a text of ours while the agent cannot.
+void Login::say(const char *notice)
+{
+	Hold hold(lock);
+	if (strcmp(dialogue.notice, notice) == 0)
+		return;
+	(void)snprintf(dialogue.notice, sizeof dialogue.notice, "%s", notice);
+	changed();
 }
 
 bool Login::sendBegin(hc_client *agent, const Place &place)
@@ -380,11 +429,10 @@ bool Login::answer(const Code &code)
 	return true;
 }
 
-bool Login::leave()
+void Login::leave()
 {
 	Hold hold(lock);
 	left = !dialogue.over();
-	return left;
 }
 
 void Login::attend()
@@ -393,19 +441,17 @@ void Login::attend()
 	left = false;
 }
 
-void Login::announce()
-{
-	{
-		Hold hold(lock);
-		told = true;
-	}
-	notifier->changed();
-}
-
 bool Login::announced()
 {
 	Hold hold(lock);
-	return told;
+	// A verdict has its own end.
+	return told && (dialogue.over() || hc_now_ms() < toldUntil);
+}
+
+void Login::found()
+{
+	Hold hold(lock);
+	told = told && dialogue.over();
 }
 
 bool Login::redeem(Account *account, Password *out)

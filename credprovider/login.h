@@ -32,15 +32,15 @@ public:
 	// answer sends what the person typed at the open prompt; false when it is too long.
 	bool answer(const Code &code);
 
-	// leave lets the login go on while nobody waits for it: its end is told to LogonUI.
-	// False when it is over already, and the caller has its end.
-	bool leave();
+	// leave lets the login go on while nobody waits for it: its next question, or its
+	// end, is told to LogonUI.
+	void leave();
 	// attend is the opposite.
 	void attend();
-	// announce tells LogonUI of an end that the caller has found but cannot use.
-	void announce();
-	// announced is true when LogonUI was told.
+	// announced is true when LogonUI was told, and has yet to come.
 	bool announced();
+	// found notes that it came: a question may then be left like any other.
+	void found();
 
 	// redeem hands out name and password after Stage::Allowed, once, and not later than
 	// some seconds after it.
@@ -66,6 +66,8 @@ private:
 	void run();
 	bool breakGlass(const Place &place);
 	void converse(const Place &place);
+	hc_status reach(hc_client **agent);
+	void say(const char *notice);
 	bool sendBegin(hc_client *agent, const Place &place);
 	bool carryOut(hc_client *agent);
 	void awaitRedemption();
@@ -83,6 +85,7 @@ private:
 	Lock lock; // for all below
 	CONDITION_VARIABLE condition = CONDITION_VARIABLE_INIT;
 	LONG changes = 0;
+	int64_t toldUntil = 0;
 	Dialogue dialogue;
 	Password password;
 	Code pending;

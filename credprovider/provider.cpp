@@ -5,7 +5,9 @@
 #include <string.h>
 #include <wincred.h>
 
+#include "place.h"
 #include "serialize.h"
+#include "texts.h"
 
 namespace {
 
@@ -24,23 +26,29 @@ private:
 	LPWSTR p = nullptr;
 };
 
-// Whether the computer is in a domain, and the domain's short name. LSA is there as
-// early as LogonUI is.
-bool domainOf(wchar_t *out, size_t size)
+// Where a name without a domain belongs: to the domain that the computer is in
+// (*joined), by its short name, else to the computer. When LSA does not say (it may be
+// busy while the computer starts) home is empty, and such a name is refused: it might
+// be somebody else's in the other place.
+void homeOf(Credential::Home *home, bool *joined)
 {
 	LSA_OBJECT_ATTRIBUTES attributes = {};
 	POLICY_DNS_DOMAIN_INFO *info = nullptr;
 	LSA_HANDLE policy;
-	bool joined = false;
 
+	home->domain[0] = 0;
+	*joined = true;
 	if (LsaOpenPolicy(nullptr, &attributes, POLICY_VIEW_LOCAL_INFORMATION, &policy) < 0)
-		return false;
+		return;
 	if (LsaQueryInformationPolicy(policy, PolicyDnsDomainInformation, reinterpret_cast<void **>(&info)) >= 0 && info != nullptr) {
-		joined = info->Sid != nullptr && info->Name.Length > 0 && wideCopy(out, size, info->Name.Buffer, info->Name.Length / sizeof(wchar_t));
+		*joined = info->Sid != nullptr && info->Name.Length > 0;
+		if (*joined)
+			(void)wideCopy(home->domain, ARRAYSIZE(home->domain), info->Name.Buffer, info->Name.Length / sizeof(wchar_t));
+		else
+			wcscpy(home->domain, home->computer);
 		(void)LsaFreeMemory(info);
 	}
 	(void)LsaClose(policy);
-	return joined;
 }
 
 } // namespace
@@ -90,9 +98,7 @@ HRESULT Provider::SetUsageScenario(CREDENTIAL_PROVIDER_USAGE_SCENARIO given, DWO
 		return E_OUTOFMEMORY;
 	if (!GetComputerNameW(home.computer, &size))
 		return HRESULT_FROM_WIN32(GetLastError());
-	joined = domainOf(home.domain, ARRAYSIZE(home.domain));
-	if (!joined)
-		wcscpy(home.domain, home.computer);
+	homeOf(&home, &joined);
 	cpus = given;
 	flags = givenFlags;
 	made = false;
@@ -115,7 +121,9 @@ HRESULT Provider::SetSerialization(const CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZ
 		if (FAILED(hr))
 			return hr;
 		if (in->ulAuthenticationPackage != negotiate) {
-			packageRefused = (flags & CREDUIWIN_AUTHPACKAGE_ONLY) != 0;
+			// What Windows itself asks shall never be a prompt without a tile: the
+			// filter has hidden the others.
+			packageRefused = (flags & CREDUIWIN_AUTHPACKAGE_ONLY) != 0 && !runsAsSystem();
 			return E_INVALIDARG;
 		}
 	}
@@ -128,6 +136,11 @@ HRESULT Provider::SetSerialization(const CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZ
 HRESULT Provider::SetUserArray(ICredentialProviderUserArray *given)
 {
 	users = Ref<ICredentialProviderUserArray>::share(given);
+	// The users of a living screen may change; a login under way keeps its tile.
+	for (DWORD i = 0; i < tileCount; i++)
+		if (tiles[i]->inLogin())
+			return S_OK;
+	made = false;
 	return S_OK;
 }
 
@@ -241,7 +254,7 @@ void Provider::placeInput()
 		for (at = 0; at < tileCount && !tiles[at]->isOther(); at++)
 			;
 	if (at == tileCount)
-		addTile(Credential::Owner());
+		addTile(otherOwner());
 	if (at == tileCount)
 		return;
 	// CredUI's caller has given it to be looked at first.
@@ -252,19 +265,24 @@ void Provider::placeInput()
 			tiles[--tileCount].reset();
 }
 
-void Provider::makeTiles()
+Credential::Owner Provider::otherOwner()
 {
 	Credential::Owner other = {};
 
+	(void)MultiByteToWideChar(CP_UTF8, 0, texts::otherUser, -1, other.shown, ARRAYSIZE(other.shown));
+	return other;
+}
+
+void Provider::makeTiles()
+{
 	while (tileCount > 0)
 		tiles[--tileCount].reset();
 	made = true;
 	if (packageRefused)
 		return;
 	addUsers();
-	(void)wideCopy(other.shown, ARRAYSIZE(other.shown), L"Other user", 10);
 	if (wantsOther())
-		addTile(other);
+		addTile(otherOwner());
 	if (!inputAccount.empty())
 		placeInput();
 	else if (cpus == CPUS_CREDUI && (flags & CREDUIWIN_IN_CRED_ONLY) != 0)
@@ -284,6 +302,8 @@ HRESULT Provider::GetCredentialCount(DWORD *n, DWORD *preselected, BOOL *autoLog
 	if (!inputAccount.empty() && tileCount > 0)
 		*preselected = 0;
 	for (DWORD i = 0; i < tileCount; i++) {
+		if (tiles[i]->inLogin())
+			*preselected = i;
 		if (tiles[i]->submits()) {
 			*preselected = i;
 			*autoLogon = TRUE;

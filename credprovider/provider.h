@@ -38,6 +38,7 @@ private:
 	void addTile(const Credential::Owner &owner);
 	void addUsers();
 	bool wantsOther() const;
+	static Credential::Owner otherOwner();
 	void placeInput();
 
 	Count count;
@@ -47,7 +48,7 @@ private:
 	Ref<Notifier> notifier;
 	Ref<ICredentialProviderUserArray> users;
 	Credential::Home home = {};
-	bool joined = false; // to a domain
+	bool joined = false; // to a domain, for all that is known
 
 	Ref<Credential> tiles[tilesMax];
 	DWORD tileCount = 0;

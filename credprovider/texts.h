@@ -14,18 +14,14 @@ constexpr char password[] = "Password";
 constexpr char status[] = "What to do";
 constexpr char code[] = "Code";
 constexpr char submit[] = "Log in";
-constexpr char useCode[] = "Use a code instead";
-constexpr char askPhone[] = "Ask my phone again";
 
 // While the agent works.
 constexpr char checking[] = "Checking…";
-constexpr char askingPhone[] = "Asking your phone…";
-// printf: number, the phone's name in brackets or nothing, seconds
-constexpr char typeNumber[] = "Type %02u on your phone%s to approve. %u s left.";
-// The same where no seconds can be counted, and beside the field for a code.
-constexpr char typeNumberTile[] = "Type %02u on your phone%s to approve.";
-constexpr char codeOrPhone[] = "Type a code from your authenticator app. Typing %02u on your phone%s also still works.";
-constexpr char phoneOver[] = "Nobody answered on the phone. Type a code from your authenticator app, or ask the phone again.";
+constexpr char starting[] = "Sallyport is starting…";
+// printf: number, the phone's name in brackets or nothing, the time of day
+constexpr char typeNumber[] = "Type %02u on your phone%s to approve, until %s. Or type a code here.\nPress Enter without a code to ask again.";
+constexpr char notYet[] = "Not approved yet. ";
+constexpr char phoneOver[] = "Nobody answered on the phone. Type a code from your authenticator app, or press Enter without one to ask the phone again.";
 
 // What stops a login before the agent is asked.
 constexpr char noUser[] = "Type your user name.";
