@@ -26,6 +26,7 @@ import (
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/testkit/passkey"
+	"sallyport/internal/testkit/port"
 )
 
 // realAuthority is the shipped program, driven from outside.
@@ -149,12 +150,11 @@ func (a *realAuthority) call(method, path, token string, body any) (int, []byte)
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := port.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // TestWithTheRealAuthority: the whole way, with the shipped server.

@@ -29,6 +29,7 @@ import (
 	"sallyport/internal/clock"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
+	"sallyport/internal/testkit/port"
 )
 
 // authority is one `sallyport-authority run` with a database of its own.
@@ -45,15 +46,6 @@ type authority struct {
 	devices  []*device
 }
 
-// freePort is one that nobody listens on.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
-}
-
 // newAuthority makes an authority below dir, which does not run yet. Nothing
 // limits how often phones ring: the bench's people log in all the time.
 func newAuthority(ctx context.Context, dist, dir string, db *postgres, pushService string) (*authority, error) {
@@ -64,7 +56,7 @@ func newAuthority(ctx context.Context, dist, dir string, db *postgres, pushServi
 	a := &authority{kind: "sqlite", program: program, config: filepath.Join(dir, "authority.toml"), db: db}
 	var ports [3]int
 	for i := range ports {
-		if ports[i], err = freePort(); err != nil {
+		if ports[i], err = port.Free(); err != nil {
 			return nil, err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,7 @@ import (
 
 	"sallyport/authority/server"
 	"sallyport/internal/organisation"
+	"sallyport/internal/testkit/port"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
 )
 
@@ -107,13 +109,11 @@ func (s *shell) fails(exit int, says string, args ...string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := port.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return strconv.Itoa(p)
 }
 
 // init makes an authority on this machine.

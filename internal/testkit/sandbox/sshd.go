@@ -3,9 +3,7 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sallyport/internal/testkit/port"
 )
 
 // SSHD is an OpenSSH server on the sandbox's loopback.
@@ -39,7 +39,7 @@ func StartSSHD(lines ...string) (*SSHD, error) {
 		return nil, err
 	}
 	s := &SSHD{dir: dir}
-	if s.Port, err = freePort(); err != nil {
+	if s.Port, err = port.Free(); err != nil {
 		return nil, err
 	}
 	key := filepath.Join(dir, "host_key")
@@ -96,21 +96,6 @@ func (s *SSHD) Stop() {
 }
 
 func (s *SSHD) knownHosts() string { return filepath.Join(s.dir, "known_hosts") }
-
-// freePort finds a TCP port nobody listens on; in the sandbox's own network
-// nobody else takes it before sshd does.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	address, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.New("sandbox: no TCP port")
-	}
-	return address.Port, nil
-}
 
 // Key makes an ssh key pair for a user and authorizes it for the user's own
 // account; pass the returned file to SSH as an option: "IdentityFile=FILE".

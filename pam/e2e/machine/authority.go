@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"sallyport/internal/event"
+	"sallyport/internal/testkit/port"
 )
 
 // Where the authority's package puts things.
@@ -55,10 +56,10 @@ func NewAuthority(dist, dir string, settings []string, with ...string) (*Authori
 }
 
 func (a *Authority) init(settings []string, with ...string) (err error) {
-	if a.Devices, err = freeAddress(); err != nil {
+	if a.Devices, err = port.Address(); err != nil {
 		return err
 	}
-	if a.Pages, err = freeAddress(); err != nil {
+	if a.Pages, err = port.Address(); err != nil {
 		return err
 	}
 	_, port, _ := net.SplitHostPort(a.Pages) // freeAddress made it
@@ -78,10 +79,10 @@ func (a *Authority) init(settings []string, with ...string) (err error) {
 func (a *Authority) Node(dir, name string) (*Authority, error) {
 	b := &Authority{Origin: a.Origin, Config: filepath.Join(dir, "authority.toml"), program: a.program, StateDir: filepath.Join(dir, "state")}
 	var err error
-	if b.Devices, err = freeAddress(); err != nil {
+	if b.Devices, err = port.Address(); err != nil {
 		return nil, err
 	}
-	if b.Pages, err = freeAddress(); err != nil {
+	if b.Pages, err = port.Address(); err != nil {
 		return nil, err
 	}
 	text, err := os.ReadFile(a.Config)
@@ -208,16 +209,6 @@ func (a *Authority) Join(over string, users ...string) error {
 		return err
 	}
 	return This.Join(over, token)
-}
-
-// freeAddress finds a port of 127.0.0.1 that nobody listens on; in the machine's
-// own network nobody else takes it.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // addLines appends to a file.
