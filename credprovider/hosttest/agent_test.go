@@ -110,7 +110,7 @@ const systems = "O:SYG:SYD:P(A;;GA;;;SY)(A;;GA;;;BA)"
 func startRelay(t *testing.T, pipe string, to net.Listener, sddl string) (kill func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	cmd := windows.Command(ctx, filepath.Join(dist, "relay.exe"), pipe, to.Addr().String(), sddl)
+	cmd := windows(t).Command(ctx, filepath.Join(dist, "relay.exe"), pipe, to.Addr().String(), sddl)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ const brokenProvider = "{D1B0C6F2-6B0E-4C0B-8B1D-0C5A9B9D1F27}"
 // TestTheHostSeesFaults: a host that calls everything well shows nothing. It takes a
 // provider with one fault through the same visit each time.
 func TestTheHostSeesFaults(t *testing.T) {
+	besideOthers(t)
 	useBroken(t)
 	for _, c := range []struct{ fault, want string }{
 		{"", ""},
@@ -101,12 +102,12 @@ func useBroken(t *testing.T) {
 	need(t)
 	setValue(t, providersKey+clsid, "Disabled", uint32(1))
 	setValue(t, filtersKey+clsid, "Disabled", uint32(1))
-	if err := windows.Import(t.Context(), fmt.Sprintf("[%s]\r\n", providersKey+brokenProvider)+classOf(brokenProvider, "broken.dll")); err != nil {
+	if err := windows(t).Import(t.Context(), fmt.Sprintf("[%s]\r\n", providersKey+brokenProvider)+classOf(brokenProvider, "broken.dll")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		for _, key := range []string{providersKey + brokenProvider, classesKey + brokenProvider} {
-			if err := windows.DeleteKey(context.Background(), key); err != nil {
+			if err := windows(t).DeleteKey(context.Background(), key); err != nil {
 				t.Error(err)
 			}
 		}

@@ -31,6 +31,7 @@ func TestProvidersGoFirst(t *testing.T) {
 
 // TestNoConnect: a screen that knows no Connect gets through with GetSerialization.
 func TestNoConnect(t *testing.T) {
+	besideOthers(t)
 	t.Run("code", func(t *testing.T) {
 		agentPlays(t, codeThen(allow()))
 		s := atLogon(t)

@@ -27,6 +27,7 @@ const (
 )
 
 func TestAgentAbsent(t *testing.T) {
+	besideOthers(t)
 	setValue(t, settings, "message", helpdesk)
 	s := atLogon(t)
 	// It may be about to start.
@@ -135,6 +136,7 @@ const hungMax = 45 * time.Second
 
 // TestAgentHangs: however it hangs, the person gets an answer, in bounded time.
 func TestAgentHangs(t *testing.T) {
+	besideOthers(t)
 	setValue(t, settings, "message", helpdesk)
 	untilGone := func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 	var screens []*screen
@@ -352,6 +354,7 @@ const askedTheAgent = "You have come to the agent."
 
 // TestNoBreakGlassByDefault: an agent that is not there lets nobody in.
 func TestNoBreakGlassByDefault(t *testing.T) {
+	besideOthers(t)
 	s := atLogon(t)
 	s.typesPassword()
 	s.isRefused(notRunning)

@@ -4,11 +4,13 @@ package hosttest
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,12 +58,20 @@ const (
 )
 
 var (
-	dist    string     // what is tested, and what tests it
-	windows *wine.Wine // that all tests run in, one after the other: they share its registry
-	noWine  error      // why there is none
+	dist   string     // what is tested, and what tests it
+	shared *wine.Wine // that most tests run in, one after the other: they share its registry
+	noWine error      // why there is none
+	own    sync.Map   // the Windows of those that run beside others, by the test's name
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// What runs in parallel waits most of the time.
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		if err := flag.Set("test.parallel", "12"); err != nil {
+			panic(err)
+		}
+	}
 	status, err := build(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hosttest:", err)
@@ -76,6 +86,36 @@ func need(t *testing.T) {
 	if noWine != nil {
 		t.Skip("needs Wine: " + noWine.Error())
 	}
+}
+
+// windows is the one that this test runs in.
+func windows(t *testing.T) *wine.Wine {
+	name, _, _ := strings.Cut(t.Name(), "/")
+	if w, ok := own.Load(name); ok {
+		return w.(*wine.Wine)
+	}
+	return shared
+}
+
+// besideOthers is for a test that mostly waits: it gets a Windows of its own, and runs
+// in parallel.
+func besideOthers(t *testing.T) {
+	t.Helper()
+	need(t)
+	t.Parallel()
+	w, err := wine.Start(dist)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := install(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	own.Store(t.Name(), w)
 }
 
 // build makes what is not there yet, installs the provider, and runs the tests.
@@ -98,11 +138,11 @@ func build(m *testing.M) (status int, err error) {
 		}
 		bind = append(bind, strings.TrimSpace(string(sysroot)))
 	}
-	if windows, err = wine.Start(bind...); err != nil {
+	if shared, err = wine.Start(bind...); err != nil {
 		return 0, err
 	}
 	defer func() {
-		if killed := windows.Kill(); err == nil {
+		if killed := shared.Kill(); err == nil {
 			err = killed
 		}
 	}()
@@ -111,10 +151,13 @@ func build(m *testing.M) (status int, err error) {
 	} else {
 		err = copyShipped(built)
 	}
-	for _, step := range []func(context.Context) error{host, relay, primer, install} {
+	for _, step := range []func(context.Context) error{host, relay, primer} {
 		if err == nil {
 			err = step(ctx)
 		}
+	}
+	if err == nil {
+		err = install(ctx, shared)
 	}
 	if err != nil {
 		return 0, err
@@ -129,7 +172,7 @@ func makeShipped(ctx context.Context, sysroot string) error {
 	if err := goBuild(ctx, "sallyport.exe", "sallyport/agent"); err != nil {
 		return err
 	}
-	return run(windows.Unix(ctx, "make", "-s", "-C", "..", "ARCH=amd64", "SYSROOT="+sysroot, "OUT="+dist))
+	return run(shared.Unix(ctx, "make", "-s", "-C", "..", "ARCH=amd64", "SYSROOT="+sysroot, "OUT="+dist))
 }
 
 // copyShipped takes what is built already.
@@ -147,7 +190,7 @@ func copyShipped(built string) error {
 }
 
 func host(ctx context.Context) error {
-	return run(windows.Unix(ctx, "make", "-s", "-C", "../host", "OUT="+dist))
+	return run(shared.Unix(ctx, "make", "-s", "-C", "../host", "OUT="+dist))
 }
 
 func relay(ctx context.Context) error {
@@ -174,14 +217,14 @@ func goBuild(ctx context.Context, name, from string) error {
 }
 
 // install writes the registry as the installer does, beside Windows' own providers.
-func install(ctx context.Context) error {
+func install(ctx context.Context, w *wine.Wine) error {
 	var reg strings.Builder
 	fmt.Fprintf(&reg, "[%s]\r\n@=\"Sallyport\"\r\n[%s]\r\n@=\"Sallyport\"\r\n", providersKey+clsid, filtersKey+clsid)
 	for name, id := range microsofts {
 		fmt.Fprintf(&reg, "[%s]\r\n@=%q\r\n", providersKey+id, name)
 	}
 	reg.WriteString(classOf(clsid, dll))
-	return windows.Import(ctx, reg.String())
+	return w.Import(ctx, reg.String())
 }
 
 // classOf is a class of a DLL in dist, as the text of a .reg file.
@@ -201,12 +244,12 @@ func run(cmd *exec.Cmd) error {
 func setValue(t *testing.T, key, name string, value any) {
 	t.Helper()
 	need(t)
-	if err := windows.SetValue(t.Context(), key, name, value); err != nil {
+	if err := windows(t).SetValue(t.Context(), key, name, value); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		// The test's context is over by now.
-		if err := windows.SetValue(context.Background(), key, name, nil); err != nil {
+		if err := windows(t).SetValue(context.Background(), key, name, nil); err != nil {
 			t.Error(err)
 		}
 	})

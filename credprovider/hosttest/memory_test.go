@@ -135,6 +135,7 @@ func grewBeyond(t *testing.T, logins int, before, after figures) {
 
 // TestAThousandLogins at one screen leave no handle and no memory behind.
 func TestAThousandLogins(t *testing.T) {
+	besideOthers(t)
 	const warm, logins = 200, 1000
 	var scripts []script
 	for i := range logins {
@@ -184,6 +185,7 @@ func TestAThousandLogins(t *testing.T) {
 
 // TestAHundredScreens: the DLL is loaded and unloaded each time.
 func TestAHundredScreens(t *testing.T) {
+	besideOthers(t)
 	const warm, visits = 50, 150
 	var scripts []script
 	for range visits {

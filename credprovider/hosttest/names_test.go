@@ -201,7 +201,7 @@ func TestPasswordsOfAnyLetters(t *testing.T) {
 func computerName(t *testing.T) string {
 	t.Helper()
 	need(t)
-	out, err := windows.Command(t.Context(), "cmd", "/c", "echo %COMPUTERNAME%").Output()
+	out, err := windows(t).Command(t.Context(), "cmd", "/c", "echo %COMPUTERNAME%").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -220,6 +220,7 @@ func TestPushDeniedWhileNothingIsPressed(t *testing.T) {
 // TestAnApprovalThatNobodyFetches is worth nothing after some seconds: a screen that
 // showed something else meanwhile must not open later.
 func TestAnApprovalThatNobodyFetches(t *testing.T) {
+	besideOthers(t)
 	p := make(tap)
 	agentPlays(t, func(s *session) {
 		s.rings(1, 42, time.Minute)

@@ -133,6 +133,7 @@ func TestFilterLeavesTheRestToWindows(t *testing.T) {
 
 // TestSwitchedOff: each scenario by the registry, the policies' key before the other.
 func TestSwitchedOff(t *testing.T) {
+	besideOthers(t)
 	visits := map[string]visit{
 		"logon":  {},
 		"unlock": {scenario: "unlock"},
@@ -162,12 +163,14 @@ func TestSwitchedOff(t *testing.T) {
 				if c.policies != nil {
 					setValue(t, policies, value, c.policies)
 				}
+				s := turnOn(t)
 				for name, v := range visits {
 					want := []string{clsid}
 					if c.off && slices.Contains(where, name) {
 						want = everybody()
 					}
-					s := sit(t, v)
+					s.visit = v
+					s.sitDown()
 					if got := s.offered(); !slices.Equal(got, want) {
 						t.Errorf("%s: offered are %v, want %v", name, got, want)
 					}

@@ -116,10 +116,10 @@ func (h *hexBytes) UnmarshalText(text []byte) (err error) {
 func turnOn(t *testing.T, env ...string) *screen {
 	t.Helper()
 	need(t)
-	windows := *windows
-	windows.Env = append(env, "WINEDEBUG=-all,err+eventlog,warn+eventlog,err+heap") // all on stderr
-	ctx, cancel := context.WithCancel(context.Background())                         // t's own is over before its clean-up
-	cmd := windows.Command(ctx, filepath.Join(dist, "logonui-host.exe"))
+	w := *windows(t)
+	w.Env = append(env, "WINEDEBUG=-all,err+eventlog,warn+eventlog,err+heap") // all on stderr
+	ctx, cancel := context.WithCancel(context.Background())                   // t's own is over before its clean-up
+	cmd := w.Command(ctx, filepath.Join(dist, "logonui-host.exe"))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,21 +24,28 @@ const userSID = "S-1-5-21-0-0-0-1000"
 // agent is the shipped one, running.
 type agent struct {
 	t   *testing.T
-	pid int // Linux's
+	exe string
+	pid int // Linux's; 0: it is dead
 }
+
+// agents counts them: each runs from a name of its own, by which its process is found.
+var agents atomic.Int32
 
 // startAgent starts it, as the service does. It ends with the test.
 func startAgent(t *testing.T) *agent {
 	t.Helper()
 	need(t)
+	a := &agent{t: t, exe: filepath.Join(dist, fmt.Sprintf("sallyport-%d.exe", agents.Add(1)))}
+	if err := os.Link(filepath.Join(dist, "sallyport.exe"), a.exe); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := windows.Command(ctx, filepath.Join(dist, "sallyport.exe"), "run")
+	cmd := windows(t).Command(ctx, a.exe, "run")
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{t: t}
 	t.Cleanup(func() {
 		if t.Failed() && a.pid != 0 {
 			events, err := a.try("events", "--last", "20")
@@ -54,7 +62,7 @@ func startAgent(t *testing.T) *agent {
 	})
 	soon, done := context.WithTimeout(t.Context(), patience)
 	defer done()
-	if err := run(windows.Command(soon, filepath.Join(dist, "primer.exe"), pipe, adminPipe)); err != nil {
+	if err := run(windows(t).Command(soon, filepath.Join(dist, "primer.exe"), pipe, adminPipe)); err != nil {
 		t.Fatal(err)
 	}
 	a.pid = a.find()
@@ -70,7 +78,7 @@ func (a *agent) find() int {
 	}
 	for _, dir := range dirs {
 		line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if words := strings.Split(string(line), "\x00"); err == nil && words[0] == filepath.Join(dist, "sallyport.exe") && words[1] == "run" {
+		if words := strings.Split(string(line), "\x00"); err == nil && words[0] == a.exe {
 			pid, _ := strconv.Atoi(filepath.Base(dir)) // the pattern has digits only
 			return pid
 		}
@@ -95,7 +103,7 @@ func (a *agent) kill() {
 func (a *agent) try(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := windows.Command(ctx, filepath.Join(dist, "sallyport.exe"), args...)
+	cmd := windows(a.t).Command(ctx, filepath.Join(dist, "sallyport.exe"), args...)
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	err := cmd.Run()
@@ -178,7 +186,7 @@ func (p *enrolled) atTile(t *testing.T) *screen {
 
 func userName(t *testing.T) string {
 	t.Helper()
-	out, err := windows.Command(t.Context(), "cmd", "/c", "echo %USERNAME%").Output()
+	out, err := windows(t).Command(t.Context(), "cmd", "/c", "echo %USERNAME%").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,6 +302,7 @@ func TestShippedAgentNotEnrolled(t *testing.T) {
 
 // TestShippedAgentStopped, and there again.
 func TestShippedAgentStopped(t *testing.T) {
+	besideOthers(t)
 	a := startAgent(t)
 	p := a.enrol()
 	a.kill()
@@ -341,6 +350,7 @@ func TestShippedAgentKilled(t *testing.T) {
 // TestShippedAgentHangs: it is there and does nothing, as on a disk that does not
 // answer.
 func TestShippedAgentHangs(t *testing.T) {
+	besideOthers(t)
 	a := startAgent(t)
 	p := a.enrol()
 	s := p.atTile(t)

@@ -59,7 +59,7 @@ func withPhone(t *testing.T) *approver {
 		t.Fatal(err)
 	}
 	_, _ = a.try("leave", "--yes") // what a test before has joined
-	join := windows.Command(ctx, filepath.Join(dist, "sallyport.exe"), "join", "https://"+server.Devices, "--token-stdin", "--name", "laptop-17")
+	join := windows(t).Command(ctx, filepath.Join(dist, "sallyport.exe"), "join", "https://"+server.Devices, "--token-stdin", "--name", "laptop-17")
 	join.Stdin = strings.NewReader(token + "\n")
 	if err := run(join); err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func withPhone(t *testing.T) *approver {
 		t.Fatal(err)
 	}
 	p.phone = phone.New(server.Origin, "Alice's phone")
-	enroll := windows.Command(ctx, filepath.Join(dist, "sallyport.exe"), "enroll", p.name, "--push", "--json")
+	enroll := windows(t).Command(ctx, filepath.Join(dist, "sallyport.exe"), "enroll", p.name, "--push", "--json")
 	out, err := enroll.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +152,7 @@ func (p *approver) ignores() {
 }
 
 func TestShippedAgentPush(t *testing.T) {
+	besideOthers(t)
 	p := withPhone(t)
 	s := p.atTile(t)
 
@@ -190,6 +191,7 @@ func TestShippedAgentPush(t *testing.T) {
 
 // TestShippedAgentPushKilled: an approval after the agent's death opens nothing.
 func TestShippedAgentPushKilled(t *testing.T) {
+	besideOthers(t)
 	p := withPhone(t)
 	s := p.atTile(t)
 	number := p.begins(s)
