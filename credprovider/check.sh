@@ -55,8 +55,8 @@ imports=$(echo "$facts" | awk '/^(Delay)?Import \{/ { i = 1 } /^\}/ { i = 0 } i 
 [ -n "$imports" ] || fail "imports nothing, which cannot be"
 for lib in $imports; do
 	case $lib in
-	advapi32.dll | credui.dll | crypt32.dll | gdi32.dll | kernel32.dll | ole32.dll | oleaut32.dll | secur32.dll | shlwapi.dll) ;;
-	user32.dll | ws2_32.dll | wtsapi32.dll | api-ms-win-crt-*.dll) ;;
+	advapi32.dll | gdi32.dll | kernel32.dll | netapi32.dll | ole32.dll | secur32.dll | user32.dll | wtsapi32.dll) ;;
+	api-ms-win-crt-*.dll) ;;
 	*) fail "needs $lib, which is not on the list of check.sh" ;;
 	esac
 done

@@ -28,7 +28,7 @@ arm64) target=aarch64-w64-mingw32 libdir=libarm64 only=(--enable-libarm64 --disa
 esac
 
 # The import libraries: Windows' own, and C's.
-imports=(advapi32 credui crypt32 gdi32 kernel32 ole32 oleaut32 secur32 shlwapi user32 uuid ws2_32 wtsapi32)
+imports=(advapi32 gdi32 kernel32 netapi32 ole32 secur32 user32 uuid wtsapi32)
 runtime=(mingw32 mingwex moldname ucrt)
 
 work=$(mktemp -d)

@@ -50,4 +50,4 @@ DLL_START   := -shared $(SYSROOT)/lib/dllcrt2.o
 EXE_START   := $(SYSROOT)/lib/crt2.o
 EXE_START_W := -municode $(SYSROOT)/lib/crt2u.o
 LIBS := -lprotobuf-nanopb -lnghttp2 -lmingw32 -lmingwex -lchkstk -lmoldname -lucrt \
-	-ladvapi32 -lcredui -lcrypt32 -lgdi32 -lole32 -loleaut32 -lsecur32 -lshlwapi -luser32 -luuid -lws2_32 -lwtsapi32 -lkernel32
+	-ladvapi32 -lgdi32 -lnetapi32 -lole32 -lsecur32 -luser32 -luuid -lwtsapi32 -lkernel32
