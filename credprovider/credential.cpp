@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "logo.h"
+#include "newpassword.h"
 #include "serialize.h"
 #include "texts.h"
 
@@ -31,12 +32,15 @@ struct Reason {
 
 constexpr NTSTATUS accountRestriction = nt(0xc000006e);
 
+constexpr NTSTATUS passwordMustChange = nt(0xc0000224);
+constexpr NTSTATUS passwordExpired = nt(0xc0000071);
+
 constexpr Reason reasons[] = {
 	{nt(0xc000006d), texts::wrongPassword},	 // STATUS_LOGON_FAILURE
 	{nt(0xc000006a), texts::wrongPassword},	 // STATUS_WRONG_PASSWORD
 	{nt(0xc0000064), texts::wrongPassword},	 // STATUS_NO_SUCH_USER
-	{nt(0xc0000224), texts::mustChange},	 // STATUS_PASSWORD_MUST_CHANGE
-	{nt(0xc0000071), texts::expired},	 // STATUS_PASSWORD_EXPIRED
+	{passwordMustChange, texts::mustChange},
+	{passwordExpired, texts::expired},
 	{nt(0xc0000072), texts::disabled},	 // STATUS_ACCOUNT_DISABLED
 	{nt(0xc0000193), texts::accountExpired}, // STATUS_ACCOUNT_EXPIRED
 	{nt(0xc0000234), texts::lockedOut},	 // STATUS_ACCOUNT_LOCKED_OUT
@@ -110,6 +114,8 @@ const FieldInfo fields[fieldCount] = {
 	{CPFT_SMALL_TEXT, texts::status, nullptr},
 	{CPFT_EDIT_TEXT, texts::code, nullptr},
 	{CPFT_PASSWORD_TEXT, texts::code, nullptr},
+	{CPFT_PASSWORD_TEXT, texts::newPassword, nullptr},
+	{CPFT_PASSWORD_TEXT, texts::repeat, nullptr},
 	{CPFT_SUBMIT_BUTTON, texts::submit, nullptr},
 };
 
@@ -224,7 +230,7 @@ HRESULT Credential::SetDeselected()
 	if (back)
 		return S_OK;
 	stopLogin();
-	turn(Face::Password, lastWord ? status : "");
+	turn(lastWord ? face : Face::Password, lastWord ? status : "");
 	return S_OK;
 }
 
@@ -241,8 +247,10 @@ void Credential::clearTyped()
 	{
 		Hold hold(lock);
 		password.wipe();
+		newPassword.wipe();
+		repeat.wipe();
 		code.wipe();
-		longPassword = longCode = autoSubmit = connected = false;
+		longPassword = longNew = longCode = autoSubmit = connected = changed = false;
 		problem = nullptr;
 	}
 	tellTyped();
@@ -320,13 +328,16 @@ Credential::State Credential::stateOf(DWORD field) const
 	case fieldUser:
 		return !isOther() ? hidden : face != Face::Password ? dimmed : typesName ? focused : plain;
 	case fieldPassword:
-		return face == Face::Code ? hidden : typesName ? plain : focused;
+		return face == Face::Code ? hidden : typesName && face == Face::Password ? plain : focused;
 	case fieldStatus:
 		return status[0] != '\0' ? plain : hidden;
 	case fieldCode:
 		return face == Face::Code && visibleCode ? focused : hidden;
 	case fieldHiddenCode:
 		return face == Face::Code && !visibleCode ? focused : hidden;
+	case fieldNewPassword:
+	case fieldRepeat:
+		return face == Face::Change ? plain : hidden;
 	case fieldSubmit:
 		return plain;
 	default: // fieldLabel: Windows has it for "Sign-in options"
@@ -336,7 +347,14 @@ Credential::State Credential::stateOf(DWORD field) const
 
 DWORD Credential::submitBeside() const
 {
-	return face != Face::Code ? fieldPassword : visibleCode ? fieldCode : fieldHiddenCode;
+	switch (face) {
+	case Face::Change:
+		return fieldRepeat;
+	case Face::Code:
+		return visibleCode ? fieldCode : fieldHiddenCode;
+	default:
+		return fieldPassword;
+	}
 }
 
 // Shows another face, with what there is to say.
@@ -386,14 +404,19 @@ void Credential::tellText(DWORD field, const char *text)
 // What was typed and is gone is gone from the screen too.
 void Credential::tellTyped()
 {
-	bool noPassword, noCode;
+	bool noPassword, noNew, noCode;
 	{
 		Hold hold(lock);
 		noPassword = password.empty();
+		noNew = newPassword.empty() && repeat.empty();
 		noCode = code.empty();
 	}
 	if (noPassword)
 		tellText(fieldPassword, "");
+	if (noNew) {
+		tellText(fieldNewPassword, "");
+		tellText(fieldRepeat, "");
+	}
 	if (noCode) {
 		tellText(fieldCode, "");
 		tellText(fieldHiddenCode, "");
@@ -430,6 +453,12 @@ HRESULT Credential::GetStringValue(DWORD field, LPWSTR *text)
 		Hold hold(lock);
 		return giveWide(password.text(), password.length(), text);
 	}
+	case fieldNewPassword:
+	case fieldRepeat: {
+		Hold hold(lock);
+		const Password &typed = field == fieldRepeat ? repeat : newPassword;
+		return giveWide(typed.text(), typed.length(), text);
+	}
 	case fieldCode:
 	case fieldHiddenCode: {
 		Hold hold(lock);
@@ -460,6 +489,12 @@ HRESULT Credential::SetStringValue(DWORD field, LPCWSTR text)
 		longPassword = !password.set(text, length);
 		autoSubmit = gone = false;
 		return longPassword ? E_INVALIDARG : S_OK;
+	case fieldNewPassword:
+	case fieldRepeat: {
+		bool fits = (field == fieldRepeat ? repeat : newPassword).set(text, length);
+		longNew = longNew || !fits;
+		return fits ? S_OK : E_INVALIDARG;
+	}
 	case fieldCode:
 	case fieldHiddenCode:
 		longCode = !code.set(text, length);
@@ -503,6 +538,8 @@ HRESULT Credential::GetFieldOptions(DWORD field, CREDENTIAL_PROVIDER_CREDENTIAL_
 		return E_INVALIDARG;
 	switch (field) {
 	case fieldPassword:
+	case fieldNewPassword:
+	case fieldRepeat:
 		*options = CPCFO_ENABLE_PASSWORD_REVEAL | CPCFO_ENABLE_TOUCH_KEYBOARD_AUTO_INVOKE;
 		break;
 	case fieldUser:
@@ -558,10 +595,17 @@ HRESULT Credential::CommandLinkClicked(DWORD)
 
 // --- a submit, on Connect's thread ---
 
-void Credential::submit()
+void Credential::submit(IQueryContinueWithStatus *host)
 {
 	Dialogue d;
 	LONG seen;
+	bool changes;
+	{
+		Hold hold(lock);
+		changes = face == Face::Change && !gone;
+	}
+	if (changes)
+		return change(host);
 	Hold hold(lock);
 
 	problem = nullptr;
@@ -579,18 +623,57 @@ void Credential::submit()
 }
 
 // Under the lock.
+Named Credential::whoseLogin(Account *account) const
+{
+	if (isOther())
+		return longUser ? Named::Bad : parseAccount(user.text(), user.length(), home.domain, home.computer, account);
+	*account = owner.account;
+	return account->empty() ? Named::Bad : Named::Good;
+}
+
+// Changes the password, which Windows has just said has to be. It takes the old one, so
+// that nobody has to keep it meanwhile.
+void Credential::change(IQueryContinueWithStatus *host)
+{
+	Password old, fresh, again;
+	Account account;
+	const char *why = nullptr;
+	{
+		Hold hold(lock);
+		old.take(password);
+		fresh.take(newPassword);
+		again.take(repeat);
+		if (whoseLogin(&account) != Named::Good)
+			why = texts::badUser;
+		else if (longPassword || longNew)
+			why = texts::longPassword;
+		else if (old.empty())
+			why = texts::noOld;
+		else if (fresh.empty())
+			why = texts::noNew;
+		else if (!fresh.equals(again))
+			why = texts::notTwice;
+		longPassword = longNew = false;
+	}
+	if (why == nullptr) {
+		// Windows cannot be stopped at it, so nobody is asked.
+		if (host != nullptr)
+			(void)host->SetStatusMessage(WideText(texts::changing).get());
+		why = changePassword(account, old, fresh);
+	}
+	Hold hold(lock);
+	problem = why;
+	changed = why == nullptr;
+}
+
+// Under the lock.
 void Credential::beginLogin()
 {
 	Login::Request request = {};
-	Named named = owner.account.empty() ? Named::Bad : Named::Good;
+	Named named = whoseLogin(&request.account);
 
 	request.cpus = cpus;
-	if (isOther()) {
-		named = longUser ? Named::Bad : parseAccount(user.text(), user.length(), home.domain, home.computer, &request.account);
-	} else {
-		request.account = owner.account;
-		wcscpy(request.sid, owner.sid);
-	}
+	wcscpy(request.sid, owner.sid);
 	autoSubmit = false;
 	unanswered = -1;
 	if (named != Named::Good)
@@ -658,7 +741,7 @@ HRESULT Credential::Connect(IQueryContinueWithStatus *host)
 {
 	if (host == nullptr)
 		return E_INVALIDARG;
-	submit();
+	submit(host);
 	watch(host);
 	Hold hold(lock);
 	connected = !gone;
@@ -691,7 +774,7 @@ HRESULT Credential::GetSerialization(CREDENTIAL_PROVIDER_GET_SERIALIZATION_RESPO
 		connected = false;
 	}
 	if (!done) {
-		submit();
+		submit(nullptr);
 		watch(nullptr);
 	}
 	return finish(response, serialization, text, icon);
@@ -701,6 +784,7 @@ HRESULT Credential::finish(CREDENTIAL_PROVIDER_GET_SERIALIZATION_RESPONSE *respo
 			   CREDENTIAL_PROVIDER_STATUS_ICON *icon)
 {
 	const char *why;
+	bool done;
 	HRESULT hr = S_OK;
 	Ref<Login> l;
 	Dialogue d;
@@ -712,9 +796,14 @@ HRESULT Credential::finish(CREDENTIAL_PROVIDER_GET_SERIALIZATION_RESPONSE *respo
 		l = login;
 		why = problem;
 		problem = nullptr;
+		done = changed;
+		changed = false;
 	}
-	if (!l) {
-		turn(Face::Password, "");
+	if (!l && face == Face::Change && !done) {
+		turn(Face::Change, texts::chooseNew);
+		tellTyped();
+	} else if (!l) {
+		turn(Face::Password, done ? texts::changed : "");
 		tellTyped();
 	} else {
 		// The person's turn: what comes from here on is told to LogonUI.
@@ -797,6 +886,12 @@ HRESULT Credential::ReportResult(NTSTATUS ntStatus, NTSTATUS substatus, LPWSTR *
 	if (ntStatus >= 0)
 		return S_OK;
 	*icon = CPSI_ERROR;
+	if (cpus != CPUS_CREDUI && (key == passwordMustChange || key == passwordExpired)) {
+		// Windows' own provider would ask, and may not be there. It may take the tile
+		// away and bring it back.
+		turn(Face::Change, texts::chooseNew);
+		lastWord = true;
+	}
 	// For anything else Windows has a text of its own.
 	for (const Reason &r : reasons)
 		if (r.status == key)

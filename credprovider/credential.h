@@ -4,6 +4,7 @@
 //	Password        user name (other user), password         begins a login
 //	Code            what the agent asks, with the number     answers it; without a code:
 //	                for the phone; a field for a code        asks the phone again
+//	Change          the password, and a new one twice        changes it
 //
 // Connect waits for the agent, with a text and a way to cancel, and GetSerialization
 // brings the tile up to date: only there, and in what the screen calls otherwise, is the
@@ -35,6 +36,8 @@ enum FieldId : DWORD {
 	fieldStatus,
 	fieldCode,
 	fieldHiddenCode,
+	fieldNewPassword,
+	fieldRepeat,
 	fieldSubmit,
 	fieldCount,
 };
@@ -115,7 +118,7 @@ public:
 	IFACEMETHODIMP GetFieldOptions(DWORD field, CREDENTIAL_PROVIDER_CREDENTIAL_FIELD_OPTIONS *options) override;
 
 private:
-	enum class Face : uint8_t { Password, Code };
+	enum class Face : uint8_t { Password, Code, Change };
 
 	// A notice and a prompt, each with all that it says.
 	enum : size_t { statusMax = 2 * Dialogue::textMax + 1 };
@@ -129,9 +132,11 @@ private:
 	~Credential() = default;
 
 	// What a submit does: Connect's part, on whatever thread that is.
-	void submit();
+	void submit(IQueryContinueWithStatus *host);
 	void beginLogin();
 	void answerPrompt(const Dialogue &d);
+	void change(IQueryContinueWithStatus *host);
+	Named whoseLogin(Account *account) const;
 	void watch(IQueryContinueWithStatus *host);
 	void stopLogin();
 
@@ -171,13 +176,14 @@ private:
 	// Connect may be on another thread than the rest.
 	Lock lock;
 	Secret<accountNameMax> user;
-	Password password;
+	Password password, newPassword, repeat;
 	Code code;
-	bool longUser = false, longPassword = false, longCode = false;
+	bool longUser = false, longPassword = false, longNew = false, longCode = false;
 	Ref<Login> login;
 	const char *problem = nullptr; // what stopped the submit before the agent was asked
 	bool connected = false;        // Connect did this submit's work
 	bool gone = false;             // the person has turned away: nothing begins
 	bool autoSubmit = false;
+	bool changed = false; // the password, by this submit
 	int64_t unanswered = -1; // the number for which Enter was pressed too early
 };

@@ -13,6 +13,8 @@ constexpr char userName[] = "User name";
 constexpr char password[] = "Password";
 constexpr char status[] = "What to do";
 constexpr char code[] = "Code";
+constexpr char newPassword[] = "New password";
+constexpr char repeat[] = "New password again";
 constexpr char submit[] = "Log in";
 
 // While the agent works.
@@ -51,6 +53,19 @@ constexpr char wrongTime[] = "You may not log in at this time.";
 constexpr char wrongComputer[] = "You may not log in at this computer.";
 constexpr char notGranted[] = "You may not log in here in this way.";
 constexpr char noDomain[] = "No server of your domain can be reached, and you have not logged in here before.";
+
+// A new password, after one of the two above.
+constexpr char chooseNew[] = "Type your password, and a new one twice.";
+constexpr char changing[] = "Changing your password…";
+constexpr char changed[] = "Your password was changed. Sign in with the new one.";
+constexpr char noOld[] = "Type your present password too.";
+constexpr char noNew[] = "Type a new password.";
+constexpr char notTwice[] = "The two new passwords are not the same.";
+constexpr char wrongOld[] = "Your present password is not right.";
+constexpr char badNew[] = "That new password is not allowed: it is too short or too simple, was used before, or the old one is too young.";
+constexpr char mayNotChange[] = "You may not change this password yourself. Call your helpdesk.";
+constexpr char noDomainForChange[] = "Your password cannot be changed now, as no server of your domain answers. Call your helpdesk.";
+constexpr char notChanged[] = "Your password was not changed. Call your helpdesk.";
 
 // Event Log. printf: what went wrong; the account's SID
 constexpr char logAgentAbsent[] = "The agent is not running, so nobody can log in but the break-glass accounts: %s. Start it: sc start sallyport";

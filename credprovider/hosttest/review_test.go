@@ -220,3 +220,52 @@ func TestALongMessageIsShownWhole(t *testing.T) {
 	s.isRefused(cannotCheck + " right now. Call your helpdesk.\n" + message)
 	s.leaves()
 }
+
+// TestAPasswordThatMustBeChanged can be, at the tile: Wine cannot change one, so how it
+// succeeds is not shown here.
+func TestAPasswordThatMustBeChanged(t *testing.T) {
+	const next, choose = "Kanarienhahn-1537", "Type your password, and a new one twice."
+	agentPlays(t, says(skip()), codeThen(allow()))
+	s := sit(t, visit{people: []person{bob, alice}})
+	s.selects(1)
+	s.typesPassword()
+	s.isIn("CORP", "alice")
+	s.last = s.do("result", 0xC0000224, 0) // STATUS_PASSWORD_MUST_CHANGE
+	s.last.Response = "not finished"
+	s.isRefused("must be changed")
+	s.findsNo(password)
+	s.selects(0) // LogonUI takes the tile away for the message, and brings it back
+	s.selects(1)
+	s.reads(choose)
+
+	for _, c := range []struct{ old, fresh, again, want string }{
+		{"", next, next, "Type your present password too."},
+		{password, "", "", "Type a new password."},
+		{password, next, next + "!", "The two new passwords are not the same."},
+		{password, next, "", "The two new passwords are not the same."},
+		{password, next, strings.Repeat("x", 257), "longer than Windows takes"},
+		{password, next, next, "Your password was not changed."},
+	} {
+		s.types("Password", c.old)
+		s.types("New password", c.fresh)
+		s.types("New password again", c.again)
+		s.submits()
+		s.isRefused(c.want)
+		s.reads(choose)
+		s.findsNo(next)
+		s.findsNo(password)
+	}
+
+	s.types("New password", next)
+	s.selects(0) // and back: another login begins
+	s.findsNo(next)
+	s.selects(1)
+	if s.sees("New password") {
+		t.Errorf("a new password is still asked for: %s", s.look())
+	}
+	s.typesPassword()
+	s.isAsked(codePrompt)
+	s.typesCode("123456")
+	s.isIn("CORP", "alice")
+	s.leaves()
+}
