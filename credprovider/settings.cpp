@@ -12,7 +12,7 @@ namespace {
 
 constexpr wchar_t policies[] = L"SOFTWARE\\Policies\\Sallyport\\CredentialProvider";
 constexpr wchar_t installed[] = L"SOFTWARE\\Sallyport\\CredentialProvider";
-constexpr char defaultPipe[] = "\\\\.\\pipe\\sallyport\\login";
+constexpr char defaultPipe[] = "\\\\.\\pipe\\ProtectedPrefix\\Administrators\\sallyport\\login";
 
 enum class Found : uint8_t { No = 0, Bad, Yes };
 

@@ -121,7 +121,7 @@ func (r ran) json() map[string]any {
 // prime spends the pipes' first instances, which are dead under Wine.
 func (c *computer) prime() {
 	c.Helper()
-	c.command("", c.primer, `\\.\pipe\sallyport\login`, `\\.\pipe\sallyport\admin`).exits(0)
+	c.command("", c.primer, `\\.\pipe\ProtectedPrefix\Administrators\sallyport\login`, `\\.\pipe\ProtectedPrefix\Administrators\sallyport\admin`).exits(0)
 }
 
 // service has the agent installed as a service, and running.

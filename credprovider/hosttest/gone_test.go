@@ -161,7 +161,7 @@ func TestAgentHangs(t *testing.T) {
 				serve(c)
 			}
 		})
-		own := `\\.\pipe\sallyport\` + strings.ReplaceAll(name, " ", "-")
+		own := `\\.\pipe\sallyport-test\` + strings.ReplaceAll(name, " ", "-")
 		startRelay(t, own, l, systems)
 		// Each screen reads it when it is turned on; the next has another.
 		setValue(t, settings, "pipe", own)

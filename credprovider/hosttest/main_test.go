@@ -23,8 +23,8 @@ const (
 	distVariable = "SALLYPORT_WINDOWS_DIST"
 
 	clsid     = "{7C4B3E1A-52D8-4F6B-9A0E-3D1F5B8C2E47}"
-	pipe      = `\\.\pipe\sallyport\login`
-	adminPipe = `\\.\pipe\sallyport\admin`
+	pipe      = `\\.\pipe\ProtectedPrefix\Administrators\sallyport\login`
+	adminPipe = `\\.\pipe\ProtectedPrefix\Administrators\sallyport\admin`
 	settings  = `HKLM\Software\Sallyport\CredentialProvider`
 
 	providersKey = `HKEY_LOCAL_MACHINE\Software\Microsoft\Windows\CurrentVersion\Authentication\Credential Providers\`

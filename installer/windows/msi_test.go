@@ -317,7 +317,7 @@ func (c *computer) path() (own []string) {
 func (c *computer) prime() {
 	c.Helper()
 	c.run(func(ctx context.Context) *exec.Cmd {
-		return c.Command(ctx, primer(c.T), `\\.\pipe\sallyport\login`, `\\.\pipe\sallyport\admin`)
+		return c.Command(ctx, primer(c.T), `\\.\pipe\ProtectedPrefix\Administrators\sallyport\login`, `\\.\pipe\ProtectedPrefix\Administrators\sallyport\admin`)
 	})
 }
 

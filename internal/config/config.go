@@ -122,11 +122,11 @@ func defaults(sys System, stateDir string) Config {
 		Push: Push{Enabled: true, Digits: 2, Life: Duration(time.Minute), AllowSynced: true, Concurrent: 1, PerService: 1, Gap: Duration(time.Minute),
 			InFiveMinutes: 3, InAnHour: 10, Misses: 3, Pause: Duration(15 * time.Minute)},
 		Authority:          Authority{Accept: []string{"approvers", "policy", "totp", "recovery", "bypass"}},
-		CredentialProvider: CredentialProvider{Enabled: true, Logon: true, Unlock: true, CredUI: true, Pipe: `\\.\pipe\sallyport\login`},
+		CredentialProvider: CredentialProvider{Enabled: true, Logon: true, Unlock: true, CredUI: true, Pipe: `\\.\pipe\ProtectedPrefix\Administrators\sallyport\login`},
 		SessionGuard:       SessionGuard{Action: GuardReport, Within: Duration(2 * time.Minute)},
 	}
 	if sys == Windows {
-		c.RuntimeDir, c.Log = `\\.\pipe\sallyport`, "eventlog"
+		c.RuntimeDir, c.Log = `\\.\pipe\ProtectedPrefix\Administrators\sallyport`, "eventlog"
 	}
 	return c
 }

@@ -27,7 +27,7 @@ func TestTheDefaultsOfWindows(t *testing.T) {
 	if dir := programData(); strings.Contains(dir, "elsewhere") || DefaultPath != dir+`\Sallyport\sallyport.toml` || c.StateDir != dir+`\Sallyport\state` {
 		t.Errorf("%s, %s, %s", dir, DefaultPath, c.StateDir)
 	}
-	if c.RuntimeDir != `\\.\pipe\sallyport` || c.CredentialProvider.Pipe != c.RuntimeDir+`\login` || c.Log != "eventlog" {
+	if c.RuntimeDir != `\\.\pipe\ProtectedPrefix\Administrators\sallyport` || c.CredentialProvider.Pipe != c.RuntimeDir+`\login` || c.Log != "eventlog" {
 		t.Errorf("%+v", c)
 	}
 }

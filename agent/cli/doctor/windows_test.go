@@ -92,7 +92,7 @@ func windowsPC(changes registry) (*Env, *Service) {
 	s := &Service{Running: true, Automatic: true, Account: "LocalSystem", Restarts: true,
 		Command: `"C:\Program Files\Sallyport\sallyport.exe" run --service`}
 	e := &Env{
-		Version: "1.2.3", Keychain: "wincred", Config: configFile, RuntimeDir: `\\.\pipe\sallyport`, LoginSocket: `\\.\pipe\sallyport\login`, AdminSocket: `\\.\pipe\sallyport\admin`,
+		Version: "1.2.3", Keychain: "wincred", Config: configFile, RuntimeDir: `\\.\pipe\ProtectedPrefix\Administrators\sallyport`, LoginSocket: `\\.\pipe\ProtectedPrefix\Administrators\sallyport\login`, AdminSocket: `\\.\pipe\ProtectedPrefix\Administrators\sallyport\admin`,
 		Run: func(_ context.Context, name string, args ...string) ([]byte, error) {
 			if name != "w32tm" {
 				return nil, errors.New("no such program")

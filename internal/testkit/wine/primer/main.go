@@ -3,7 +3,7 @@
 // Command primer spends the first instance of pipes that a program under Wine
 // has made or is about to make; see package prime.
 //
-//	primer \\.\pipe\sallyport\login \\.\pipe\sallyport\admin
+//	primer \\.\pipe\ProtectedPrefix\Administrators\sallyport\login
 package main
 
 import (
