@@ -181,7 +181,7 @@ public:
 		d->dwFieldID = i;
 		d->cpft = i == fieldPassword ? CPFT_PASSWORD_TEXT : CPFT_SUBMIT_BUTTON;
 		*out = d;
-		return give(L"Password", &d->pszLabel);
+		return give(fault("field without a label") ? L"" : L"Password", &d->pszLabel);
 	}
 	IFACEMETHODIMP GetCredentialCount(DWORD *count, DWORD *preselected, BOOL *automatic) override
 	{

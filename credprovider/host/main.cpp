@@ -14,7 +14,6 @@
 //	refresh [new-first] [silently]  make them again
 //	select N, deselect              a tile
 //	type FIELD TEXT [anyway]        key by key; anyway: also where nobody could
-//	click FIELD                     a link
 //	submit [worker | unconnected] [cancel-on TEXT] [cancel-after MS]
 //	                                Connect, here or on a thread of its own or not at
 //	                                all, and GetSerialization
@@ -230,8 +229,6 @@ static bool carryOut(Session &session, char *rest, Json &answer)
 		DWORD field = number(word(rest));
 		wchar_t *text = widen(word(rest));
 		session.type(field, text, is(word(rest), "anyway"), answer);
-	} else if (is(command, "click")) {
-		session.click(number(word(rest)), answer);
 	} else if (is(command, "submit")) {
 		submit(session, rest, answer);
 	} else if (is(command, "result")) {

@@ -332,6 +332,8 @@ void Session::describe(Provider &p)
 		for (const Field &other : p.fields)
 			if (other.id == f.id)
 				breach("two fields have the id %lu", f.id);
+		if (f.label.empty() && f.type != CPFT_LARGE_TEXT && f.type != CPFT_SMALL_TEXT) // texts are read themselves
+			breach("field %lu has no label for Narrator", f.id);
 		p.fields.push_back(f);
 		CoTaskMemFree(d);
 	}
@@ -520,18 +522,6 @@ void Session::type(DWORD id, wchar_t *text, bool anyway, Json &answer)
 	// It stands there, also when the provider does not take it.
 	f->text = f->type == CPFT_PASSWORD_TEXT ? std::wstring(length, L'*') : std::wstring(text);
 	f->refused = FAILED(hr);
-	t->describe(answer);
-}
-
-void Session::click(DWORD id, Json &answer)
-{
-	Tile *t = tileOf(answer);
-	Field *f = t ? t->field(id) : nullptr;
-	if (!t || !usable(f, answer))
-		return;
-	if (f->type != CPFT_COMMAND_LINK)
-		return answer.text("error", "that is no link");
-	answer.text("clicked", resultText(t->credential->CommandLinkClicked(id)));
 	t->describe(answer);
 }
 

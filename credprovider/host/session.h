@@ -55,7 +55,6 @@ public:
 	void deselect(Json &answer);
 	// type does it key by key; anyway: also where no person could.
 	void type(DWORD field, wchar_t *text, bool anyway, Json &answer);
-	void click(DWORD field, Json &answer);
 	// submit calls Connect, unless there is nothing to wait with, and GetSerialization.
 	void submit(Wait *wait, bool worker, Json &answer);
 	void result(NTSTATUS status, NTSTATUS substatus, Json &answer);

@@ -28,6 +28,7 @@ func TestTheHostSeesFaults(t *testing.T) {
 		{"string of another allocator", "is not from CoTaskMemAlloc"},
 		{"every interface", "QueryInterface for an unknown interface gave 0x00000000"},
 		{"fields without end", "GetFieldDescriptorAt(2) gives a field, of 2"},
+		{"field without a label", "field 0 has no label for Narrator"},
 		{"default that is not there", "GetCredentialCount: the default is 1, of 1"},
 		{"finished without a credential", "GetSerialization gives 0x00000000, response 2, and no buffer"},
 		{"password kept", ""}, // wiped with the credential, and found before

@@ -270,7 +270,7 @@ func TestWhatTheAgentSaysIsHarmless(t *testing.T) {
 	})
 }
 
-// TestAfterTheRefusal: what LSA says after our yes is said to the person.
+// TestWhatWindowsSaysAfterwards: what LSA says after our yes is said to the person.
 func TestWhatWindowsSaysAfterwards(t *testing.T) {
 	for _, c := range []struct {
 		status, substatus uint32

@@ -116,11 +116,6 @@ func (s *screen) types(label, text string) {
 	s.do("type", s.find(label, "edit", "password").ID, text)
 }
 
-func (s *screen) clicks(label string) answer {
-	s.t.Helper()
-	return s.do("click", s.find(label, "link").ID)
-}
-
 // submits presses the arrow beside the field, and waits until the tile is back.
 func (s *screen) submits(options ...any) answer {
 	s.t.Helper()

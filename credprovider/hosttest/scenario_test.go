@@ -224,7 +224,7 @@ func TestAllowList(t *testing.T) {
 	})
 }
 
-// TestFilterOfAProviderThatIsNotThere: where ours is not among the listed (an
+// TestOursIsExcluded: where ours is not among the listed (an
 // administrator excludes it), to hide the others would lock everybody out.
 func TestOursIsExcluded(t *testing.T) {
 	setValue(t, providersKey+clsid, "Disabled", uint32(1))

@@ -59,9 +59,9 @@ type answer struct {
 	Text, Icon           string
 	Credential           *credential
 
-	Set, Clicked, Reported, Disconnected string
-	Updated, To, Taken                   string
-	Blob                                 hexBytes
+	Set, Reported, Disconnected string
+	Updated, To, Taken          string
+	Blob                        hexBytes
 
 	Found    []struct{ At, As, Around string }
 	Searched int
