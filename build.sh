@@ -216,7 +216,7 @@ lint_windows() {
 # helps to test them there.
 windows_packages() {
 	GOOS=windows CGO_ENABLED=0 go list -deps -f '{{if .Module}}{{if .Module.Main}}{{.ImportPath}}{{end}}{{end}}' \
-		./agent ./internal/testkit/wine/...
+		./agent ./internal/testkit/wine/... ./credprovider/hosttest/relay
 }
 
 task_test() { # lint, build, and every test
