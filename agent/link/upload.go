@@ -54,6 +54,10 @@ func (s *session) upload() {
 		if s.ctx.Err() != nil {
 			return
 		}
+		if s.replaced(v) { // while it was read, maybe
+			s.end(errReplaced)
+			return
+		}
 		var retry <-chan time.Time
 		if err != nil {
 			s.l.o.Log.Warn("the authority did not take the events; it is tried again", "error", err)
@@ -75,7 +79,7 @@ func (s *session) upload() {
 			}
 			waiting = false
 		}
-		if now, err := s.l.o.Store.Vault(); err != nil || now != v {
+		if s.replaced(v) {
 			s.end(errReplaced)
 			return
 		}
@@ -85,6 +89,12 @@ func (s *session) upload() {
 		case <-s.l.after(coalesce):
 		}
 	}
+}
+
+// replaced says whether the agent has another vault by now, or none.
+func (s *session) replaced(v *vault.Vault) bool {
+	now, err := s.l.o.Store.Vault()
+	return err != nil || now != v
 }
 
 // uploadBatch sends the next events; more says that there are others.
