@@ -320,7 +320,8 @@ async function refreshOnce() {
   if (named) {
     wanted = '';
     named.element.scrollIntoView({block: 'start'});
-    named.heading.focus();
+    // Not away from the number that is being typed.
+    if (!named.element.contains(document.activeElement)) named.heading.focus();
   }
 }
 
