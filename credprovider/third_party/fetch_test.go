@@ -68,6 +68,13 @@ func newFetching(t *testing.T) *fetching {
 	return f
 }
 
+// gives has the mirror give these files from now on.
+func (f *fetching) gives(files map[string]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.files = files
+}
+
 // run fetches into a new directory and returns it with what the script said.
 func (f *fetching) run() (dir, said string, err error) {
 	f.t.Helper()
@@ -217,25 +224,25 @@ func TestAFlippedBitInTheCacheIsNoticed(t *testing.T) {
 
 func TestAFlippedBitFromTheMirrorIsNotUsed(t *testing.T) {
 	f := newFetching(t)
-	for name, content := range f.files {
-		f.files[name] = strings.Replace(content, "package", "qackage", 1)
+	spoilt, honest := map[string]string{}, f.files
+	for name, content := range honest {
+		spoilt[name] = strings.Replace(content, "package", "qackage", 1)
 	}
+	f.gives(spoilt)
 	f.mustFail("that has not the SHA-256 in sources.sha256: it is not used", "cannot be had")
-	for name := range pool { // an honest mirror mends it
-		f.files["/debian/"+name] = pool[name]
-	}
+	f.gives(honest) // mends it
 	f.mustRun()
 }
 
 func TestAMirrorThatHasMovedOn(t *testing.T) {
 	f := newFetching(t)
 	kept := f.files
-	f.files = nil
+	f.gives(nil)
 	f.mustFail("does not give pool/main/", "Debian has a newer version by now: change sources.sha256")
 
-	f.files = kept
+	f.gives(kept)
 	f.mustRun()
-	f.files = nil // what was fetched before goes on working
+	f.gives(nil) // what was fetched before goes on working
 	f.mustRun()
 }
 

@@ -375,6 +375,7 @@ var wines = []string{
 	`SOFTWARE\\(Classes|Microsoft\\Windows\\CurrentVersion)\\Installer\\UpgradeCodes\\[0-9A-F]{32}\]( "[0-9A-F]{32}"="")?$`,
 	`SOFTWARE\\Classes\\Installer\\Products\\[0-9A-F]{32}\\SourceList`,
 	`SYSTEM\\(CurrentControlSet|ControlSet001)\\Control\\SafeBoot(\\(Minimal|Network))?\]$`,
+	`SYSTEM\\(CurrentControlSet|ControlSet001)\\Control\\Video\\\{`, // of the first program that looks for a screen
 	`SYSTEM\\(CurrentControlSet|ControlSet001)\\Control\\ServiceCurrent\] @=dword:0000000.$`,
 	`SYSTEM\\(CurrentControlSet|ControlSet001)\\Control\\Session Manager\\Environment\] "PATH"=`,
 }
