@@ -145,7 +145,7 @@ build_windows() {
 			-o "dist/windows-$to/sallyport.exe" ./agent
 		sysroot=$(credprovider/third_party/sysroot.sh "$to")
 		"$wine/enter.sh" --bind "$sysroot" -- \
-			make -s -C credprovider ARCH="$to" SYSROOT="$sysroot" OUT="$PWD/dist/windows-$to"
+			make -s -C credprovider ARCH="$to" SYSROOT="$sysroot" OUT="$PWD/dist/windows-$to" VERSION="$(version)"
 	done
 }
 
