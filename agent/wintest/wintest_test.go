@@ -338,3 +338,25 @@ func TestNoSecretInTheRegistryOrTheState(t *testing.T) {
 		t.Errorf("the search does not see what is there: %v", err)
 	}
 }
+
+// TestTheDLLIsOfTheSameBuild: doctor compares the two.
+func TestTheDLLIsOfTheSameBuild(t *testing.T) {
+	built := os.Getenv("SALLYPORT_WINDOWS_DIST")
+	if built == "" {
+		t.Skip("nothing was built by build.sh: SALLYPORT_WINDOWS_DIST is not set")
+	}
+	c := newComputer(t)
+	said := strings.Fields(c.run("version").exits(0).out)
+	dll, err := os.ReadFile(filepath.Join(built, "SallyportCredentialProvider.dll"))
+	if err != nil || len(said) < 2 {
+		t.Fatalf("%v, %q", err, said)
+	}
+	var wide []byte
+	for _, b := range []byte("ProductVersion") {
+		wide = append(wide, b, 0)
+	}
+	_, resource, _ := bytes.Cut(dll, wide)
+	if !bytes.Contains(bytes.ReplaceAll(resource[:min(len(resource), 200)], []byte{0}, nil), []byte(said[1])) {
+		t.Errorf("the agent is version %s, and the DLL says %q", said[1], resource[:min(len(resource), 200)])
+	}
+}
