@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -72,7 +73,8 @@ var callers = map[string]struct {
 	may string
 }{
 	"root":                               {localsock.Peer{ID: identity.Root}, "LRW"},
-	"the agent's own user":               {localsock.Peer{ID: identity.Self()}, "LRW"},
+	// Where the agent is elevated (Windows), what its user runs elevated as well.
+	"the agent's own user":               {localsock.Peer{ID: identity.Self(), Admin: runtime.GOOS == "windows"}, "LRW"},
 	"the admin group":                    {localsock.Peer{ID: identity.UID(helpdesk)}, "LR"},
 	"a stranger":                         {localsock.Peer{ID: identity.UID(stranger)}, "L"},
 	"SYSTEM":                             {localsock.Peer{ID: identity.System, Admin: true}, "LRW"},
