@@ -72,7 +72,7 @@ var callers = map[string]struct {
 	is  credentials.AuthInfo
 	may string
 }{
-	"root":                               {localsock.Peer{ID: identity.Root}, "LRW"},
+	"root": {localsock.Peer{ID: identity.Root}, "LRW"},
 	// Where the agent is elevated (Windows), what its user runs elevated as well.
 	"the agent's own user":               {localsock.Peer{ID: identity.Self(), Admin: runtime.GOOS == "windows"}, "LRW"},
 	"the admin group":                    {localsock.Peer{ID: identity.UID(helpdesk)}, "LR"},
