@@ -267,9 +267,9 @@ const (
 	sayTaken = 10 * time.Minute
 )
 
-// await listens. While another program has the socket's place, which on Windows
-// every user can take before the agent does, it says so and tries again, until ctx
-// ends: then there is neither a listener nor an error.
+// await listens. While another program has the socket's place (on Windows an
+// administrator's; with a runtime_dir of another prefix anybody's), it says so and
+// tries again, until ctx ends: then there is neither a listener nor an error.
 func (d *daemon) await(ctx context.Context, s socket) (net.Listener, error) {
 	for said := time.Duration(-1); ; {
 		l, err := s.listen()
