@@ -18,13 +18,13 @@ import (
 
 // Config is every setting of the agent. The tags: comment is what the setting
 // does, also for the policy templates; os is the one system that has it, if not
-// all do; managed is "no" for what Group Policy cannot set, and "only" for what
+// all do, or "unix" for all but Windows; managed is "no" for what Group Policy cannot set, and "only" for what
 // stands in the registry alone.
 type Config struct {
 	StateDir   string       `toml:"state_dir" comment:"the sealed vault and its key" managed:"no"`
 	RuntimeDir string       `toml:"runtime_dir" comment:"login.sock and admin.sock; on Windows what the pipes' names begin with" managed:"no"`
 	Keychain   string       `toml:"keychain" comment:"where the vault's key is; see 'sallyport vault rekey'"`
-	TPMDevice  string       `toml:"tpm_device" comment:"the TPM that keychain names" os:"unix"`
+	TPMDevice  string       `toml:"tpm_device" comment:"the TPM that keychain names" os:"linux"`
 	AdminGroup string       `toml:"admin_group" comment:"group that may read status, users and events; empty: root or Administrators only"`
 	Issuer     string       `toml:"issuer" comment:"what the authenticator app shows; empty: this computer's name"`
 	Log        string       `toml:"log" comment:"where messages go; stderr is for a program in a terminal, or under systemd"`
@@ -35,8 +35,9 @@ type Config struct {
 	Push       Push         `toml:"push"`
 	Authority  Authority    `toml:"authority"`
 
-	CredentialProvider CredentialProvider `toml:"credential_provider" os:"windows" managed:"only"`
-	SessionGuard       SessionGuard       `toml:"session_guard" os:"windows"`
+	CredentialProvider  CredentialProvider  `toml:"credential_provider" os:"windows" managed:"only"`
+	SessionGuard        SessionGuard        `toml:"session_guard" os:"windows"`
+	AuthorizationPlugin AuthorizationPlugin `toml:"authorization_plugin" os:"macos"`
 }
 
 // Push says how logins are approved on a phone, where there is an authority.
@@ -94,6 +95,15 @@ type SessionGuard struct {
 	Within Duration `toml:"within" comment:"how old the verdict that a session rests on may be"`
 }
 
+// AuthorizationPlugin says which of macOS's rights ask for a second factor. The
+// installer and 'sallyport authdb install' put our mechanisms into those.
+type AuthorizationPlugin struct {
+	Login   bool `toml:"login" comment:"logging in at the login window is guarded"`
+	Unlock  bool `toml:"unlock" comment:"unlocking the screen is guarded; Touch ID then no longer unlocks it"`
+	Elevate bool `toml:"elevate" comment:"prompts for an administrator's password inside a session are guarded"`
+	Repair  bool `toml:"repair" comment:"at its start the agent puts back what an upgrade of macOS took out of the rights"`
+}
+
 // Actions of the session guard.
 const (
 	GuardOff    = "off"
@@ -124,8 +134,13 @@ func defaults(sys System, stateDir string) Config {
 		Authority:          Authority{Accept: []string{"approvers", "policy", "totp", "recovery", "bypass"}},
 		CredentialProvider: CredentialProvider{Enabled: true, Logon: true, Unlock: true, CredUI: true, Pipe: `\\.\pipe\ProtectedPrefix\Administrators\sallyport\login`},
 		SessionGuard:       SessionGuard{Action: GuardReport, Within: Duration(2 * time.Minute)},
+
+		AuthorizationPlugin: AuthorizationPlugin{Login: true, Repair: true},
 	}
-	if sys == Windows {
+	switch sys {
+	case MacOS:
+		c.RuntimeDir, c.Log = "/var/run/sallyport", "oslog"
+	case Windows:
 		c.RuntimeDir, c.Log = `\\.\pipe\ProtectedPrefix\Administrators\sallyport`, "eventlog"
 	}
 	return c

@@ -102,7 +102,7 @@ allow_exemptions = true
 			Misses: 5, Pause: Duration(time.Hour)},
 		Authority: Authority{Accept: []string{"policy", "approvers"}, AllowExemptions: true},
 		// No file on this system can set these.
-		CredentialProvider: Default().CredentialProvider, SessionGuard: Default().SessionGuard}
+		CredentialProvider: Default().CredentialProvider, SessionGuard: Default().SessionGuard, AuthorizationPlugin: Default().AuthorizationPlugin}
 	if !reflect.DeepEqual(l.Config, want) {
 		t.Errorf("%+v", l.Config)
 	}

@@ -339,9 +339,9 @@ func TestSettingsOfAnotherSystemAreRefusedInFiles(t *testing.T) {
 
 // TestTheTableIsAboutSettings: a bound with a wrong key bounds nothing.
 func TestTheTableIsAboutSettings(t *testing.T) {
-	for _, sys := range []System{Unix, Windows} {
+	for _, sys := range []System{Linux, MacOS, Windows} {
 		keys := map[string]Setting{}
-		for _, s := range append(Settings(Unix), Settings(Windows)...) {
+		for _, s := range slices.Concat(Settings(Linux), Settings(MacOS), Settings(Windows)) {
 			keys[s.Key] = s
 		}
 		for key, b := range bounds(sys) {
@@ -364,7 +364,7 @@ func TestTheTableIsAboutSettings(t *testing.T) {
 				t.Errorf("%s cannot be set by policy", s.Key)
 			}
 		}
-		c := defaults(sys, map[System]string{Unix: "/state", Windows: `C:\state`}[sys])
+		c := defaults(sys, map[System]string{Linux: "/state", MacOS: "/state", Windows: `C:\state`}[sys])
 		if err := c.validate(sys); err != nil {
 			t.Errorf("the defaults of %s: %v", sys, err)
 		}

@@ -18,11 +18,17 @@ import (
 // System is a kind of operating system, as far as settings go.
 type System string
 
-// The systems that differ in their settings.
+// The systems, which differ in their settings.
 const (
-	Unix    System = "unix"
+	Linux   System = "linux"
+	MacOS   System = "macos"
 	Windows System = "windows"
 )
+
+// name is what people call the system.
+func (sys System) name() string {
+	return map[System]string{Linux: "Linux", MacOS: "macOS", Windows: "Windows"}[sys]
+}
 
 // Kind is what a setting is.
 type Kind string
@@ -64,7 +70,10 @@ type Bound struct {
 // bounds are those of every setting that has some.
 func bounds(sys System) map[string]Bound {
 	keychains, logs := []string{"auto", "tpm", "systemd-credential", "file"}, []string{"stderr", "syslog"}
-	if sys == Windows {
+	switch sys {
+	case MacOS:
+		keychains, logs = []string{"auto", "system-keychain", "file"}, []string{"oslog", "stderr"}
+	case Windows:
 		keychains, logs = []string{"auto", "wincred", "file"}, []string{"eventlog", "stderr"}
 	}
 	number := func(lo, hi int64) Bound { return Bound{Min: lo, Max: hi} }
@@ -108,7 +117,7 @@ func Settings(sys System) []Setting {
 	walk = func(t reflect.Type, prefix string, index []int, managed string) {
 		for i := range t.NumField() {
 			f := t.Field(i)
-			if on := f.Tag.Get("os"); on != "" && System(on) != sys {
+			if on := f.Tag.Get("os"); on != "" && on != string(sys) && (on != "unix" || sys == Windows) {
 				continue
 			}
 			tag := managed
@@ -157,7 +166,12 @@ func notInFiles(all []Setting, key string) string {
 	case i < 0 && system == Windows:
 		return "is no setting on Windows"
 	case i < 0:
-		return "is a setting on Windows only"
+		for _, other := range []System{Windows, MacOS, Linux} {
+			if other != system && isSetting(Settings(other), key) {
+				return "is a setting on " + other.name() + " only"
+			}
+		}
+		return "is no setting"
 	case all[i].Only:
 		return "is read from the registry alone, for it counts while the agent does not run: set it by Group Policy, or in " + ProviderKey
 	}
@@ -276,7 +290,7 @@ func badStateDir(sys System, dir string) string {
 	if sys == Windows && !drive.MatchString(dir) {
 		return fmt.Sprintf("is %q; it must be an absolute path on a disk, such as C:\\ProgramData\\Sallyport\\state", dir)
 	}
-	if sys == Unix && !path.IsAbs(dir) {
+	if sys != Windows && !path.IsAbs(dir) {
 		return fmt.Sprintf("is %q; it must be an absolute path", dir)
 	}
 	return ""

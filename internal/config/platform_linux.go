@@ -1,12 +1,10 @@
-//go:build !windows
-
 package config
 
 // DefaultPath is where the configuration lies unless --config says otherwise.
 const DefaultPath = "/etc/sallyport/sallyport.toml"
 
 const (
-	system          = Unix
+	system          = Linux
 	defaultStateDir = "/var/lib/sallyport"
 )
 
