@@ -1,8 +1,9 @@
 #include "options.h"
 
-#include <security/pam_modules.h>
 #include <string.h>
 #include <sys/un.h>
+
+#include "libpam.h"
 
 enum {
 	TIMEOUT_DEFAULT_S = 10,
@@ -65,7 +66,7 @@ static bool parse_one(struct options *o, const char *arg)
 bool options_parse(struct options *o, int argc, const char **argv, const char **bad)
 {
 	*o = (struct options){
-		.socket = "/run/sallyport/login.sock",
+		.socket = AGENT_SOCKET,
 		.timeout_ms = TIMEOUT_DEFAULT_S * 1000,
 		.skip = PAM_IGNORE,
 	};

@@ -33,16 +33,14 @@
  */
 #define _DEFAULT_SOURCE
 
-#include <security/pam_modules.h>
-#include <security/pam_ext.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <syslog.h>
 
 #include "hookclient.h"
+#include "libpam.h"
 #include "options.h"
 #include "platform.h"
 #include "service.h"
@@ -86,12 +84,12 @@ struct login {
 
 /* --- the log --- */
 
-#define say(l, level, ...) pam_syslog((l)->pamh, (level), __VA_ARGS__)
+#define say(l, level, ...) log_line((l)->pamh, (level), __VA_ARGS__)
 
 #define debug(l, ...)                                                                           \
 	do {                                                                                    \
 		if ((l)->options.debug)                                                         \
-			pam_syslog((l)->pamh, LOG_DEBUG, __VA_ARGS__);                          \
+			log_line((l)->pamh, LOG_DEBUG, __VA_ARGS__);                            \
 	} while (0)
 
 /* --- what the person sees --- */
@@ -104,6 +102,7 @@ static void show(struct login *l, int style, const pb_byte_t *text, size_t len)
 {
 	char buf[sizeof(((sallyport_login_v1_Notice *)0)->text.bytes) + 1];
 	char *line = buf;
+	char *ignored = NULL; /* OpenPAM's pam_prompt writes to it whatever the style */
 
 	text_for_person(buf, sizeof(buf), text, len);
 	while (*line != '\0') {
@@ -111,7 +110,9 @@ static void show(struct login *l, int style, const pb_byte_t *text, size_t len)
 
 		if (end != NULL)
 			*end = '\0';
-		(void)pam_prompt(l->pamh, style, NULL, "%s", line);
+		if (pam_prompt(l->pamh, style, &ignored, "%s", line) == PAM_SUCCESS)
+			free(ignored);
+		ignored = NULL;
 		if (end == NULL)
 			break;
 		line = end + 1;
@@ -258,12 +259,12 @@ static enum outcome no_verdict(struct login *l, enum hc_status status)
 	switch (status) {
 	case HC_AGENT_ABSENT:
 		say(l, LOG_ERR,
-		    "the agent is not running: nobody listens at %s (%s); start it: systemctl start sallyport",
+		    "the agent is not running: nobody listens at %s (%s); start it: " START_AGENT,
 		    socket, hc_failure(l->agent));
 		return AGENT_ABSENT;
 	case HC_TIMEOUT:
 		say(l, LOG_ERR,
-		    "denied: the agent at %s did not answer within %d s (%s); look at: systemctl status sallyport",
+		    "denied: the agent at %s did not answer within %d s (%s); look at: " LOOK_AT_IT,
 		    socket, l->options.timeout_ms / 1000, hc_failure(l->agent));
 		return DENIED;
 	case HC_CANCELLED:
