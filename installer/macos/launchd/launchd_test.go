@@ -1,0 +1,249 @@
+package launchd
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// value reads one value of a property list (its DTD: key, string, integer, true,
+// false, array, dict).
+func value(d *xml.Decoder, start xml.StartElement) (any, error) {
+	switch start.Name.Local {
+	case "string", "key":
+		var s string
+		err := d.DecodeElement(&s, &start)
+		return s, err
+	case "integer":
+		var s string
+		if err := d.DecodeElement(&s, &start); err != nil {
+			return nil, err
+		}
+		return strconv.Atoi(s)
+	case "true", "false":
+		return start.Name.Local == "true", d.Skip()
+	}
+	var list []any
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		switch t := t.(type) {
+		case xml.StartElement:
+			v, err := value(d, t)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		case xml.CharData:
+			if strings.TrimSpace(string(t)) != "" {
+				return nil, fmt.Errorf("text in <%s>: %q", start.Name.Local, t)
+			}
+		case xml.EndElement:
+			switch start.Name.Local {
+			case "array":
+				return list, nil
+			case "plist":
+				if len(list) != 1 {
+					return nil, fmt.Errorf("%d values", len(list))
+				}
+				return list[0], nil
+			case "dict":
+				dict := map[string]any{}
+				for i := 0; i+1 < len(list); i += 2 {
+					key, ok := list[i].(string)
+					if _, twice := dict[key]; !ok || twice {
+						return nil, fmt.Errorf("key %v", list[i])
+					}
+					dict[key] = list[i+1]
+				}
+				return dict, nil
+			}
+			return nil, fmt.Errorf("unknown <%s>", start.Name.Local)
+		}
+	}
+}
+
+func parse(t *testing.T, text []byte) any {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader(string(text)))
+	for {
+		token, err := d.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if start, ok := token.(xml.StartElement); ok {
+			v, err := value(d, start)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.Token(); err != io.EOF {
+				if _, err := d.Token(); err != io.EOF {
+					t.Error("something follows the list")
+				}
+			}
+			return v
+		}
+	}
+}
+
+// TestEachKeyOfTheDaemon: one that is not here is launchd's default, and one that
+// is misspelt is ignored there without a word.
+func TestEachKeyOfTheDaemon(t *testing.T) {
+	config := "/Library/Application Support/Sallyport/sallyport.toml"
+	text, err := Plist(Program, Arguments(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := map[string]any{"Core": 0, "NumberOfFiles": 10240}
+	want := map[string]any{
+		"Label":            "com.sallyport.agent",
+		"ProgramArguments": []any{"/Library/Application Support/Sallyport/bin/sallyport", "run", "--service", "--config", config},
+		"RunAtLoad":        true, "KeepAlive": true, "ThrottleInterval": 1, "ExitTimeOut": 10,
+		"ProcessType": "Interactive", "Umask": 0o077,
+		"SoftResourceLimits": limits, "HardResourceLimits": limits,
+		"StandardErrorPath": "/var/log/com.sallyport.agent.log",
+	}
+	got, _ := parse(t, text).(map[string]any)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%v\nwant %v", got, want)
+	}
+	if keys := slices.Sorted(maps.Keys(got)); got["Label"] != Label || got["StandardErrorPath"] != Stderr || Path != "/Library/LaunchDaemons/"+Label+".plist" {
+		t.Errorf("the constants say something else: %v", keys)
+	}
+	if !strings.HasPrefix(string(text), "<?xml ") || strings.Contains(string(text), "{{") {
+		t.Errorf("%s", text)
+	}
+}
+
+// TestAPathIsNoMarkup: a path may hold anything but NUL.
+func TestAPathIsNoMarkup(t *testing.T) {
+	odd := []string{"run", `</string><string>"&'`, "{{Path}}", "ü"}
+	text, err := Plist("/a <b> & c", odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := parse(t, text).(map[string]any)["ProgramArguments"]
+	if want := []any{"/a <b> & c", odd[0], odd[1], odd[2], odd[3]}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+}
+
+// fake is a launchctl that knows what it was told.
+type fake struct {
+	print string // what it prints of the service; empty: it knows none
+	fails string // the verb that fails
+	calls []string
+}
+
+func (f *fake) run(_ context.Context, name string, args ...string) ([]byte, error) {
+	if name != "/bin/launchctl" {
+		return nil, errors.New("not launchctl: " + name)
+	}
+	f.calls = append(f.calls, strings.Join(args, " "))
+	switch {
+	case args[0] == f.fails:
+		return nil, errors.New("exit status 5: Bootstrap failed: 5: Input/output error")
+	case args[0] == "print" && f.print == "":
+		return nil, errors.New("exit status 113: Could not find service \"com.sallyport.agent\" in domain for system")
+	}
+	return []byte(f.print), nil
+}
+
+// What `launchctl print` says, as seen in public reports: the state comes among
+// others, and other services' words further in.
+const (
+	running = "system/com.sallyport.agent = {\n\tactive count = 1\n\tpath = /Library/LaunchDaemons/com.sallyport.agent.plist\n\ttype = LaunchDaemon\n\tstate = running\n\n" +
+		"\tprogram = /Library/Application Support/Sallyport/bin/sallyport\n\tpid = 321\n\tlast exit code = (never exited)\n\n\tendpoints = {\n\t\tstate = not running\n\t\tpid = 7\n\t}\n}\n"
+	waiting = "system/com.sallyport.agent = {\n\tactive count = 0\n\tstate = spawn scheduled\n\tlast exit code = 1\n}\n"
+	newer   = "system/com.sallyport.agent = {\n\twords of a later macOS\n}\n"
+)
+
+func TestWhatLaunchdIsTold(t *testing.T) {
+	for _, c := range []struct {
+		action, print string
+		calls         []string
+	}{
+		{"start", "", []string{"enable system/com.sallyport.agent", "bootstrap system /Library/LaunchDaemons/com.sallyport.agent.plist", "kickstart system/com.sallyport.agent"}},
+		{"start", waiting, []string{"kickstart system/com.sallyport.agent"}},
+		{"start", running, []string{"kickstart system/com.sallyport.agent"}},
+		{"stop", running, []string{"bootout system/com.sallyport.agent"}},
+		{"stop", waiting, []string{"bootout system/com.sallyport.agent"}},
+		{"stop", "", nil},
+		{"restart", running, []string{"kickstart -k system/com.sallyport.agent"}},
+		{"restart", newer, []string{"kickstart -k system/com.sallyport.agent"}},
+	} {
+		f := &fake{print: c.print}
+		if _, err := (Control{f.run}).Do(t.Context(), c.action); err != nil {
+			t.Errorf("%s: %v", c.action, err)
+		}
+		if got := f.calls[1:]; f.calls[0] != "print system/com.sallyport.agent" || !slices.Equal(got, c.calls) {
+			t.Errorf("%s of %.60q: launchctl %q, want %q", c.action, c.print, got, c.calls)
+		}
+	}
+	f := &fake{}
+	if _, err := (Control{f.run}).Do(t.Context(), "restart"); err != nil || !slices.Contains(f.calls, "bootstrap system "+Path) {
+		t.Errorf("a restart of what is not loaded: %q, %v", f.calls, err)
+	}
+	if _, err := (Control{f.run}).Do(t.Context(), "reload"); err == nil {
+		t.Error("an action that is none is taken")
+	}
+}
+
+// TestAVerbThatFailsIsSaid: none is passed over, and nothing follows.
+func TestAVerbThatFailsIsSaid(t *testing.T) {
+	for _, c := range []struct{ action, print, fails string }{
+		{"start", "", "enable"}, {"start", "", "bootstrap"}, {"start", running, "kickstart"}, {"stop", running, "bootout"}, {"restart", running, "kickstart"},
+	} {
+		f := &fake{print: c.print, fails: c.fails}
+		_, err := (Control{f.run}).Do(t.Context(), c.action)
+		if err == nil || !strings.Contains(err.Error(), "launchctl "+c.fails) || !strings.Contains(err.Error(), "Bootstrap failed: 5") {
+			t.Errorf("%s, where %s fails: %v", c.action, c.fails, err)
+		}
+		if last := f.calls[len(f.calls)-1]; !strings.HasPrefix(last, c.fails+" ") {
+			t.Errorf("%s goes on: %q", c.action, f.calls)
+		}
+	}
+}
+
+func TestWhatLaunchdSays(t *testing.T) {
+	for print, want := range map[string]State{
+		"":      {},
+		running: {Loaded: true, State: "running", PID: "321"},
+		waiting: {Loaded: true, State: "spawn scheduled"},
+		newer:   {Loaded: true},
+	} {
+		c := Control{(&fake{print: print}).run}
+		if got := c.State(t.Context()); got != want {
+			t.Errorf("%.60q: %+v", print, got)
+		}
+	}
+	for want, print := range map[string]string{"not loaded": "", "running, pid 321": running, "spawn scheduled": waiting, "loaded": newer} {
+		if got, err := (Control{(&fake{print: print}).run}).Do(t.Context(), "status"); got != want || err != nil {
+			t.Errorf("status: %q, %v, want %q", got, err, want)
+		}
+	}
+	for print, want := range map[string]bool{
+		"disabled services = {\n\t\"com.example\" => disabled\n\t\"com.sallyport.agent\" => enabled\n}\n":         false,
+		"disabled services = {\n\t\"com.sallyport.agent\" => disabled\n}\n":                                       true,
+		"disabled services = {\n\t\"com.sallyport.agent\" => true\n}\n":                                           true,
+		"disabled services = {\n\t\"com.sallyport.agent\" => false\n\t\"com.sallyport.agent.x\" => disabled\n}\n": false,
+		"disabled services = {\n}\n": false,
+	} {
+		if got, err := (Control{(&fake{print: print}).run}).Disabled(t.Context()); got != want || err != nil {
+			t.Errorf("%q: %v, %v", print, got, err)
+		}
+	}
+	if _, err := (Control{(&fake{fails: "print-disabled"}).run}).Disabled(t.Context()); err == nil {
+		t.Error("what cannot be told is no")
+	}
+}
