@@ -46,16 +46,24 @@ func run(ctx context.Context, t cli.Target, service bool) error {
 	return runConsole(ctx, o)
 }
 
-// manage has the system's service manager do what kardianos/service knows.
+// manage has the system's service manager do what a command asks for.
 func manage(action string, t cli.Target) (string, error) {
-	s, err := service.New(nil, &service.Config{
+	c := &service.Config{
 		Name: setup.ServiceName, DisplayName: "Sallyport", Description: "Second factor at the login",
 		Arguments: []string{"run", "--service", "--config", t.Config},
-		Option:    serviceOptions(),
-	})
+	}
+	if err := forSystem(c); err != nil {
+		return "", err
+	}
+	s, err := service.New(nil, c)
 	if err != nil {
 		return "", err
 	}
+	return control(s, action)
+}
+
+// kardianos does one action, where kardianos/service knows how.
+func kardianos(s service.Service, action string) (string, error) {
 	if action == "status" {
 		st, err := s.Status()
 		if err != nil {
@@ -65,9 +73,6 @@ func manage(action string, t cli.Target) (string, error) {
 	}
 	if err := service.Control(s, action); err != nil {
 		return "", err
-	}
-	if err := installed(action); err != nil {
-		return "", fmt.Errorf("%s: done, but for this: %w", action, err)
 	}
 	return fmt.Sprintf("%s: done (%s)", action, service.Platform()), nil
 }

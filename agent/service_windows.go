@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -108,16 +109,23 @@ func poke(c chan<- struct{}) {
 	}
 }
 
-// serviceOptions are kardianos/service's for this system.
-func serviceOptions() service.KeyValue { return service.KeyValue{"StartType": "automatic"} }
-
-// installed does what kardianos/service does not when it installs or uninstalls.
-func installed(action string) error {
-	switch action {
-	case "install", "uninstall":
-		return setup.SafeMode(setup.Windows(), action == "install")
-	}
+// forSystem adds what kardianos/service needs for this system.
+func forSystem(c *service.Config) error {
+	c.Option = service.KeyValue{"StartType": "automatic"}
 	return nil
+}
+
+// control has the service manager do one action, and then what kardianos/service
+// does not when it installs or uninstalls.
+func control(s service.Service, action string) (string, error) {
+	text, err := kardianos(s, action)
+	if err != nil || action != "install" && action != "uninstall" {
+		return text, err
+	}
+	if err := setup.SafeMode(setup.Windows(), action == "install"); err != nil {
+		return "", fmt.Errorf("%s: done, but for this: %w", action, err)
+	}
+	return text, nil
 }
 
 // restartAlways has the service manager restart the agent however it ended but by

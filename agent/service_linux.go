@@ -1,5 +1,3 @@
-//go:build unix
-
 package main
 
 import (
@@ -25,11 +23,14 @@ func runConsole(ctx context.Context, o daemon.Options) error {
 	return daemon.Run(ctx, o)
 }
 
-// serviceOptions are kardianos/service's for this system.
-func serviceOptions() service.KeyValue { return service.KeyValue{"SystemdScript": linux.Unit} }
+// forSystem adds what kardianos/service needs for this system.
+func forSystem(c *service.Config) error {
+	c.Option = service.KeyValue{"SystemdScript": linux.Unit}
+	return nil
+}
 
-// installed does what kardianos/service does not.
-func installed(string) error { return nil }
+// control has the service manager do one action.
+func control(s service.Service, action string) (string, error) { return kardianos(s, action) }
 
 // installerSystem: the packages here need no command of ours.
 func installerSystem() setup.System { return nil }
