@@ -304,8 +304,10 @@ func badRuntimeDir(sys System, dir string) string {
 		return badPipe(dir)
 	case !path.IsAbs(dir):
 		return fmt.Sprintf("is %q; it must be an absolute path", dir)
-	case len(dir) > 90: // sun_path holds 108 bytes: unix(7)
-		return fmt.Sprintf("is %d bytes long; a socket's path has room for 90", len(dir))
+	case sys == Linux && len(dir) > 89: // with /.login.sock.new/s; sun_path holds 108 bytes: unix(7)
+		return fmt.Sprintf("is %d bytes long; a socket's path has room for 89", len(dir))
+	case sys == MacOS && len(dir) > 85: // there it holds 104: unix(4)
+		return fmt.Sprintf("is %d bytes long; a socket's path has room for 85", len(dir))
 	}
 	return ""
 }

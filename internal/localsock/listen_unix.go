@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"sallyport/internal/identity"
 )
 
@@ -50,7 +52,17 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 // perUser connections at once from any user but root and its own. The socket appears
 // under its name only once it listens. A socket that a dead agent left behind
 // is replaced; one that somebody listens on is an error.
-func Listen(path string, access Access, perUser int) (net.Listener, error) {
+func Listen(path string, access Access, perUser int) (_ net.Listener, err error) {
+	free, err := lock(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, free())
+		}
+	}()
+	// One who listens without the lock is no agent, but has the name.
 	switch conn, err := net.Dial("unix", path); {
 	case err == nil:
 		conn.Close()
@@ -83,7 +95,39 @@ func Listen(path string, access Access, perUser int) (net.Listener, error) {
 	}
 	return &listener{UnixListener: l, quota: newQuota(perUser),
 		// Once: the name may be another agent's by then.
-		close: sync.OnceValue(func() error { return errors.Join(os.Remove(path), l.Close()) })}, nil
+		close: sync.OnceValue(func() error { return errors.Join(os.Remove(path), l.Close(), free()) })}, nil
+}
+
+// lock takes the name for this process, until free or the process's end. Whether an
+// agent lives cannot be told by dialling alone: on macOS one that is stopped, or too
+// busy, refuses a connection as a dead one does, once its backlog is full.
+//
+// The lock is a file of its own, which nobody else can open. The directory, which
+// all can read, could be locked by all.
+func lock(path string) (free func() error, err error) {
+	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".lock")
+	for {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, fmt.Errorf("another agent listens on %s", path)
+			}
+			return nil, fmt.Errorf("cannot lock %s: %w", name, err)
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if there, err := os.Lstat(name); err == nil && os.SameFile(mine, there) {
+			return func() error { return errors.Join(os.Remove(name), f.Close()) }, nil
+		}
+		f.Close() // whoever had it has just taken it away
+	}
 }
 
 type listener struct {

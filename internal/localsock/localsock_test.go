@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -250,7 +251,7 @@ func TestWhatADeadAgentLeftBehindIsReplaced(t *testing.T) {
 	if st := call(t, path, Credentials(TrustAgent)); st.Code() != codes.AlreadyExists {
 		t.Errorf("%v", st)
 	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 { // with the lock
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
@@ -270,33 +271,74 @@ func TestALiveAgentIsNotReplaced(t *testing.T) {
 	}
 }
 
-// TestABusyAgentIsNotReplaced: one that is stopped, or has a full backlog, is
-// not dead.
-func TestABusyAgentIsNotReplaced(t *testing.T) {
+// TestAnAgentThatRefusesIsNotReplaced: on macOS a full backlog refuses a connection
+// as a socket does that nobody listens on. What is there then, and looks dead here,
+// is a live agent's.
+func TestAnAgentThatRefusesIsNotReplaced(t *testing.T) {
 	path := filepath.Join(socketDir(t), "s")
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	free, err := lock(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Close(fd)
-	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Listen(fd, 0); err != nil {
-		t.Fatal(err)
-	}
-	for range 10 {
-		conn, err := net.Dial("unix", path)
-		if err != nil {
-			break // it is full
+	abandon(t, path)
+	for range 2 {
+		if _, err := Listen(path, Everyone, 1); err == nil || !strings.Contains(err.Error(), "another agent listens on "+path) {
+			t.Fatalf("its socket was taken away: %v", err)
 		}
-		defer conn.Close()
-	}
-	if _, err := Listen(path, Everyone, 1); err == nil {
-		t.Fatal("its socket was taken away")
 	}
 	if _, err := os.Lstat(path); err != nil {
 		t.Error(err)
+	}
+	if err := free(); err != nil {
+		t.Fatal(err)
+	}
+	if err := listen(t, path, 1).Close(); err != nil {
+		t.Error(err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// TestOneHasTheLock, also while others take it and give it up, which removes it.
+func TestOneHasTheLock(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	var holders, taken atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 500 {
+				free, err := lock(path)
+				if err != nil {
+					if !strings.Contains(err.Error(), "another agent") {
+						t.Error(err)
+					}
+					continue
+				}
+				if n := holders.Add(1); n != 1 {
+					t.Errorf("%d have it", n)
+				}
+				taken.Add(1)
+				holders.Add(-1)
+				if err := free(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if taken.Load() == 0 {
+		t.Error("nobody had it")
+	}
+}
+
+func TestTheLockIsNotBehindALink(t *testing.T) {
+	dir := socketDir(t)
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, ".s.lock")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(filepath.Join(dir, "s"), Everyone, 1); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("%v", err)
 	}
 }
 

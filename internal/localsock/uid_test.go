@@ -252,3 +252,33 @@ func TestTheAdminSocketIsClosedToOthers(t *testing.T) {
 		t.Errorf("%s, %v", out, err)
 	}
 }
+
+// TestABusyAgentIsNotReplaced: one that is stopped, or has a full backlog, is
+// not dead. (On macOS dialling does not tell: the lock does.)
+func TestABusyAgentIsNotReplaced(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			break // it is full
+		}
+		defer conn.Close()
+	}
+	if _, err := Listen(path, Everyone, 1); err == nil {
+		t.Fatal("its socket was taken away")
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
+	}
+}
