@@ -45,6 +45,9 @@ const (
 	SessionUnguarded Name = "session_unguarded"       // somebody is in without having come by us
 	BreakGlassUsed   Name = "break_glass_used"        // an emergency account is in
 	PipeTaken        Name = "pipe_taken"              // another program has the agent's place (Windows)
+	RightsMissing    Name = "login_rights_missing"    // our mechanisms are not where they were installed, and were not put back (macOS)
+	RightsRepaired   Name = "login_rights_repaired"   // our mechanisms were put back into the rights (macOS)
+	PluginUnusable   Name = "plugin_unusable"         // the rights ask for a plug-in that macOS cannot load (macOS)
 	AgentStarted     Name = "agent_started"           //
 	AgentStopped     Name = "agent_stopped"           //
 )

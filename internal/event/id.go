@@ -8,6 +8,7 @@ var ids = map[Name]uint32{
 	ClockWentBack: 110, ClockReset: 111,
 	VaultInitialised: 120, VaultAccepted: 121, VaultRekeyed: 122, VaultUnavailable: 123,
 	LoginAttempt: 200, RequestRefused: 201, SessionUnguarded: 202, BreakGlassUsed: 203,
+	RightsMissing: 204, RightsRepaired: 205, PluginUnusable: 206,
 	UserLocked: 210, UserUnlocked: 211,
 	UserEnrolled: 300, UserImported: 301, UserRemoved: 302, RecoveryIssued: 303, BypassIssued: 304, EnrolmentOpened: 305,
 	PhoneEnrolled: 310, PhoneRemoved: 311,

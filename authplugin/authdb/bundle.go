@@ -1,0 +1,174 @@
+package authdb
+
+import (
+	"context"
+	"debug/macho"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// entryPoint is what SecurityAgent looks up in a plug-in; a C name has a "_" before it
+// in a Mach-O file.
+const entryPoint = "AuthorizationPluginCreate"
+
+// executable is the bundle's code.
+const executable = "Contents/MacOS/Sallyport"
+
+// CheckBundle says what is wrong with the plug-in: whether macOS would load it, and
+// nobody but root can change it. It runs programs; nothing is changed.
+func (r *Rights) CheckBundle(ctx context.Context) error {
+	for _, check := range []func(context.Context) error{r.checkFiles, r.checkArchitecture, r.checkSignature, r.dryLoad} {
+		if err := check(ctx); err != nil {
+			return fmt.Errorf("%s: %w", r.Bundle, err)
+		}
+	}
+	return nil
+}
+
+// checkFiles: everything in the bundle, and each directory above it, is root's, and no
+// link leads elsewhere.
+func (r *Rights) checkFiles(context.Context) error {
+	if !filepath.IsAbs(r.Bundle) {
+		return errors.New("its path is not absolute")
+	}
+	for dir := filepath.Dir(r.Bundle); ; dir = filepath.Dir(dir) {
+		// Above a test's bundle there is /tmp.
+		if st, err := os.Lstat(dir); err != nil {
+			return err
+		} else if err := r.closed(dir, st); err != nil && !(st.Mode()&fs.ModeSticky != 0 && r.Owner != 0) {
+			return err
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	found := false
+	err := filepath.WalkDir(r.Bundle, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if path == r.Bundle && !st.IsDir() && st.Mode()&fs.ModeSymlink == 0 {
+			return errors.New("it is no directory")
+		}
+		if !st.IsDir() && !st.Mode().IsRegular() {
+			return fmt.Errorf("%s is a link or no file", path)
+		}
+		found = found || path == filepath.Join(r.Bundle, executable) && st.Mode().IsRegular()
+		return r.closed(path, st)
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("there is no %s in it", executable)
+	}
+	return err
+}
+
+// closed: nobody but root can change it.
+func (r *Rights) closed(path string, st fs.FileInfo) error {
+	switch uid := ownerOf(st); {
+	case uid != 0 && uid != r.Owner:
+		return fmt.Errorf("%s belongs to uid %d, not to root", path, uid)
+	case st.Mode()&fs.ModeSymlink == 0 && st.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s can be changed by others than root (mode %#o)", path, st.Mode().Perm())
+	}
+	return nil
+}
+
+// checkArchitecture: the code is a bundle for this processor that has the entry point.
+func (r *Rights) checkArchitecture(context.Context) error {
+	path := filepath.Join(r.Bundle, executable)
+	want := map[string]macho.Cpu{"arm64": macho.CpuArm64, "amd64": macho.CpuAmd64}[runtime.GOARCH]
+	var slices []*macho.File
+	if fat, err := macho.OpenFat(path); err == nil {
+		defer func() { _ = fat.Close() }()
+		for _, a := range fat.Arches {
+			slices = append(slices, a.File)
+		}
+	} else if errors.Is(err, macho.ErrNotFat) {
+		thin, err := macho.Open(path)
+		if err != nil {
+			return fmt.Errorf("its code cannot be read: %w", err)
+		}
+		defer func() { _ = thin.Close() }()
+		slices = append(slices, thin)
+	} else {
+		return fmt.Errorf("its code cannot be read: %w", err)
+	}
+	for _, f := range slices {
+		if f.Cpu != want {
+			continue
+		}
+		if f.Type != macho.TypeBundle {
+			return errors.New("its code is no loadable bundle")
+		}
+		if !exports(f) {
+			return fmt.Errorf("its code has no %s", entryPoint)
+		}
+		return nil
+	}
+	return fmt.Errorf("its code is not for this computer's processor (%s)", runtime.GOARCH)
+}
+
+func exports(f *macho.File) bool {
+	return f.Symtab != nil && slices.ContainsFunc(f.Symtab.Syms, func(s macho.Symbol) bool { return s.Name == "_"+entryPoint && s.Sect != 0 })
+}
+
+// teamID is how Apple names who signs ("TeamIdentifier" in codesign(1)).
+var teamID = regexp.MustCompile(`(?m)^TeamIdentifier=([A-Z0-9]{10})$`)
+
+// checkSignature: the bundle is whole, and signed by the team that has signed the
+// agent. A signature without a team (ad hoc) satisfies codesign, but SecurityAgent
+// does not load such a bundle, and nobody would log in.
+func (r *Rights) checkSignature(ctx context.Context) error {
+	out, err := r.call(ctx, nil, codesignTool, "--display", "--verbose=2", r.Program)
+	if err != nil {
+		return fmt.Errorf("the agent's own signature cannot be read: %w", err)
+	}
+	team := teamID.FindSubmatch(out.Stderr)
+	if team == nil {
+		return fmt.Errorf("the agent (%s) is signed by no team, and neither would this be; macOS's login window loads only what a developer's team has signed", r.Program)
+	}
+	requirement := fmt.Sprintf(`=anchor apple generic and certificate leaf[subject.OU] = "%s"`, team[1])
+	_, err = r.call(ctx, nil, codesignTool, "--verify", "--strict", "--deep", "--test-requirement", requirement, r.Bundle)
+	return err
+}
+
+// DryLoad is the hidden command that loads the plug-in in a process of its own.
+var DryLoad = []string{"authdb", "dry-load"}
+
+// loaded is what that says when all is well: an exit code alone could be anybody's.
+const loaded = "loaded"
+
+// dryLoad loads the plug-in, in another process: what goes wrong in it goes wrong
+// there.
+func (r *Rights) dryLoad(ctx context.Context) error {
+	out, err := r.call(ctx, nil, r.Program, append(slices.Clone(DryLoad), r.Bundle)...)
+	if err != nil {
+		return fmt.Errorf("it does not load: %w", err)
+	}
+	if strings.TrimSpace(string(out.Stdout)) != loaded {
+		return errors.New("it does not load: the dry load said nothing")
+	}
+	return nil
+}
+
+// DryLoadHere loads the plug-in in this process and says the word for it.
+func (r *Rights) DryLoadHere(bundle string) (string, error) {
+	if r.Load == nil {
+		return "", errors.New("this build cannot load plug-ins (it was made without cgo)")
+	}
+	if err := r.Load(filepath.Join(bundle, executable)); err != nil {
+		return "", err
+	}
+	return loaded, nil
+}
