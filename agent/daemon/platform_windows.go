@@ -3,41 +3,16 @@ package daemon
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc/eventlog"
-
-	"sallyport/internal/config"
 )
 
 // prepareRuntime: a pipe's name needs no directory.
 func prepareRuntime(string) error { return nil }
 
-// lookAgain is how often policies are looked at that cannot be watched.
-const lookAgain = 30 * time.Second
-
-// watchConfig takes policies when they changed in the registry, until ctx ends. (A
-// changed file is seen at the next login, as everywhere.)
-func (d *daemon) watchConfig(ctx context.Context) {
-	warned := false
-	for {
-		err := config.Watch(ctx, func() { d.takePolicies(ctx) })
-		if ctx.Err() != nil {
-			return
-		}
-		if !warned {
-			d.log.Warn("the policies in the registry cannot be watched: they are looked at now and then", "error", err)
-			warned = true
-		}
-		d.takePolicies(ctx)
-		select {
-		case <-time.After(lookAgain):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
+// watchConfig takes policies when they changed in the registry, until ctx ends.
+func (d *daemon) watchConfig(ctx context.Context) { d.watchPolicies(ctx) }
 
 var werSetFlags = windows.NewLazySystemDLL("kernel32.dll").NewProc("WerSetFlags")
 

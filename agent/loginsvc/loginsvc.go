@@ -164,6 +164,9 @@ func (l *login) run() error {
 	}
 	l.describe()
 
+	if !l.mayBegin() {
+		return l.refuse(engine.ReasonProtocol, "")
+	}
 	if reason, text := l.firstFactor(); reason != "" {
 		return l.refuse(reason, text)
 	}
@@ -305,6 +308,28 @@ func (l *login) input(m *loginv1.HookMessage) engine.Input {
 	return engine.Failed{Reason: engine.ReasonProtocol}
 }
 
+// mayBegin says whether what the hook says of itself can be. An authorization
+// plug-in asks from its privileged mechanism, in a login of its own.
+func (l *login) mayBegin() bool {
+	if !l.byPlugin() {
+		return true
+	}
+	switch {
+	case !l.peer.IsRoot():
+		l.event.Text = "the hook says that it is an authorization plug-in, and it is not root's"
+	case l.begin.GetStage() != loginv1.Stage_STAGE_AUTHENTICATE || l.remote():
+		l.event.Text = "an authorization plug-in asks for somebody who logs in at this computer, and nothing else"
+	default:
+		return true
+	}
+	return false
+}
+
+// byPlugin: the hook is macOS's authorization plug-in.
+func (l *login) byPlugin() bool {
+	return l.begin.GetHook() == loginv1.HookKind_HOOK_KIND_AUTHORIZATION_PLUGIN
+}
+
 // identify finds out who wants in. A reason ends the login.
 func (l *login) identify() (reason factor.Reason, text string) {
 	user, err := l.who()
@@ -356,9 +381,10 @@ func (l *login) decide() engine.Input {
 	begun := engine.Begun{
 		Decision: decision, Resolved: l.resolved,
 		AccountOnly: l.begin.GetStage() == loginv1.Stage_STAGE_ACCOUNT,
-		Visible:     true,
-		QR:          l.begin.GetCapabilities().GetQr(),
-		Live:        l.begin.GetCapabilities().GetCancelPrompt(),
+		// Its view is in front of everybody, before a login as well.
+		Visible: !l.byPlugin(),
+		QR:      l.begin.GetCapabilities().GetQr(),
+		Live:    l.begin.GetCapabilities().GetCancelPrompt(),
 	}
 	if decision.Effect == policy.Skip || !l.resolved {
 		return begun

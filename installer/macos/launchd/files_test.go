@@ -25,7 +25,7 @@ func (m tree) lstat(path string) (fs.FileMode, int, error) {
 
 func TestWhatRootRunsIsRoots(t *testing.T) {
 	healthy := func() tree {
-		return tree{"/": {fs.ModeDir|0o755, 0}, "/Library": {fs.ModeDir|0o755, 0}, "/Library/bin": {fs.ModeDir|0o755, 0}, "/Library/bin/sallyport": {0o755, 0}}
+		return tree{"/": {fs.ModeDir | 0o755, 0}, "/Library": {fs.ModeDir | 0o755, 0}, "/Library/bin": {fs.ModeDir | 0o755, 0}, "/Library/bin/sallyport": {0o755, 0}}
 	}
 	if err := OnlyRoots("/Library/bin/sallyport", healthy().lstat); err != nil {
 		t.Error(err)
@@ -37,9 +37,9 @@ func TestWhatRootRunsIsRoots(t *testing.T) {
 	}{
 		"Homebrew's":         {"/Library/bin/sallyport", &file{0o755, 501}, "not to root"},
 		"writable":           {"/Library/bin/sallyport", &file{0o775, 0}, "can be written"},
-		"in a user's folder": {"/Library/bin", &file{fs.ModeDir|0o755, 501}, "/Library/bin belongs to uid 501"},
-		"in a shared folder": {"/Library", &file{fs.ModeDir|0o777, 0}, "/Library can be written"},
-		"a link":             {"/Library/bin/sallyport", &file{fs.ModeSymlink|0o755, 0}, "symbolic link"},
+		"in a user's folder": {"/Library/bin", &file{fs.ModeDir | 0o755, 501}, "/Library/bin belongs to uid 501"},
+		"in a shared folder": {"/Library", &file{fs.ModeDir | 0o777, 0}, "/Library can be written"},
+		"a link":             {"/Library/bin/sallyport", &file{fs.ModeSymlink | 0o755, 0}, "symbolic link"},
 		"not there":          {"/Library/bin/sallyport", nil, "not exist"},
 	} {
 		m := healthy()

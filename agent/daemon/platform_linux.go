@@ -1,5 +1,3 @@
-//go:build unix
-
 package daemon
 
 import (
@@ -7,27 +5,13 @@ import (
 	"log/slog"
 	"log/syslog"
 	"os"
-	"os/signal"
-	"syscall"
 )
 
 // prepareRuntime makes the directory of the sockets.
 func prepareRuntime(dir string) error { return os.MkdirAll(dir, 0o755) }
 
 // watchConfig reads the configuration again on SIGHUP, until ctx ends.
-func (d *daemon) watchConfig(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	for {
-		select {
-		case <-hup:
-			d.reload(true)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
+func (d *daemon) watchConfig(ctx context.Context) { d.watchHangups(ctx) }
 
 // openSink opens the system's log.
 func openSink(string) (sink, error) {
