@@ -34,21 +34,6 @@ runtime=(mingw32 mingwex moldname ucrt)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# unpack PACKAGE unpacks it to $work/PACKAGE, with Debian's patches if those are
-# in SOURCES.
-unpack() {
-	local debian patch tree=$work/$1
-	mkdir "$tree"
-	tar -xf "$(echo "$sources/$1"_*.orig.tar.*)" -C "$tree" --strip-components=1
-	debian=$(echo "$sources/$1"_*.debian.tar.*)
-	[[ -e $debian ]] || return 0
-	tar -xf "$debian" -C "$tree"
-	while read -r patch _; do
-		[[ $patch == '' || $patch == '#'* ]] ||
-			patch --quiet --forward -d "$tree" -p1 <"$tree/debian/patches/$patch"
-	done <"$tree/debian/patches/series"
-}
-
 # quietly CMD... shows what it printed only if it fails.
 quietly() {
 	"$@" >"$work/log" 2>&1 || {
@@ -67,9 +52,7 @@ mingw() {
 		--with-default-msvcrt=ucrt "${@:2}" "${tools[@]}"
 }
 
-unpack mingw-w64
-unpack nghttp2
-unpack nanopb
+"$here/unpack.sh" "$sources" mingw-w64 "$work/mingw-w64"
 mkdir -p "$out/lib"
 
 # As autoconf and mingw-w64's makefiles know them.
@@ -89,7 +72,4 @@ for lib in "${imports[@]}" "${runtime[@]}"; do products+=("$libdir/lib$lib.a"); 
 quietly make -j"$(nproc)" "${products[@]}"
 cp "${products[@]}" "$out/lib"
 
-version=$(basename "$sources"/nghttp2_*.orig.tar.*)
-version=${version#nghttp2_}
-quietly make -j"$(nproc)" -C "$here" ARCH="$arch" SYSROOT="$out" WORK="$work" \
-	NGHTTP2="$work/nghttp2" NGHTTP2_VERSION="${version%.orig.tar.*}" NANOPB="$work/nanopb"
+quietly "$here/libraries.sh" "$sources" "$work" ARCH="$arch" SYSROOT="$out"

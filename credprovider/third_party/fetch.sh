@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# fetch.sh DIR
+# fetch.sh DIR [PACKAGE...]
 #
-# Puts the files that sources.sha256 names into the empty or new directory DIR.
+# Puts the files that sources.sha256 names, or only those of these packages, into
+# the empty or new directory DIR.
 # They come from ${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}/sources,
 # and what is missing or damaged there first from the Debian mirrors among apt's
 # sources; where there is none, SALLYPORT_DEBIAN_MIRROR=http://... names one.
@@ -56,8 +57,9 @@ download() {
 	fail "${2##*/} cannot be had. If the mirror can be reached, Debian has a newer version by now: change sources.sha256, which says how to find it, and test; or put the pinned file into ${3%/*}"
 }
 
-[[ $# -eq 1 ]] || fail "usage: fetch.sh DIR"
+[[ $# -ge 1 ]] || fail "usage: fetch.sh DIR [PACKAGE...]"
 dir=$1
+shift
 cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}/sources
 mkdir -p "$dir" "$cache"
 [[ -z $(ls -A "$dir") ]] || fail "$dir is not empty"
@@ -65,6 +67,8 @@ mkdir -p "$dir" "$cache"
 exec 9>"$cache/lock"
 flock 9
 while read -r hash path; do
+	package=${path##*/}
+	[[ $# -eq 0 || " $* " == *" ${package%%_*} "* ]] || continue
 	file=$cache/${path##*/}
 	if [[ -e $file ]] && ! intact "$file" "$hash"; then
 		say "$file has not the SHA-256 in sources.sha256: it is fetched anew"

@@ -22,6 +22,10 @@ CXX   := $(llvm)clang++ --target=$(target) --sysroot=$(SYSROOT)
 AR    := $(llvm)llvm-ar
 RC    := $(llvm)llvm-windres --target=$(target) -I$(SYSROOT)/include
 
+# What nghttp2's own configure would find, and what else third_party makes.
+NGHTTP2_HAVE := -DHAVE_WINDOWS_H -DHAVE_GETTICKCOUNT64
+MORE_LIBS    := libchkstk.a
+
 # nghttp2 is linked statically, which its header must know.
 CPPFLAGS := -DNGHTTP2_STATICLIB -D_FORTIFY_SOURCE=2
 

@@ -25,7 +25,7 @@ esac
 
 cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}
 root=$("$wine/root.sh") # has the compiler
-recipe=$(cd "$here" && sha256sum sources.sha256 build.sh flags.mk Makefile chkstk.S && cat "$root/var/lib/dpkg/info/clang-"*.md5sums)
+recipe=$(cd "$here" && sha256sum sources.sha256 build.sh unpack.sh libraries.sh flags.mk Makefile chkstk.S && cat "$root/var/lib/dpkg/info/clang-"*.md5sums)
 sysroot=$cache/sysroot-$arch-$(sha256sum <<<"$recipe" | head -c 12)
 if [[ ! -d $sysroot ]]; then
 	mkdir -p "$cache"
