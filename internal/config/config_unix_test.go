@@ -214,13 +214,13 @@ func TestWhatIsRefusedIsNamedWithItsLine(t *testing.T) {
 }
 
 func TestTheLongestRuntimeDirHasRoomForItsSockets(t *testing.T) {
-	dir := "/" + strings.Repeat("r", 89)
+	dir := "/" + strings.Repeat("r", 88)
 	if _, err := Load(put(t, t.TempDir(), "sallyport.toml", fmt.Sprintf("runtime_dir = %q\n", dir))); err != nil {
 		t.Fatal(err)
 	}
 	// unix(7): sun_path holds 108 bytes with the NUL. This is the longest name
 	// that localsock makes.
-	if n := len(filepath.Join(dir, ".admin.sock.new")) + 1; n > 108 {
+	if n := len(filepath.Join(dir, ".admin.sock.new", "s")) + 1; n > 108 {
 		t.Errorf("the path takes %d bytes", n)
 	}
 }
@@ -646,5 +646,57 @@ func othersMay(path string) []change {
 		{"others may write to it", func() error { return os.Chmod(path, 0o666) }},
 		{"they no longer may", func() error { return os.Chmod(path, 0o644) }},
 		{"others may write to the directory", func() error { return os.Chmod(filepath.Dir(path), 0o777) }},
+	}
+}
+
+// TestWhoCanChangeTheManagedPreferences: only root, and not by way of a link, or of
+// the directory.
+func TestWhoCanChangeTheManagedPreferences(t *testing.T) {
+	managed := ownPreferences(t)
+	path := put(t, t.TempDir(), "sallyport.toml", "# nothing\n")
+	good := inBinary(t, dict{"issuer": "ACME"})
+	elsewhere := filepath.Join(t.TempDir(), "x.plist")
+	for name, c := range map[string]struct {
+		spoil func() error
+		says  string
+	}{
+		"others may write":         {func() error { return os.Chmod(managed, 0o646) }, managed + " can be changed by others (mode 0646)"},
+		"a group may write":        {func() error { return os.Chmod(managed, 0o664) }, managed + " can be changed by others (mode 0664)"},
+		"the directory is open":    {func() error { return os.Chmod(filepath.Dir(managed), 0o777) }, "the directory " + filepath.Dir(managed) + " can be changed by others"},
+		"a link to nowhere":        {func() error { return errors.Join(os.Remove(managed), os.Symlink(elsewhere, managed)) }, "open " + managed},
+		"a directory in its place": {func() error { return errors.Join(os.Remove(managed), os.Mkdir(managed, 0o755)) }, managed + " is not a regular file"},
+		"a pipe, which waits":      {func() error { return errors.Join(os.Remove(managed), syscall.Mkfifo(managed, 0o600)) }, managed + " is not a regular file"},
+	} {
+		prefers(t, good)
+		if l, err := Load(path); err != nil || l.Config.Issuer != "ACME" {
+			t.Fatalf("%+v, %v", l, err)
+		}
+		if err := c.spoil(); err != nil {
+			t.Fatal(err)
+		}
+		if why := refused(t, path); !strings.HasPrefix(why, c.says) {
+			t.Errorf("%s: %s", name, why)
+		}
+		if err := os.RemoveAll(filepath.Dir(managed)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPreferencesOfSomebodyElseAreRefused(t *testing.T) {
+	needsRoot(t)
+	managed := ownPreferences(t)
+	path := put(t, t.TempDir(), "sallyport.toml", "# nothing\n")
+	for p, says := range map[string]string{managed: managed, filepath.Dir(managed): "the directory " + filepath.Dir(managed)} {
+		prefers(t, inBinary(t, dict{"issuer": "ACME"}))
+		if err := os.Chown(p, stranger, 0); err != nil {
+			t.Fatal(err)
+		}
+		if why := refused(t, path); !strings.HasPrefix(why, says+" belongs to uid 54321; it must belong to root") {
+			t.Error(why)
+		}
+		if err := os.RemoveAll(filepath.Dir(managed)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -20,7 +20,7 @@ const PoliciesKey = `HKLM\Software\Policies\Sallyport`
 // PoliciesKey wins over it, value by value.
 const ProviderKey = `HKLM\Software\Sallyport\CredentialProvider`
 
-// What the registry may hold, besides the bounds of each setting.
+// What managed settings may hold, besides the bounds of each.
 const (
 	MaxText    = 1023 // characters, which is also where the Group Policy editor ends
 	maxEntries = 1000 // of a list
@@ -56,16 +56,38 @@ func (c *Config) manage(p *Policies, sources map[string]string) (unknown []strin
 	if err := c.lay(p.Local, ProviderKey, "CredentialProvider", sources, &unknown); err != nil {
 		return nil, err
 	}
-	return unknown, c.lay(p.Managed, PoliciesKey, "", sources, &unknown)
+	if err := c.lay(p.Managed, PoliciesKey, "", sources, &unknown); err != nil {
+		return nil, err
+	}
+	return unknown, c.prefer(p.Preferences, preferencesPath, sources, &unknown)
 }
 
-// decides says whether the settings of a section decide who is asked. What is not
-// known there may require a second factor, so it is an error; elsewhere, templates
-// that are newer than the agent must not make it refuse everybody. A new setting
-// that decides who is asked belongs into this section.
-func decides(section string) bool {
-	top, _, _ := strings.Cut(section, `\`)
-	return strings.EqualFold(top, "Policy")
+// note notes what is not known, in a section that is, or is below, the one named
+// top. The settings of the section policy decide who is asked: what is not known
+// there may require a second factor, so it is an error; elsewhere, templates that are
+// newer than the agent must not make it refuse everybody. A new setting that decides
+// who is asked belongs into that section.
+func note(text, top string, unknown *[]string) error {
+	if strings.EqualFold(top, "policy") {
+		return errors.New(text)
+	}
+	*unknown = append(*unknown, text)
+	return nil
+}
+
+// set sets what stands at from.
+func (c *Config) set(s *Setting, from string, value any, err error, sources map[string]string) error {
+	switch {
+	case !s.Managed:
+		return fmt.Errorf("%s cannot be set by policy: it belongs into the configuration file", from)
+	case err != nil:
+		return fmt.Errorf("%s %w", from, err)
+	case sources[s.Key] == from:
+		return fmt.Errorf("%s is there twice, as a value and as a key", from)
+	}
+	sources[s.Key] = from
+	reflect.ValueOf(c).Elem().FieldByIndex(s.index).Set(reflect.ValueOf(value))
+	return nil
 }
 
 // lay lays one key over c. path is where it is, and section the key below
@@ -83,36 +105,21 @@ func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]str
 		}
 		return nil
 	}
-	set := func(s *Setting, name string, value any, err error) error {
-		from := path + ": " + name
-		switch {
-		case !s.Managed:
-			return fmt.Errorf("%s cannot be set by policy: it belongs into the configuration file", from)
-		case err != nil:
-			return fmt.Errorf("%s %w", from, err)
-		case sources[s.Key] == from:
-			return fmt.Errorf("%s is there twice, as a value and as a key", from)
-		}
-		sources[s.Key] = from
-		reflect.ValueOf(c).Elem().FieldByIndex(s.index).Set(reflect.ValueOf(value))
-		return nil
-	}
+	top, _, _ := strings.Cut(section, `\`)
 	for _, v := range k.Values {
 		s := find(v.Name)
 		if s == nil {
 			if v.Name == "" && isBlank(v) {
 				continue // tools leave it behind
 			}
-			text := fmt.Sprintf("%s: %s is not a setting", path, cmp.Or(v.Name, "(Default)"))
-			if decides(section) {
-				return errors.New(text)
+			if err := note(fmt.Sprintf("%s: %s is not a setting", path, cmp.Or(v.Name, "(Default)")), top, unknown); err != nil {
+				return err
 			}
-			*unknown = append(*unknown, text)
 			continue
 		}
 		_, name := s.Registry()
 		value, err := s.read(v)
-		if err := set(s, name, value, err); err != nil {
+		if err := c.set(s, path+": "+name, value, err, sources); err != nil {
 			return err
 		}
 	}
@@ -124,7 +131,7 @@ func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]str
 		case s != nil && s.Kind == List:
 			_, name := s.Registry()
 			value, err := entries(&sub.Key)
-			if err := set(s, name, value, err); err != nil {
+			if err := c.set(s, path+": "+name, value, err, sources); err != nil {
 				return err
 			}
 		case slices.ContainsFunc(all, func(s Setting) bool {
@@ -135,11 +142,9 @@ func (c *Config) lay(k *winreg.Key, path, section string, sources map[string]str
 				return err
 			}
 		default:
-			text := fmt.Sprintf(`%s\%s is neither a section nor a list of settings`, path, sub.Name)
-			if decides(section) {
-				return errors.New(text)
+			if err := note(fmt.Sprintf(`%s\%s is neither a section nor a list of settings`, path, sub.Name), top, unknown); err != nil {
+				return err
 			}
-			*unknown = append(*unknown, text)
 		}
 	}
 	return nil
@@ -167,11 +172,7 @@ func (s *Setting) read(v winreg.Value) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			err = fmt.Errorf(`is %q; it must be a duration such as "90s"`, text)
-		}
-		return Duration(d), err
+		return duration(text)
 	case Text:
 		text, err := v.Text()
 		return text, cmp.Or(err, tooLong(text))
@@ -180,6 +181,14 @@ func (s *Setting) read(v winreg.Value) (any, error) {
 		return list, cmp.Or(err, tooLong(list...))
 	}
 	return nil, fmt.Errorf("is a %s, which no policy can be", s.Kind)
+}
+
+func duration(text string) (any, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		err = fmt.Errorf(`is %q; it must be a duration such as "90s"`, text)
+	}
+	return Duration(d), err
 }
 
 // entries are the values of a key that is a list. Their names mean nothing, but

@@ -17,6 +17,9 @@ var defaultStateDir = filepath.Join(programData(), "Sallyport", "state")
 
 const system = Windows
 
+// preferencesPath: only macOS has managed preferences.
+var preferencesPath = ""
+
 // programData is C:\ProgramData. It is not read from the environment, which
 // whoever starts a program sets.
 func programData() string {

@@ -14,7 +14,8 @@ import (
 	"sallyport/internal/winreg"
 )
 
-// Policies are the managed settings, as the registry held them at one moment.
+// Policies are the managed settings as they were at one moment: on Windows in the
+// registry, on macOS in the file of managed preferences. No system has both.
 //
 // What writes them takes them away first: Group Policy when one of them changed, and
 // whenever somebody asks it to apply them all, as every user may; MDM and scripts as
@@ -22,8 +23,9 @@ import (
 // never takes policies that it did not see unchanged for a while, or while Group
 // Policy writes; until then it goes by those that it knows.
 type Policies struct {
-	Local   *winreg.Key // at ProviderKey
-	Managed *winreg.Key // at PoliciesKey
+	Local       *winreg.Key // at ProviderKey
+	Managed     *winreg.Key // at PoliciesKey
+	Preferences []byte      // at PreferencesPath
 }
 
 const (
@@ -42,7 +44,8 @@ func readPolicies(ctx context.Context) (*Policies, error) {
 	got, busy := winreg.Undisturbed(ctx, func() look {
 		local, err := readKey(ProviderKey)
 		managed, err2 := readKey(PoliciesKey)
-		return look{Policies{local, managed}, cmp.Or(err, err2)}
+		preferences, err3 := readPreferences(preferencesPath)
+		return look{Policies{local, managed, preferences}, cmp.Or(err, err2, err3)}
 	})
 	if err := cmp.Or(busy, got.err); err != nil {
 		return nil, err
@@ -51,17 +54,19 @@ func readPolicies(ctx context.Context) (*Policies, error) {
 }
 
 // Settled returns the policies, once they have not changed for a while, or at once
-// when they are those that are known. It waits until ctx ends.
+// when they are those that are known. It waits until ctx ends. What cannot be read
+// may be half written, so that has to last as well.
 func Settled(ctx context.Context, known *Policies) (*Policies, error) {
 	now, err := readPolicies(ctx)
-	for err == nil && !now.Same(known) {
-		before := now
+	for !errors.Is(err, winreg.ErrBusy) && !now.Same(known) {
+		before, failed := now, err
 		select {
 		case <-time.After(settle):
 		case <-ctx.Done():
 			return nil, winreg.ErrBusy
 		}
-		if now, err = readPolicies(ctx); err == nil && now.Same(before) {
+		now, err = readPolicies(ctx)
+		if now.Same(before) || err != nil && failed != nil && err.Error() == failed.Error() {
 			break
 		}
 	}
@@ -98,8 +103,8 @@ func kept(stateDir string) *Policies {
 // KeepPolicies keeps those in force, for a start at a moment at which they cannot be
 // read. "None" is kept as well.
 func (l *Loaded) KeepPolicies() error {
-	if system != Windows {
-		return nil
+	if system == Linux {
+		return nil // where there are none
 	}
 	return l.policies.keep(l.Config.StateDir)
 }
@@ -111,8 +116,9 @@ func (p *Policies) keep(stateDir string) error {
 	return statefile.Write(policyFile(stateDir), p.text())
 }
 
-// atStart finds the policies of an agent that starts: those in the registry; those
-// it knew last while others are being written.
+// atStart finds the policies of an agent that starts: those that are there; those
+// it knew last while others are being written, or cannot be read. (Then the watch,
+// which looks as soon as the agent runs, says so.)
 func atStart(stateDir string) (*Policies, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -121,10 +127,10 @@ func atStart(stateDir string) (*Policies, error) {
 		return readPolicies(ctx)
 	}
 	now, err := Settled(ctx, last)
-	if errors.Is(err, winreg.ErrBusy) {
+	if err != nil {
 		return last, nil
 	}
-	return now, err
+	return now, nil
 }
 
 // once finds them for a command.

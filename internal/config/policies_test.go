@@ -99,7 +99,7 @@ func TestAStartAmidARefresh(t *testing.T) {
 	if got := kept(dir); got != nil {
 		t.Fatalf("before any were kept: %+v", got)
 	}
-	for _, p := range []*Policies{policies(nil), policies(required()), {everyPolicy(), everyPolicy()}} {
+	for _, p := range []*Policies{policies(nil), policies(required()), {Local: everyPolicy(), Managed: everyPolicy(), Preferences: []byte{1}}} {
 		for range 2 {
 			if err := p.keep(dir); err != nil {
 				t.Fatal(err)
