@@ -1,6 +1,6 @@
 // Package keychain holds the vault's 32-byte key in what this computer has for
-// it: a TPM 2.0, a systemd credential, the Windows Credential Manager, or a file
-// that only its owner can read.
+// it: a TPM 2.0, a systemd credential, the Windows Credential Manager, the System
+// keychain of macOS, or a file that only its owner can read.
 //
 // Which one was chosen is recorded beside the vault, in record.json, and the
 // recorded one is used from then on, whatever would be chosen today: a TPM that
@@ -31,6 +31,7 @@ const (
 	TPM               Kind = "tpm"
 	SystemdCredential Kind = "systemd-credential"
 	WinCred           Kind = "wincred"
+	SystemKeychain    Kind = "system-keychain"
 	File              Kind = "file"
 	Auto              Kind = "auto"
 )

@@ -126,7 +126,7 @@ func TestOnlyTheSystemsKindsAreTaken(t *testing.T) {
 			t.Errorf("%q: %v", kind, err)
 		}
 	}
-	for _, kind := range []Kind{TPM, SystemdCredential, WinCred, File, "floppy", "AUTO", "file "} {
+	for _, kind := range []Kind{TPM, SystemdCredential, WinCred, SystemKeychain, File, "floppy", "AUTO", "file "} {
 		if slices.Contains(Kinds(), kind) {
 			continue
 		}
