@@ -35,6 +35,7 @@ func main() {
 		CheckConfig: checkConfig,
 		LocalVault:  localVault,
 		System:      installerSystem(),
+		Rights:      rights,
 	}))
 }
 

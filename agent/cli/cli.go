@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent/cli/doctor"
+	"sallyport/authplugin/authdb"
 	"sallyport/installer/windows/setup"
 	"sallyport/internal/command"
 	"sallyport/internal/config"
@@ -61,6 +62,9 @@ type Deps struct {
 	LocalVault func(action string, t Target) (*adminv1.VaultStatus, error)
 	// System is what the installer changes; nil where there is no such installer.
 	System setup.System
+	// Rights is macOS's rights database as a configuration wants it; nil where there is
+	// none. It comes with the error where that configuration is broken.
+	Rights func(config string) (*authdb.Rights, error)
 
 	CallTimeout time.Duration
 	Stdin       io.Reader
@@ -199,6 +203,9 @@ Files:
 	add("other", command.Completion("sallyport"), a.manCommand(), command.Version("sallyport", a.deps.Version, a.result))
 	if a.deps.System != nil {
 		add("other", a.setupCommand())
+	}
+	if a.deps.Rights != nil {
+		add("admin", a.authdbCommand())
 	}
 	root.SetHelpCommandGroupID("other")
 	return root

@@ -195,6 +195,7 @@ func run(ctx context.Context, o Options) (err error) {
 	d.store.Record(ctx, event.Event{Name: event.AgentStarted, Text: "version " + o.Version})
 	d.tell(Ready)
 	go d.watchConfig(watching)
+	d.watchRights(watching)
 	select {
 	case err = <-failed:
 	case <-d.mended:

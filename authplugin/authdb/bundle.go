@@ -165,7 +165,7 @@ func (r *Rights) dryLoad(ctx context.Context) error {
 // DryLoadHere loads the plug-in in this process and says the word for it.
 func (r *Rights) DryLoadHere(bundle string) (string, error) {
 	if r.Load == nil {
-		return "", errors.New("this build cannot load plug-ins (it was made without cgo)")
+		return "", errors.New("this build cannot load plug-ins")
 	}
 	if err := r.Load(filepath.Join(bundle, executable)); err != nil {
 		return "", err

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// errBusy says that another process changes the rights now.
-var errBusy = errors.New("another installation, removal or repair of the rights is under way")
+// ErrBusy says that another process changes the rights now.
+var ErrBusy = errors.New("another installation, removal or repair of the rights is under way")
 
 // lock keeps other processes of ours from changing the rights; flock(2), so that it
 // ends with the process.
@@ -25,7 +25,7 @@ func (r *Rights) lock() (unlock func(), err error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errBusy
+			return nil, ErrBusy
 		}
 		return nil, err
 	}

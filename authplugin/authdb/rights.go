@@ -305,7 +305,7 @@ func (r *Rights) Remove(ctx context.Context) (Result, error) {
 	var errs error
 	if unlock, err := r.lock(); err == nil {
 		defer unlock()
-	} else if errors.Is(err, errBusy) {
+	} else if errors.Is(err, ErrBusy) {
 		return Result{}, err
 	} else {
 		errs = errors.Join(errs, err)
@@ -344,7 +344,7 @@ const quarrel = time.Hour
 // what was found; without a name nothing was.
 func (r *Rights) Repair(ctx context.Context) event.Event {
 	unlock, err := r.lock()
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, ErrBusy) {
 		return event.Event{} // whoever holds it is about to make them right, or to take ours out
 	}
 	if err == nil {
