@@ -1,6 +1,6 @@
 // Package accounts asks the system who is who. On Linux that is the C library, so
 // that accounts from SSSD, LDAP or systemd count like those in /etc/passwd
-// (nsswitch.conf(5)); on Windows the local security authority.
+// (nsswitch.conf(5)); on macOS Open Directory; on Windows the local security authority.
 package accounts
 
 import (
