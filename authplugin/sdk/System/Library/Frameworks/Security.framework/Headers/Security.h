@@ -73,4 +73,10 @@ OSStatus SecItemCopyMatching(CFDictionaryRef query, CFTypeRef *result);
 OSStatus SecItemUpdate(CFDictionaryRef query, CFDictionaryRef attributes);
 OSStatus SecItemDelete(CFDictionaryRef query);
 
+typedef struct __SecKeychain *SecKeychainRef;
+
+OSStatus SecKeychainCopyDefault(SecKeychainRef *keychain);
+OSStatus SecKeychainGetPath(SecKeychainRef keychain, UInt32 *length, char *path);
+OSStatus SecKeychainSetUserInteractionAllowed(Boolean state);
+
 #endif
