@@ -126,16 +126,16 @@ bool engine_answer(struct mechanism *m, struct answer *answer)
 	return answer_read(answer, value != NULL ? value->data : NULL, value != NULL ? value->length : 0);
 }
 
+/*
+ * Overwritten, not removed: authd takes a mechanism's hints over one by one, so what a
+ * mechanism has removed stays, for every mechanism behind it.
+ */
 static void wipe_hint(struct mechanism *m, const char *key)
 {
-	const AuthorizationCallbacks *calls = m->plugin->calls;
 	char nothing = 0;
-	AuthorizationValue empty = { 0, &nothing };
+	AuthorizationValue wiped = { sizeof(nothing), &nothing };
 
-	if (calls->version >= 4 && calls->RemoveHintValue != NULL &&
-	    calls->RemoveHintValue(m->engine, key) == errAuthorizationSuccess)
-		return;
-	(void)calls->SetHintValue(m->engine, key, &empty);
+	(void)m->plugin->calls->SetHintValue(m->engine, key, &wiped);
 }
 
 void engine_wipe_hints(struct mechanism *m)
