@@ -38,13 +38,15 @@ type Env struct {
 	// Peer is the account that listens on a socket, or owns a pipe.
 	Peer func(socket string) (identity.ID, error)
 
-	// Windows is what only a Windows computer has; nil: this is a Linux.
+	// Windows is what only a Windows computer has, and Mac what only a Mac; with
+	// neither this is a Linux.
 	Windows *Windows
+	Mac     *Mac
 
-	Root  fs.FS // from / on; this and the next ones are a Linux computer's
+	Root  fs.FS // from / on; this and the next ones are a Unix computer's
 	EUID  int
 	Lstat func(path string) (Stat, error)
-	// Synchronised says whether the kernel's clock is.
+	// Synchronised says whether Linux's clock is.
 	Synchronised func() (bool, error)
 
 	Version     string // of the agent, or of this program when none answers
@@ -72,7 +74,11 @@ type Problem struct {
 func Check(ctx context.Context, e *Env) []Result {
 	checks := []check{checkAgent, checkSockets, checkModule, checkStacks, checkAccount, checkProfiles, checkSSHD, checkAuthority, checkUnit,
 		checkClock, checkSELinux, checkBreakGlass, checkUncovered}
-	if e.Windows != nil {
+	switch {
+	case e.Mac != nil:
+		checks = []check{checkAgent, checkDaemon, checkSockets, checkMacFiles, checkSystemKeychain, checkRights, checkSudo, checkAuthority,
+			checkNetworkTime, checkBreakGlassList, checkFileVault, checkPlatformSSO, checkAutoLogin, checkRemoteWays, checkOtherMacWays}
+	case e.Windows != nil:
 		checks = []check{checkAgent, checkService, checkPipes, checkFiles, checkKeychain, checkProvider, checkSettings, checkAuthority,
 			checkWindowsTime, checkEmergencyAccounts, checkOtherWays}
 	}

@@ -20,7 +20,10 @@ func checkSockets(_ context.Context, e *Env) []Result {
 		return nil // said already
 	}
 	var out []Result
-	restart := "restart the agent, which sets it: systemctl restart sallyport"
+	restart, who := "restart the agent, which sets it: systemctl restart sallyport", "see who it is: ss -xlp"
+	if e.Mac != nil {
+		restart, who = "restart the agent, which sets it: "+macRestart, "see who it is: sudo lsof -U"
+	}
 	if dir, err := e.Lstat(e.RuntimeDir); err == nil && dir.Mode.Perm()&0o022 != 0 {
 		out = append(out, fail("sockets", "chmod go-w "+e.RuntimeDir,
 			"%s can be written by others (%v): they could put their own sockets there", e.RuntimeDir, dir.Mode.Perm()))
@@ -59,16 +62,16 @@ func checkSockets(_ context.Context, e *Env) []Result {
 			out = append(out, fail("sockets", restart, "%s has mode %#o, %s", s.path, st.Mode.Perm(), wrong))
 			continue
 		}
-		who, err := e.Peer(s.path)
+		peer, err := e.Peer(s.path)
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			out = append(out, info("sockets", "%s is not for you (run doctor as root to check it)", s.path))
 		case err != nil:
 			out = append(out, fail("sockets", restart, "%s: %v", s.path, err))
-		case !who.IsRoot() && who != identity.UID(uint32(e.EUID)):
-			out = append(out, fail("sockets", "see who it is: ss -xlp", "%s answers on %s: hooks refuse an agent that is not root's", who, s.path))
+		case !peer.IsRoot() && peer != identity.UID(uint32(e.EUID)):
+			out = append(out, fail("sockets", who, "%s answers on %s: hooks refuse an agent that is not root's", peer, s.path))
 		default:
-			out = append(out, ok("sockets", "%s: mode %#o, answered by %s", s.path, st.Mode.Perm(), who))
+			out = append(out, ok("sockets", "%s: mode %#o, answered by %s", s.path, st.Mode.Perm(), peer))
 		}
 	}
 	return out

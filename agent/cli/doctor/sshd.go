@@ -174,12 +174,16 @@ func checkSSHD(ctx context.Context, e *Env) []Result {
 		}
 		return warn(check, remedy, format, args...)
 	}
+	reload := ", then: systemctl reload ssh"
+	if e.Mac != nil { // launchd starts one for each connection
+		reload = "; it is in force at the next connection"
+	}
 	var out []Result
 	if s["usepam"] != "yes" {
-		out = append(out, severe("sshd", "write UsePAM yes in sshd_config, then: systemctl reload ssh", "UsePAM is no: sshd runs no stack, and nobody is asked for a code"))
+		out = append(out, severe("sshd", "write UsePAM yes in sshd_config"+reload, "UsePAM is no: sshd runs no stack, and nobody is asked for a code"))
 	}
 	if s["kbdinteractiveauthentication"] != "yes" {
-		out = append(out, severe("sshd", "write KbdInteractiveAuthentication yes in sshd_config, then: systemctl reload ssh",
+		out = append(out, severe("sshd", "write KbdInteractiveAuthentication yes in sshd_config"+reload,
 			"KbdInteractiveAuthentication is %s: sshd cannot ask for a code, and refuses whoever is enrolled", s["kbdinteractiveauthentication"]))
 	}
 	const both = "write AuthenticationMethods publickey,keyboard-interactive in sshd_config (key and code), or set the account line, which refuses the enrolled: " +

@@ -210,12 +210,16 @@ func load(fsys fs.FS, name, typ string, depth, level int) ([]Rule, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s:%d: %w", file, l.number, err)
 			}
-			rules = append(rules, Rule{File: file, Line: l.number, Type: typ, Control: f[1], Module: path.Base(f[2]),
+			rules = append(rules, Rule{File: file, Line: l.number, Type: typ, Control: f[1], Module: module(f[2]),
 				Args: f[3:], level: level, actions: actions})
 		}
 	}
 	return rules, nil
 }
+
+// module is a module's name, of its path. OpenPAM tries the name with the version of
+// its interface before the plain one, and both may be written (pam.conf(5), macOS).
+func module(name string) string { return strings.TrimSuffix(path.Base(name), ".2") }
 
 type line struct {
 	number int
