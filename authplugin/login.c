@@ -26,6 +26,9 @@
 #ifndef SALLYPORT_STEP_MS
 #define SALLYPORT_STEP_MS (15 * 1000)
 #endif
+#ifndef SALLYPORT_INTERRUPT_MS
+#define SALLYPORT_INTERRUPT_MS (2 * 1000)
+#endif
 
 enum {
 	CONNECT_MS = 3000,
@@ -38,7 +41,7 @@ enum {
 	 * for an agent that forgot, and for a window that nobody looks at. */
 	PERSON_MS = 11 * 60 * 1000,
 	/* How long begin may take to be invoked again. */
-	INTERRUPT_MS = 2000,
+	INTERRUPT_MS = SALLYPORT_INTERRUPT_MS,
 	/* How long a verdict is good until verify takes it: the person may have to press
 	 * the button, if authd does not bring begin back. */
 	REDEEM_MS = 60 * 1000,
@@ -154,8 +157,11 @@ bool login_verify(struct login *l, struct mechanism *verify, const struct answer
 void login_forget(struct plugin *p, const struct mechanism *verify)
 {
 	for (struct login *l = p->logins; l != NULL; l = l->next) {
-		if (l->verify == verify)
-			l->verify = NULL;
+		if (l->verify != verify)
+			continue;
+		l->verify = NULL;
+		l->has_answer = false;
+		hc_wipe(&l->answer, sizeof(l->answer));
 	}
 	plugin_changed(p);
 }
@@ -182,6 +188,12 @@ static void unlock(struct login *l)
 	(void)pthread_mutex_unlock(&l->plugin->lock);
 }
 
+/* Whether verify brings something that nobody has looked at. */
+static bool wants(const struct login *l)
+{
+	return l->has_answer && mechanism_waits(l->verify);
+}
+
 /* Without the lock. Says whether the person or the host wants something. */
 static bool tick(void *arg)
 {
@@ -189,7 +201,7 @@ static bool tick(void *arg)
 	bool wanted;
 
 	lock(l);
-	wanted = l->stopped || (l->listening && (l->has_answer || mechanism_waits(l->begin)));
+	wanted = l->stopped || (l->listening && (wants(l) || mechanism_waits(l->begin)));
 	unlock(l);
 	return wanted;
 }
@@ -381,7 +393,7 @@ static enum hc_status attend(struct login *l, struct hc_client *agent)
 			return HC_CANCELLED;
 		if (mechanism_waits(l->begin)) {
 			answer_begin(l);
-		} else if (l->has_answer && mechanism_waits(l->verify)) {
+		} else if (wants(l)) {
 			if ((status = carry_out(l, agent)) != HC_OK)
 				return status;
 		} else if (left <= 0) {
@@ -493,14 +505,13 @@ static void conclude(struct login *l)
 		if (now >= until)
 			break;
 		if (mechanism_waits(l->begin)) {
-			/* What was answered before it was shown is no answer to it. */
 			answer_begin(l);
 			told = asked = true;
 		} else if (mechanism_waits(l->verify) && (allowed || told || (asked && now >= comes))) {
 			break;
 		} else if (!asked) {
-			/* Where a login is allowed and verify is there already, it was
-			 * let in above: this is for a window that is still open. */
+			/* For a window that is still open, or for verify, which waits to
+			 * say no until the person was told why. */
 			asked = true;
 			comes = interrupt(l) ? now + INTERRUPT_MS : now;
 		} else {
