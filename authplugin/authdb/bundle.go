@@ -39,11 +39,17 @@ func (r *Rights) checkFiles(context.Context) error {
 		return errors.New("its path is not absolute")
 	}
 	for dir := filepath.Dir(r.Bundle); ; dir = filepath.Dir(dir) {
-		// Above a test's bundle there is /tmp.
-		if st, err := os.Lstat(dir); err != nil {
+		st, err := os.Lstat(dir)
+		switch {
+		case err != nil:
 			return err
-		} else if err := r.closed(dir, st); err != nil && !(st.Mode()&fs.ModeSticky != 0 && r.Owner != 0) {
-			return err
+		case !st.IsDir():
+			return fmt.Errorf("%s is a link", dir)
+		case st.Mode()&fs.ModeSticky != 0: // everybody keeps their own there
+		default:
+			if err := r.closed(dir, st); err != nil {
+				return err
+			}
 		}
 		if dir == filepath.Dir(dir) {
 			break
