@@ -102,6 +102,9 @@ func dialChecked(ctx context.Context, socket string) (net.Conn, error) {
 	return c, nil
 }
 
+// longestSocket is sun_path of this system, but for its NUL: unix(7), unix(4).
+const longestSocket = len(syscall.RawSockaddrUnix{}.Path) - 1
+
 // dialError says in plain words why nobody answered on a socket.
 func dialError(socket string, err error) *Error {
 	e := &Error{Exit: ExitNotRunning, Remedy: remedyNotRunning}
@@ -116,8 +119,8 @@ func dialError(socket string, err error) *Error {
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, context.DeadlineExceeded):
 		e.Text = fmt.Sprintf("the agent does not take connections on %s: its queue is full", socket)
 		e.Remedy = remedyHung
-	case errors.Is(err, syscall.EINVAL) && len(socket) > 107: // sun_path, unix(7)
-		return badUsage("%s is too long for a socket's path (107 bytes at most)", socket)
+	case errors.Is(err, syscall.EINVAL) && len(socket) > longestSocket:
+		return badUsage("%s is too long for a socket's path (%d bytes at most)", socket, longestSocket)
 	default:
 		e.Text = fmt.Sprintf("the agent is not running: %v", err)
 	}

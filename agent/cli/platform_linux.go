@@ -21,9 +21,7 @@ func (v statusView) printHooks(line func(name, format string, args ...any)) {
 	if len(v.Hooks) == 0 {
 		line("hook", "in no file of /etc/pam.d: no login asks for a code yet")
 	}
-	for _, h := range v.Hooks {
-		line("hook", "%s:%d %s, in the stack of %s", h.File, h.Line, h.Type, orNone(h.Services))
-	}
+	v.printStacks(line)
 }
 
 // colours says whether a terminal knows them: each one here does.

@@ -13,6 +13,7 @@ import (
 
 	"sallyport/agent/cli/doctor"
 	"sallyport/agent/cli/pamstack"
+	"sallyport/authplugin/authdb"
 	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
 	"sallyport/internal/textout"
@@ -41,6 +42,7 @@ type statusView struct {
 	Sockets    socketsView       `json:"sockets"`
 	Hooks      []pamstack.Use    `json:"hooks"`                         // of PAM
 	Provider   *doctor.Provider  `json:"credential_provider,omitempty"` // of Windows
+	Rights     *authdb.Report    `json:"rights,omitempty"`              // of macOS
 	Problems   []problemView     `json:"problems"`
 	LastEvents []json.RawMessage `json:"last_events"`
 }
