@@ -18,5 +18,5 @@ if [[ $(uname -s) == Darwin ]]; then
 fi
 here=$(dirname "$(realpath "$0")")
 libc=$("$here/libc.sh")
-exec clang-19 --target=arm64-apple-macos12.0 -isysroot "$libc" -isystem "$here/usr/include" -iframework "$here/System/Library/Frameworks" \
+exec clang-19 --target=arm64-apple-macos12.0 -isysroot "$libc" -isystem "$here/usr/include" -isystem "$here/../shim" -iframework "$here/System/Library/Frameworks" \
 	-F"$here/System/Library/Frameworks" -L"$here/usr/lib" -fuse-ld=lld -Wl,-adhoc_codesign -Wno-unused-command-line-argument "$@"

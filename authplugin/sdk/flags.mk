@@ -20,6 +20,7 @@ CPPFLAGS := -DNGHTTP2_STATICLIB -D_FORTIFY_SOURCE=2
 # Stack cookies, no use of what was never set.
 CFLAGS := -O2 -std=c11 -fstack-protector-strong -ftrivial-auto-var-init=zero -fvisibility=hidden
 
-# Position independent, as all of macOS's code, and code is never writable. The
-# same source gives the same file.
-LDFLAGS := -bundle -Wl,-dead_strip,-dead_strip_dylibs
+# Position independent, as all of macOS's code is, and code is never writable. With
+# chained fixups dyld binds every symbol as it loads (and not at the first call, in the
+# midst of a login), so that a dry load finds what is missing.
+LDFLAGS := -bundle -Wl,-dead_strip,-dead_strip_dylibs,-fixup_chains
