@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"sallyport/internal/acl"
 )
 
 // open opens a file to read it. O_NONBLOCK: a FIFO is to be refused, not waited for.
@@ -26,7 +28,7 @@ func checkDir(dir string, _ Trust) error {
 	case st.Mode().Perm()&0o022 != 0 && st.Mode()&os.ModeSticky == 0: // in a sticky one everybody keeps their own: /tmp
 		return fmt.Errorf("the directory %s can be changed by others (mode %#o): chmod go-w %s", dir, st.Mode().Perm(), dir)
 	}
-	return nil
+	return acl.Check(dir)
 }
 
 func checkFile(_ *os.File, st fs.FileInfo, path string, _ Trust) error {
@@ -37,7 +39,7 @@ func checkFile(_ *os.File, st fs.FileInfo, path string, _ Trust) error {
 	case st.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("%s can be changed by others (mode %#o): chmod go-w %s", path, st.Mode().Perm(), path)
 	}
-	return nil
+	return acl.Check(path)
 }
 
 // Stamp tells versions of a file apart without reading it; of a directory, only

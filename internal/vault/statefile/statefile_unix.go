@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/internal/acl"
 )
 
 // Access is who, beside the owner, may have what right to a file.
@@ -138,6 +140,9 @@ func check(path string, info fs.FileInfo, access Access) error {
 	}
 	if extra := info.Mode().Perm() & fs.FileMode(access); extra != 0 {
 		return fmt.Errorf("%s has mode %04o, which gives others rights (chmod go-rwx, after finding out why): %w", path, info.Mode().Perm(), ErrUntrusted)
+	}
+	if err := acl.Check(path); err != nil {
+		return fmt.Errorf("%w: %w", err, ErrUntrusted)
 	}
 	return nil
 }
