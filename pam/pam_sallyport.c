@@ -520,7 +520,7 @@ static bool start(struct login *l, pam_handle_t *pamh, int flags, int argc, cons
 
 	memset(l, 0, sizeof(*l));
 	l->pamh = pamh;
-	l->silent = ((unsigned)flags & PAM_SILENT) != 0;
+	l->silent = ((unsigned)flags & (unsigned)PAM_SILENT) != 0;
 	l->stage = stage;
 	if (options_parse(&l->options, argc, argv, &bad))
 		return true;
