@@ -555,13 +555,13 @@ func authorityProblems(a *adminv1.AuthorityStatus, notBefore time.Time, now cloc
 		switch left := expires.AsTime().Sub(wall); {
 		case wall.Add(5 * time.Minute).Before(notBefore):
 			add("authority_clock", fmt.Sprintf("This computer's certificate begins at %s, and its clock says %s: the clock is behind, and the authority cannot be reached.",
-				notBefore.UTC().Format(time.RFC3339), wall.UTC().Format(time.RFC3339)), "Set the clock right (timedatectl).")
+				notBefore.UTC().Format(time.RFC3339), wall.UTC().Format(time.RFC3339)), "Set the clock right.")
 		case left <= 0:
 			add("certificate_expired", fmt.Sprintf("This computer's certificate for the authority ended %s ago.", textout.HowLong((-left).Round(time.Minute))),
 				"It is renewed by itself once the authority is reached, up to 180 days after its end; later: sallyport leave, then join with a new token. Is the clock right?")
 		case left < certificateLow:
 			add("certificate_ending", fmt.Sprintf("This computer's certificate for the authority ends in %s and could not be renewed.", textout.HowLong(left.Round(time.Minute))),
-				"It is renewed by itself once the authority is reached; if it is connected: journalctl -u sallyport.")
+				"It is renewed by itself once the authority is reached; if it is connected, the agent's log says why not.")
 		}
 	}
 }

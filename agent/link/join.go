@@ -1,7 +1,6 @@
 package link
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/ecdh"
@@ -275,20 +274,6 @@ func computerName(name string) (string, error) {
 }
 
 func truncate(s string, n int) string { return s[:min(len(s), n)] }
-
-// Serial is the machine's serial number as its firmware says it; "" when it says
-// none, or only root may know.
-func Serial() string {
-	b, err := os.ReadFile("/sys/class/dmi/id/product_serial")
-	if err != nil {
-		return ""
-	}
-	b = bytes.TrimSpace(b)
-	if bytes.ContainsFunc(b, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return ""
-	}
-	return truncate(string(b), maxSerial)
-}
 
 // Leave forgets the authority and everything that it brought but the secrets,
 // without which people would not be asked any more. by is who asked for it.
