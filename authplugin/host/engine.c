@@ -2,7 +2,6 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "host.h"
 
@@ -350,7 +349,7 @@ static bool wait_until(const struct timespec *deadline)
 	return pthread_cond_timedwait(&changed, &lock, deadline) == 0;
 }
 
-static struct timespec in_seconds(int seconds)
+struct timespec in_seconds(int seconds)
 {
 	struct timespec t;
 
@@ -546,10 +545,14 @@ static void *evaluation(void *arg)
 		}
 		if (result != kAuthorizationResultDeny || tries >= e->tries || e->abandoned)
 			break;
+		e->between = true;
 		say(e, "again %u", tries);
 		if (!driver_agrees(e))
 			break;
+		e->between = false;
 	}
+	if (!e->abandoned && !view_wait_closed(e))
+		violation(e, "the view is still open behind the end");
 	say(e, "ended %s", e->abandoned ? "abandoned" : results[result]);
 	e->running = false;
 	pthread_cond_broadcast(&changed);
@@ -644,7 +647,7 @@ void engine_close(struct engine *e)
 	}
 	for (size_t i = 0; i < e->count; i++)
 		destroy(e->list[i]);
-	if (e->view != NULL)
+	if (!view_wait_closed(e))
 		violation(e, "the view is still open behind Destroy");
 	items_clear(&e->given_hints);
 	items_clear(&e->given_context);
@@ -661,16 +664,20 @@ void engine_close(struct engine *e)
 
 struct engine *engine_showing(const struct screen *screen)
 {
+	struct engine *found = NULL;
+
 	for (size_t i = 0; i < ENGINES; i++) {
 		struct engine *e = engines[i];
 		const struct mechanism *m = e != NULL && e->at < e->count ? e->list[e->at] : NULL;
 		const struct item *hint = m != NULL ? items_find(&m->hints, SCREEN_HINT) : NULL;
 
+		/* Two may have the same, where one of them was given the other's. */
 		if (m != NULL && m->standing == CURRENT && hint != NULL && hint->value.length == sizeof(*screen) &&
-		    memcmp(hint->value.data, screen, offsetof(struct screen, prompt)) == 0)
-			return e;
+		    memcmp(hint->value.data, screen, offsetof(struct screen, prompt)) == 0 &&
+		    (found == NULL || found->view != NULL))
+			found = e;
 	}
-	return NULL;
+	return found;
 }
 
 void engines_close(void)

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <Security/AuthorizationPlugin.h>
 
@@ -23,6 +24,7 @@ enum {
 	NAME_SIZE = 64,   /* of a mechanism or a key */
 	TYPED = 8,        /* answers remembered of an engine */
 	RESULT_LATE_S = 25, /* longer than every wait of the plug-in */
+	CLOSE_LATE_S = 10,  /* for a window to go away */
 };
 
 /* --- values: items.c --- */
@@ -88,7 +90,7 @@ struct engine {
 	struct items given_hints, given_context, immutable; /* before an evaluation */
 	struct items hints, context;                        /* of the evaluation */
 	struct items sticky;
-	bool running, started, stepping, paused, go, stop, abandoned, deaf;
+	bool running, started, stepping, paused, between, go, stop, abandoned, deaf;
 	size_t at;
 	pthread_t thread;
 	struct view *view;
@@ -115,6 +117,7 @@ void engine_remember(struct engine *e, const char *text, size_t length);
 /* The one whose current mechanism was given that screen. */
 struct engine *engine_showing(const struct screen *screen);
 void engines_close(void);
+struct timespec in_seconds(int seconds);
 
 /* --- what is said: main.c --- */
 
@@ -129,6 +132,8 @@ struct view *host_view_open(const struct screen *screen, view_done done, void *a
 void host_view_close(struct view *view);
 /* The person does it; the lock is held. False: there is no view. */
 bool view_answer(struct engine *e, enum answer_kind kind, const char *text, size_t length);
+/* False: the engine's window is open all that time. The lock is held. */
+bool view_wait_closed(struct engine *e);
 void views_fail(unsigned count); /* so many cannot be shown */
 
 /* Which engine this thread invokes a mechanism of. */

@@ -144,8 +144,8 @@ static struct items *which(struct engine *e, const char *word)
 	if (strcmp(word, "immutable") == 0)
 		return &e->immutable;
 	if (strcmp(word, "hint") == 0)
-		return e->paused ? &e->hints : &e->given_hints;
-	return e->paused ? &e->context : &e->given_context;
+		return e->paused && !e->between ? &e->hints : &e->given_hints;
+	return e->paused && !e->between ? &e->context : &e->given_context;
 }
 
 static void answer(struct engine *e, enum answer_kind kind, char *hex)

@@ -33,6 +33,16 @@ static void say_shown(const struct engine *e, const struct screen *s)
 		free(text[i]);
 }
 
+bool view_wait_closed(struct engine *e)
+{
+	struct timespec deadline = in_seconds(CLOSE_LATE_S);
+
+	while (e->view != NULL)
+		if (pthread_cond_timedwait(&changed, &lock, &deadline) != 0)
+			return false;
+	return true;
+}
+
 struct view *host_view_open(const struct screen *screen, view_done done, void *arg)
 {
 	struct view *v = must(calloc(1, sizeof(*v)));
@@ -53,7 +63,8 @@ struct view *host_view_open(const struct screen *screen, view_done done, void *a
 		say(e, "unshown");
 		return NULL;
 	}
-	if (e->view != NULL)
+	/* The one before may be closed on another thread yet. */
+	if (!view_wait_closed(e))
 		violation(e, "a second view is opened");
 	*v = (struct view){ .engine = e, .screen = *screen, .done = done, .arg = arg };
 	e->view = v;
@@ -96,6 +107,7 @@ void host_view_close(struct view *v)
 		pthread_cond_wait(&changed, &lock);
 	e->view = NULL;
 	say(e, "closed");
+	pthread_cond_broadcast(&changed);
 	pthread_mutex_unlock(&lock);
 	memset(v, 0xDB, sizeof(*v));
 	free(v);
