@@ -21,16 +21,20 @@ arch() {
 out=dist/linux-$(arch)
 wine=$PWD/internal/testkit/wine
 
-# What is needed, by package manager. Build first, then test, then bench.
+# What is needed, by package manager. Build first, then test, then bench. See apt_name too.
 apt_packages=(ca-certificates git make gcc libc6-dev pkg-config libpam0g-dev libnghttp2-dev libnanopb-dev
 	nanopb protobuf-compiler libprotobuf-dev
-	clang libclang-rt-14-dev shellcheck swtpm oathtool pamtester openssh-server openssh-client sudo login passwd
+	clang shellcheck swtpm oathtool pamtester openssh-server openssh-client sudo login passwd
 	e2fsprogs mount util-linux iproute2 procps systemd debootstrap wget
 	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql)
+# For what is for macOS, see macos_lacks; and npm, which also comes with others' packages of Node.
+macos_apt_packages=(clang-19 lld-19 llvm-19 gobjc libgnustep-gui-dev xvfb xdotool valgrind)
 dnf_packages=(ca-certificates git make gcc glibc-devel pkgconf pam-devel libnghttp2-devel nanopb nanopb-devel
 	protobuf-compiler protobuf-devel clang compiler-rt ShellCheck swtpm oathtool pamtester openssh-server openssh-clients
 	sudo util-linux shadow-utils e2fsprogs iproute procps-ng systemd debootstrap debian-keyring wget google-authenticator pam_oath golang
 	chromium firefox postgresql-server)
+
+on_mac() { [ "$(uname -s)" = Darwin ]; }
 
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
@@ -38,31 +42,52 @@ as_root() {
 	fi
 }
 
-# libclang-rt is named after clang's version, which differs between releases.
-apt_names() {
-	local p
-	for p in "${apt_packages[@]}"; do
-		case $p in
-		libclang-rt-14-dev) apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1 ;;
-		*) echo "$p" ;;
-		esac
+installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+# offered PACKAGE: this release has it, or apt has no lists yet and cannot say.
+offered() { [ -n "$(apt-cache madison "$1" 2>/dev/null)" ] || [ -z "$(apt-cache madison bash 2>/dev/null)" ]; }
+
+# A Mac is the build machine of somebody, so nothing is installed there.
+deps_on_mac() {
+	local tool missing=
+	xcrun --find clang >/dev/null 2>&1 || die "Xcode's command line tools are missing: xcode-select --install"
+	for tool in flock wget sha256sum realpath; do
+		command -v "$tool" >/dev/null || missing="$missing $tool"
 	done
+	[ "${BASH_VERSINFO[0]}" -ge 5 ] || missing="$missing bash-5"
+	[ -z "$missing" ] || die "missing on this Mac:$missing. With Homebrew: brew install bash coreutils flock wget"
+}
+
+# apt_name prints what this release calls a package, if it has it: some are named
+# after a version, which differs between releases.
+apt_name() {
+	case $1 in
+	libclang-rt) apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1 ;;
+	gnustep-back) apt-cache pkgnames gnustep-back | grep -x 'gnustep-back[0-9.]*-cairo' | sort -V | tail -n 1 ;;
+	*) [[ " ${macos_apt_packages[*]} " == *" $1 "* ]] && ! offered "$1" || echo "$1" ;;
+	esac
 }
 
 task_deps() { # install what is missing: packages, and the Go toolchain
-	if command -v apt-get >/dev/null; then
+	if on_mac; then
+		deps_on_mac
+	elif command -v apt-get >/dev/null; then
 		local missing=()
 		mapfile -t missing < <(for p in "${apt_packages[@]}"; do
-			[ "$p" = libclang-rt-14-dev ] && continue
-			dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || echo "$p"
-		done)
+			installed "$p" || echo "$p"
+		done
+		for p in "${macos_apt_packages[@]}"; do
+			installed "$p" || ! offered "$p" || echo "$p"
+		done
+		command -v npm >/dev/null || echo npm)
 		ls -d /usr/lib/llvm-*/lib/clang/*/lib/linux >/dev/null 2>&1 || missing+=(libclang-rt)
+		ls -d /usr/lib/*/GNUstep/Bundles/libgnustep-cairo-*.bundle >/dev/null 2>&1 || missing+=(gnustep-back)
 		have_go || missing+=(golang-go)
 		if [ ${#missing[@]} -gt 0 ]; then
 			say "installing: ${missing[*]}"
 			as_root apt-get update -qq
 			mapfile -t missing < <(for p in "${missing[@]}"; do
-				if [ "$p" = libclang-rt ]; then apt_names | grep libclang-rt; else echo "$p"; fi
+				apt_name "$p"
 			done)
 			as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 		fi
@@ -114,9 +139,11 @@ version() { git describe --tags --always --dirty 2>/dev/null || echo dev; }
 
 task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,sallyport-authority,pam_sallyport.so}
 	## build windows: build dist/windows-{amd64,arm64}/{sallyport.exe,SallyportCredentialProvider.dll}
+	## build macos: build dist/macos-universal/{sallyport,Sallyport.bundle,pam_sallyport.so.2}; on Linux in .../unreleasable
 	case ${1-} in
 	'') build_linux ;;
 	windows) build_windows ;;
+	macos) build_macos ;;
 	*) die "no build for '$1'" ;;
 	esac
 }
@@ -149,12 +176,57 @@ build_windows() {
 	done
 }
 
+# macos_dist is where programs for macOS go. Those that are linked without Apple's
+# SDK are for checking only, and lie where nobody takes them for a release.
+macos_dist() { if on_mac; then echo "dist/macos-$1"; else echo "dist/macos-$1/unreleasable"; fi; }
+
+# macos_lacks says what is missing here to build for macOS, if anything is.
+macos_lacks() {
+	local tool
+	on_mac || for tool in clang-19 ld64.lld-19 llvm-lipo-19 npm; do
+		command -v "$tool" >/dev/null || { echo "$tool is missing"; return; }
+	done
+}
+
+# go_macos runs a command for macOS on arm64, or on what GOARCH says, with C.
+go_macos() { GOOS=darwin GOARCH="${GOARCH:-arm64}" CGO_ENABLED=1 CC=$PWD/authplugin/sdk/cc.sh "$@"; }
+
+build_macos() {
+	local to dist why agents=()
+	task_deps
+	why=$(macos_lacks)
+	[ -z "$why" ] || die "programs for macOS cannot be built here: $why"
+	for to in arm64 amd64; do
+		dist=$(macos_dist "$to")
+		say "building $dist"
+		mkdir -p "$dist"
+		# -w: Go would have dsymutil pick up what a debugger needs.
+		GOARCH=$to go_macos go build -trimpath -ldflags "-w -X main.version=$(version)" -o "$dist/sallyport" ./agent
+		agents+=("$PWD/$dist/sallyport")
+	done
+	dist=$(macos_dist universal)
+	say "building $dist"
+	make -s -j2 -f authplugin/darwin.mk OUT="$PWD/$dist" VERSION="$(version)" AGENTS="${agents[*]}"
+	go run ./authplugin/sdk/check "$dist"
+}
+
 task_package() {
 	## package windows: build dist/windows-amd64/Sallyport-VERSION-amd64.msi
-	[ "${1-}" = windows ] || die "what package? There is: ./build.sh package windows"
-	build_windows
-	say "packing dist/windows-amd64"
-	installer/windows/build.sh "$(version)" "$PWD/dist/windows-amd64" "$PWD/dist/windows-amd64"
+	## package macos: build dist/macos-universal/Sallyport-VERSION.pkg; on Linux in .../unreleasable
+	local dist
+	case ${1-} in
+	windows)
+		build_windows
+		dist=dist/windows-amd64
+		;;
+	macos)
+		build_macos
+		dist=$(macos_dist universal)
+		;;
+	*) die "what package? There are: ./build.sh package windows|macos" ;;
+	esac
+	say "packing $dist"
+	"installer/$1/build.sh" "$(version)" "$PWD/$dist" "$PWD/$dist"
 }
 
 # built builds, unless SALLYPORT_BUILT says that it is done: a test that runs a
@@ -185,6 +257,7 @@ task_lint() { # gofmt, vet, staticcheck, shellcheck, and whether generated code 
 	go vet ./...
 	go tool staticcheck ./...
 	lint_windows
+	lint_macos
 	find . -name '*.sh' -not -path './dist/*' -print0 | xargs -0 shellcheck .ci/run
 	local tmp
 	tmp=$(mktemp -d)
@@ -219,9 +292,33 @@ windows_packages() {
 		./agent ./internal/testkit/wine/... ./credprovider/hosttest/relay
 }
 
+# lint_macos vets the macOS packages, without C and with it.
+lint_macos() {
+	local packages staticcheck why
+	staticcheck=$(go tool -n staticcheck)
+	packages=$(GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 macos_packages)
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 xargs go vet <<<"$packages"
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 xargs "$staticcheck" <<<"$packages"
+	why=$(macos_lacks)
+	if [ -n "$why" ]; then
+		say "NOT VETTED with C for macOS: $why"
+		return
+	fi
+	packages=$(go_macos macos_packages)
+	go_macos xargs go vet <<<"$packages"
+	go_macos xargs "$staticcheck" <<<"$packages"
+}
+
+# macos_packages are those that the agent for macOS is made of, and what is beside it.
+macos_packages() {
+	go list -deps -f '{{if .Module}}{{if .Module.Main}}{{.ImportPath}}{{end}}{{end}}' \
+		./agent ./authplugin/... ./installer/macos/... ./pam/sudolocal/...
+}
+
 task_test() { # lint, build, and every test
 	## test windows: only what is for Windows, under Wine
-	local why='' tests=(./...)
+	## test macos: only what is for macOS, on Linux
+	local why='' why_macos tests=(./...)
 	[ "$(id -u)" = 0 ] || why="it needs root"
 	[ "$(arch)" = amd64 ] || why="Wine runs on amd64 only"
 	case ${1-} in
@@ -236,9 +333,28 @@ task_test() { # lint, build, and every test
 		# These run on Linux and drive Wine.
 		tests=(./agent/wintest ./credprovider/... ./installer/windows/... ./internal/testkit/wine/...)
 		;;
+	macos)
+		task_deps
+		lint_macos
+		tests=(./authplugin/... ./installer/macos/... ./pam/sudolocal/...)
+		;;
 	*) die "no tests of '$1'" ;;
 	esac
-	if [ -z "$why" ]; then
+	why_macos=$(macos_lacks)
+	if [ "${1-}" = windows ]; then
+		why_macos="not asked for"
+	elif [ -z "$why_macos" ]; then
+		build_macos
+		SALLYPORT_MACOS_DIST=$PWD/$(macos_dist universal)
+		export SALLYPORT_MACOS_DIST
+	elif [ "${1-}" = macos ]; then
+		die "macOS programs cannot be tested here: $why_macos"
+	else
+		say "MACOS PROGRAMS ARE NOT TESTED: $why_macos"
+	fi
+	if [ "${1-}" = macos ]; then
+		why="not asked for"
+	elif [ -z "$why" ]; then
 		build_windows
 		export SALLYPORT_WINDOWS_DIST=$PWD/dist/windows-amd64
 	else
