@@ -118,6 +118,26 @@ func TestACallWithoutAnIdentityIsAnError(t *testing.T) {
 	}
 }
 
+// TestAnEmptyAnswerIsNotRoot: all zeros are a version that is known, and root's uid.
+func TestAnEmptyAnswerIsNotRoot(t *testing.T) {
+	for _, c := range []struct {
+		version, uid uint32
+		groups       int16
+		want         Peer
+	}{
+		{0, 0, 0, Peer{}},
+		{0, 501, 0, Peer{}},
+		{0, 501, -1, Peer{}},
+		{1, 501, 1, Peer{}},
+		{0, 501, 1, Peer{ID: identity.UID(501)}},
+		{0, 0, 16, Peer{ID: identity.Root, Admin: true}},
+	} {
+		if p, err := xucredPeer(c.version, c.uid, c.groups); p != c.want || (err == nil) != (c.want != Peer{}) {
+			t.Errorf("%+v: %+v, %v", c, p, err)
+		}
+	}
+}
+
 func TestOnlyAUnixSocketHasAnIdentity(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()

@@ -282,3 +282,28 @@ func TestABusyAgentIsNotReplaced(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTheLongestRuntimeDirectoryHasRoom: what the configuration lets through
+// (89 bytes on Linux), the socket's first name has to fit behind.
+func TestTheLongestRuntimeDirectoryHasRoom(t *testing.T) {
+	for length, fits := range map[int]bool{89: true, 90: false} {
+		top, err := os.MkdirTemp("/tmp", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(top) })
+		dir := filepath.Join(top, strings.Repeat("d", length-len(top)-1))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{LoginName, AdminName} {
+			l, err := Listen(filepath.Join(dir, name), OwnerOnly, 1)
+			if (err == nil) != fits {
+				t.Errorf("%d bytes: %v", length, err)
+			}
+			if err == nil {
+				l.Close()
+			}
+		}
+	}
+}
