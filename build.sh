@@ -81,7 +81,7 @@ task_deps() { # install what is missing: packages, and the Go toolchain
 		done
 		command -v npm >/dev/null || echo npm)
 		ls -d /usr/lib/llvm-*/lib/clang/*/lib/linux >/dev/null 2>&1 || missing+=(libclang-rt)
-		ls -d /usr/lib/*/GNUstep/Bundles/libgnustep-cairo-*.bundle >/dev/null 2>&1 || missing+=(gnustep-back)
+		installed 'gnustep-back*-cairo' || missing+=(gnustep-back)
 		have_go || missing+=(golang-go)
 		if [ ${#missing[@]} -gt 0 ]; then
 			say "installing: ${missing[*]}"
