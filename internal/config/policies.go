@@ -66,7 +66,7 @@ func Settled(ctx context.Context, known *Policies) (*Policies, error) {
 			return nil, winreg.ErrBusy
 		}
 		now, err = readPolicies(ctx)
-		if now.Same(before) || err != nil && failed != nil && err.Error() == failed.Error() {
+		if now.Same(before) || err != nil && failed != nil {
 			break
 		}
 	}

@@ -445,7 +445,7 @@ func TestListsThatAreMadeToHurt(t *testing.T) {
 	}
 	xml := func(s string) []byte { return []byte(`<plist version="1.0">` + s) }
 	for name, text := range map[string][]byte{
-		"a length that wraps":        binaryList([]byte{0xD1, 0, 1, 0, 2}, []byte{0x5F, 0x13, 255, 255, 255, 255, 255, 255, 255, 0xE0}, []byte{0x09}),
+		"a length that wraps":        binaryList([]byte{0xD1, 0, 1, 0, 2}, []byte{0x5F, 0x13, 255, 255, 255, 255, 255, 255, 255, 0xF0}, []byte{0x09}),
 		"a length beyond the end":    binaryList([]byte{0xD1, 0, 1, 0, 2}, []byte{0x5F, 0x12, 255, 255, 255, 255}, []byte{0x09}),
 		"an array in itself":         binaryList([]byte{0xA1, 0, 0}),
 		"a dictionary in itself":     binaryList([]byte{0xD1, 0, 1, 0, 0}, []byte{0x51, 'x'}),
@@ -468,6 +468,43 @@ func TestListsThatAreMadeToHurt(t *testing.T) {
 		}
 		if used := m1.TotalAlloc - m0.TotalAlloc; used > 64<<20 {
 			t.Errorf("%s: took %d bytes", name, used)
+		}
+	}
+}
+
+// TestObjectsThatDoNotLieOneBehindTheOther: they could be read again and again, or
+// from beyond the list.
+func TestObjectsThatDoNotLieOneBehindTheOther(t *testing.T) {
+	good := binaryList([]byte{0xD1, 0, 1, 0, 2}, []byte{0x51, 'x'}, []byte{0xA2, 0, 3, 0, 3}, []byte{0x09})
+	if _, unknown, err := Preferred(good); err != nil || len(unknown) != 1 {
+		t.Fatalf("%q, %v", unknown, err)
+	}
+	at := func(n int, x byte) []byte { // the good one, with another byte, counted from the end of the objects
+		b := slices.Clone(good)
+		b[8+13+n] = x
+		return b
+	}
+	for name, b := range map[string][]byte{
+		"two at one place":        at(5, 8),
+		"an array into the next":  at(-6, 0xA3),
+		"a string into the next":  at(-8, 0x52),
+		"a UTF-16 string":         at(-8, 0x61),
+		"a dictionary":            at(-13, 0xD2),
+		"a long one's length":     at(-8, 0x5F),
+		"the first in the header": at(1, 7),
+		"the last in the table":   at(7, 21),
+		"no width of an offset":   at(8+6, 0),
+		"offsets of nine bytes":   at(8+6, 9),
+		"references of no width":  at(8+7, 0),
+		"references of nine":      at(8+7, 9),
+		"no objects":              at(8+15, 0),
+		"more than there are":     at(8+15, 5),
+		"very many":               at(8+8, 0x80), // which is none, doubled
+		"a table elsewhere":       at(8+31, 20),
+		"a table far away":        at(8+24, 255),
+	} {
+		if c, unknown, err := Preferred(b); err == nil || !strings.HasSuffix(err.Error(), "its binary form is damaged") {
+			t.Errorf("%s: %+v, %q, %v", name, c, unknown, err)
 		}
 	}
 }

@@ -113,7 +113,7 @@ Every setting that MDM can set on a Mac, in the preference domain %s. macOS writ
 
 A value that is not of its type, or out of its bounds, makes the configuration invalid, with an error that names the key. So does an unknown key below %s; elsewhere
 it is ignored, and %s names it. An array replaces the list in the file; an empty one is an empty list. A duration is a string such as "90s", "2m" or "1h".
-%s cannot be managed.
+Put all of them into one profile: what macOS makes of two for one domain is its own affair. %s cannot be managed.
 `, "`"+config.PreferencesDomain+"`", "`"+config.PreferencesPath+"`", "`policy`", "`sallyport status`", "`"+strings.Join(unmanaged(), "` and `")+"`")
 	section := "-"
 	for _, s := range managed() {
