@@ -342,3 +342,17 @@ func TestRetiredRecordKeepsItsItem(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An item that is gone already is dropped.
+func TestDroppingAnItemTwice(t *testing.T) {
+	f, r, _, _, _ := inKeychain(t)
+	for range 2 {
+		if err := (systemKeychain{f}).drop(r.site(), r.Current); err != nil || len(f.data) != 0 {
+			t.Errorf("%d items: %v", len(f.data), err)
+		}
+	}
+	f.fails["remove"] = errSecReadOnly
+	if err := (systemKeychain{f}).drop(r.site(), r.Current); !errors.Is(err, errSecReadOnly) {
+		t.Errorf("%v", err)
+	}
+}
