@@ -40,6 +40,7 @@ const (
 const (
 	launchctl   = "/bin/launchctl"
 	fdesetup    = "/usr/bin/fdesetup"
+	idProgram   = "/usr/bin/id"
 	appSSO      = "/usr/bin/app-sso"
 	defaults    = "/usr/bin/defaults"
 	systemsetup = "/usr/sbin/systemsetup"
@@ -144,8 +145,9 @@ func checkSystemKeychain(_ context.Context, e *Env) []Result {
 	return nil
 }
 
-// guards says what a right is about.
-var guards = map[string]string{authdb.Console: "logging in", authdb.Authenticate: "prompts for a password in a session", authdb.Screensaver: "unlocking"}
+// guards says what a right is about, and which setting of authorization_plugin.
+var guards = map[string]struct{ what, setting string }{
+	authdb.Console: {"the login window", "login"}, authdb.Authenticate: {"administrator prompts in a session", "elevate"}, authdb.Screensaver: {"unlocking", "unlock"}}
 
 // checkRights looks at the rights database and the plug-in.
 func checkRights(ctx context.Context, e *Env) []Result {
@@ -165,7 +167,7 @@ func checkRights(ctx context.Context, e *Env) []Result {
 		add(fail("plug-in", reinstall, "it cannot be used: %s", report.Bundle))
 	}
 	for _, r := range report.Rights {
-		what := r.Right + " (" + guards[r.Right] + ")"
+		what := r.Right + " (" + guards[r.Right].what + ")"
 		ours = ours || len(r.Ours) > 0
 		switch {
 		case r.Wanted && r.State == authdb.Guarded:
@@ -184,7 +186,7 @@ func checkRights(ctx context.Context, e *Env) []Result {
 		case !r.OK():
 			add(warn("rights", install, "%s is not to be guarded, and has something of ours: %s", what, orElse(r.Why, strings.Join(r.Ours, ", "))))
 		default:
-			add(info("not covered", "%s asks for no code: authorization_plugin in the configuration says so", guards[r.Right]))
+			add(info("not covered", "no code is asked for at %s: authorization_plugin.%s is off", guards[r.Right].what, guards[r.Right].setting))
 		}
 		if len(r.Others) > 0 {
 			add(info("rights", "%s has another product's mechanisms, too: %s", r.Right, strings.Join(r.Others, ", ")))
@@ -210,7 +212,7 @@ func orElse(text, other string) string {
 }
 
 // checkBreakGlassList reads the list as the plug-in does (authplugin/breakglass.h).
-func checkBreakGlassList(_ context.Context, e *Env) []Result {
+func checkBreakGlassList(ctx context.Context, e *Env) []Result {
 	st, err := e.Lstat(breakGlassList)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -243,7 +245,25 @@ func checkBreakGlassList(_ context.Context, e *Env) []Result {
 	if len(uids) == 0 {
 		return []Result{warn("break-glass", remedy, "%s names nobody: while the agent is broken, nobody gets in at the login window", breakGlassList)}
 	}
-	return []Result{ok("break-glass", "at the login window, with the password alone: uid %s", strings.Join(uids, ", "))}
+	var out []Result
+	var names []string
+	unlocks, knowsUnlocks := e.Run(ctx, fdesetup, "list") // "name,UUID" a line; only root may
+	for _, uid := range uids {
+		answer, err := e.Run(ctx, idProgram, "-un", uid)
+		name := strings.TrimSpace(string(answer))
+		if err != nil || name == "" {
+			out = append(out, warn("break-glass", remedy, "uid %s is no account here", uid))
+			continue
+		}
+		names = append(names, name)
+		if knowsUnlocks == nil && len(unlocks) > 0 && !bytes.Contains(append([]byte("\n"), unlocks...), []byte("\n"+name+",")) {
+			out = append(out, warn("break-glass", "sudo fdesetup add -usertoadd "+name, "%s cannot start this Mac: FileVault does not take its password", name))
+		}
+	}
+	if len(names) > 0 {
+		out = append(out, ok("break-glass", "at the login window, with the password alone: %s", strings.Join(names, ", ")))
+	}
+	return out
 }
 
 // breakGlassUIDs are those of the list, or the first line that is none.

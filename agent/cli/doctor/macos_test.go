@@ -54,8 +54,10 @@ func newMac(t *testing.T) *mac {
 	}
 	m := &mac{files: map[string]*fstest.MapFile{}, owners: map[string]int{},
 		says: map[string]string{
-			"/bin/launchctl print system/com.sallyport.agent":                                daemonRuns,
-			"/bin/launchctl print-disabled system":                                           disabled,
+			"/bin/launchctl print system/com.sallyport.agent": daemonRuns,
+			"/bin/launchctl print-disabled system":            disabled,
+			"/usr/bin/fdesetup list":                          "maya,5C4E9D2A-0000-4000-8000-000000000001\nrescue,5C4E9D2A-0000-4000-8000-000000000002\n",
+			"/usr/bin/id -un 501":                             "rescue\n", "/usr/bin/id -un 502": "second\n", "/usr/bin/id -un 503": "third\n",
 			"/usr/bin/fdesetup status":                                                       "FileVault is On.\n",
 			"/usr/bin/app-sso platform -s":                                                   noSSO,
 			"/usr/sbin/systemsetup -getusingnetworktime":                                     "Network Time: On\n",
@@ -203,7 +205,7 @@ func TestWhatIsWrongWithAMac(t *testing.T) {
 		{"unlock is wanted, and is not", right(authdb.Screensaver, func(r *authdb.Right) { r.Wanted = true }), Fail, "rights", "system.login.screensaver (unlocking) asks for no code any more"},
 		{"unlock is another's", right(authdb.Screensaver, func(r *authdb.Right) { r.Wanted, r.State, r.Why = true, authdb.Unknown, "another product's rule" }), Fail, "rights", "another product's rule"},
 		{"elevation is guarded, and not to be", right(authdb.Authenticate, func(r *authdb.Right) { r.State, r.Ours = authdb.Guarded, []string{"Sallyport:prompt"} }), Warn, "rights", "is not to be guarded"},
-		{"what is not configured is said", func(*mac) {}, Info, "not covered", "unlocking asks for no code"},
+		{"what is not configured is said", func(*mac) {}, Info, "not covered", "no code is asked for at unlocking: authorization_plugin.unlock is off"},
 		{"a plug-in that does not load", func(m *mac) { m.rights.Bundle = "it does not load" }, Fail, "plug-in", "Nobody whom they guard gets in"},
 		{"no plug-in, and nobody asks it", func(m *mac) {
 			m.rights.Bundle = "no such file"
@@ -219,7 +221,13 @@ func TestWhatIsWrongWithAMac(t *testing.T) {
 		{"a break-glass list of a user", belongs(breakGlassList, 501), Fail, "break-glass", "lets nobody in"},
 		{"a break-glass list for all to write", mode(breakGlassList, 0o646), Fail, "break-glass", "lets nobody in"},
 		{"a break-glass list that is a link", mode(breakGlassList, fs.ModeSymlink|0o777), Fail, "break-glass", "no regular file"},
-		{"the break-glass list's uids", has(breakGlassList, "uid:502\r\n 503 # two\n503"), OK, "break-glass", "uid 502, 503"},
+		{"the break-glass list's uids", has(breakGlassList, "uid:502\r\n 503 # two\n503"), OK, "break-glass", "password alone: second, third"},
+		{"a break-glass uid of nobody", has(breakGlassList, "777\n501\n"), Warn, "break-glass", "uid 777 is no account here"},
+		{"a break-glass account that cannot start the Mac", has(breakGlassList, "502\n"), Warn, "break-glass", "second cannot start this Mac"},
+		{"nobody but root may ask who can", func(m *mac) {
+			delete(m.says, "/usr/bin/fdesetup list")
+			m.writes(breakGlassList, "502\n")
+		}, OK, "break-glass", "password alone: second"},
 		{"sudo of macOS 13", has("/etc/pam.d/sudo", strings.Replace(stockSudo, "auth       include        sudo_local\n", "", 1)), Info, "not covered", "macOS 14"},
 		{"sudo is not guarded", gone("/etc/pam.d/sudo_local"), Info, "not covered", "sudo asks for no code; to change that"},
 		{"Touch ID before ours", func(m *mac) {
