@@ -87,7 +87,11 @@ func (c Control) Stop(ctx context.Context) error {
 	if !c.State(ctx).Loaded {
 		return nil
 	}
-	return c.do(ctx, "bootout", Target)
+	err := c.do(ctx, "bootout", Target)
+	if err != nil && strings.Contains(err.Error(), "Operation now in progress") {
+		return nil // 36: it was told, and has not ended yet
+	}
+	return err
 }
 
 // Restart stops and starts it, without unloading it.

@@ -1,6 +1,7 @@
 package launchd
 
 import (
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -142,6 +143,7 @@ func TestAPathIsNoMarkup(t *testing.T) {
 type fake struct {
 	print string // what it prints of the service; empty: it knows none
 	fails string // the verb that fails
+	with  string // what it says then; empty: an I/O error
 	calls []string
 }
 
@@ -152,7 +154,7 @@ func (f *fake) run(_ context.Context, name string, args ...string) ([]byte, erro
 	f.calls = append(f.calls, strings.Join(args, " "))
 	switch {
 	case args[0] == f.fails:
-		return nil, errors.New("exit status 5: Bootstrap failed: 5: Input/output error")
+		return nil, errors.New(cmp.Or(f.with, "exit status 5: Bootstrap failed: 5: Input/output error"))
 	case args[0] == "print" && f.print == "":
 		return nil, errors.New("exit status 113: Could not find service \"com.sallyport.agent\" in domain for system")
 	}
@@ -212,6 +214,14 @@ func TestAVerbThatFailsIsSaid(t *testing.T) {
 		if last := f.calls[len(f.calls)-1]; !strings.HasPrefix(last, c.fails+" ") {
 			t.Errorf("%s goes on: %q", c.action, f.calls)
 		}
+	}
+}
+
+// TestAnAgentThatTakesItsTimeIsStopped: open logins hear first that they are denied.
+func TestAnAgentThatTakesItsTimeIsStopped(t *testing.T) {
+	f := &fake{print: running, fails: "bootout", with: "exit status 36: Boot-out failed: 36: Operation now in progress"}
+	if _, err := (Control{f.run}).Do(t.Context(), "stop"); err != nil {
+		t.Error(err)
 	}
 }
 
