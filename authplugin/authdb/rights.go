@@ -271,11 +271,7 @@ func (r *Rights) keep(changes []change, m *memory) error {
 			}
 		}
 		if c.right == Screensaver && m.Rule == "" {
-			if _, name, err := ruleOf(c.old); err != nil {
-				return err
-			} else if name.text == ruleLoginWindow {
-				m.Rule = name.text
-			}
+			m.Rule = ruleLoginWindow // Guard takes it from nowhere else
 		}
 	}
 	return r.remember(*m)
@@ -354,14 +350,14 @@ func (r *Rights) Repair(ctx context.Context) event.Event {
 	if err := errors.Join(err, recalled); err != nil {
 		return event.Event{Name: event.RightsMissing, Text: "whether the login rights hold the plug-in cannot be told: " + err.Error()}
 	}
-	if len(m.Installed) == 0 {
-		return event.Event{}
-	}
 	var rights []string
 	for _, right := range order {
 		if slices.Contains(m.Installed, right) && r.Wanted.has(right) {
 			rights = append(rights, right)
 		}
+	}
+	if len(rights) == 0 { // never installed, removed on purpose, or not wanted any more
+		return event.Event{}
 	}
 	missing := func(err error) event.Event {
 		return event.Event{Name: event.RightsMissing, Text: "the login rights are not guarded as they were installed, and were left as they are: " + err.Error()}
@@ -371,9 +367,6 @@ func (r *Rights) Repair(ctx context.Context) event.Event {
 		return missing(err)
 	}
 	if len(changes) == 0 {
-		if len(rights) == 0 {
-			return event.Event{}
-		}
 		if err := r.CheckBundle(ctx); err != nil {
 			return event.Event{Name: event.PluginUnusable, Text: "nobody gets in at what the plug-in guards: " + err.Error()}
 		}
