@@ -18,8 +18,8 @@ import (
 
 // Config is every setting of the agent. The tags: comment is what the setting
 // does, also for the policy templates; os is the one system that has it, if not
-// all do, or "unix" for all but Windows; managed is "no" for what Group Policy cannot set, and "only" for what
-// stands in the registry alone.
+// all do, or "unix" for all but Windows; managed is "no" for what neither Group Policy nor MDM can set, and
+// "only" for what stands in the registry alone.
 type Config struct {
 	StateDir   string       `toml:"state_dir" comment:"the sealed vault and its key" managed:"no"`
 	RuntimeDir string       `toml:"runtime_dir" comment:"login.sock and admin.sock; on Windows what the pipes' names begin with" managed:"no"`

@@ -40,18 +40,18 @@ const (
 	Time    Kind = "duration"
 	Text    Kind = "text"
 	List    Kind = "list"
-	Numbers Kind = "list of numbers" // no policy has one
+	Numbers Kind = "list of numbers" // not on Windows
 )
 
-// Setting describes one setting: what the documents, the policy templates and
-// the reader of the registry have in common.
+// Setting describes one setting: what the documents, the policy templates, the
+// profiles and the readers of managed settings have in common.
 type Setting struct {
 	Key     string // "policy.required.users"
 	Comment string
 	Kind    Kind
 	Bound   Bound
 	Default any // of the field's type
-	// Managed says whether Group Policy can set it; Only, that no file can.
+	// Managed says whether Group Policy or MDM can set it; Only, that no file can.
 	Managed, Only bool
 
 	index []int // of the field in Config

@@ -37,7 +37,7 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 type Value struct {
 	Key    string
 	Value  string // as TOML
-	Source string // "default", "file:line", or the key of the registry
+	Source string // "default", "file:line", or the key of the registry or of the managed preferences
 }
 
 // Trust says whose files are taken.
