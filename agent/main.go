@@ -60,7 +60,7 @@ func manage(action string, t cli.Target) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return control(s, action)
+	return control(s, c, action)
 }
 
 // kardianos does one action, where kardianos/service knows how.

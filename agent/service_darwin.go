@@ -53,43 +53,46 @@ const launchctlTime = time.Minute
 
 // control has launchd do one action. kardianos/service writes the daemon's file and
 // removes it; see launchd.Control for why not more.
-func control(s service.Service, action string) (string, error) {
+func control(s service.Service, c *service.Config, action string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), launchctlTime)
 	defer cancel()
-	c := launchd.Control{Run: program}
+	daemon := launchd.Control{Run: program}
 	switch action {
 	case "install":
-		return install(s)
+		return install(s, c)
 	case "uninstall":
-		if err := c.Stop(ctx); err != nil {
+		if err := daemon.Stop(ctx); err != nil {
 			return "", err
 		}
 		return kardianos(s, action)
 	case "status":
-		if _, err := os.Stat(launchd.Path); errors.Is(err, fs.ErrNotExist) && !c.State(ctx).Loaded {
+		if _, err := os.Stat(launchd.Path); errors.Is(err, fs.ErrNotExist) && !daemon.State(ctx).Loaded {
 			return "", service.ErrNotInstalled
 		}
 	}
-	return c.Do(ctx, action)
+	return daemon.Do(ctx, action)
 }
 
-func install(s service.Service) (string, error) {
-	name, err := self()
-	if err == nil {
-		err = launchd.OnlyRoots(name, modeAndOwner)
-	}
-	if err != nil {
+// install writes the daemon's file, or another one over an older version's. What runs
+// goes on to, until it is started again.
+func install(s service.Service, c *service.Config) (string, error) {
+	if err := launchd.OnlyRoots(c.Executable, modeAndOwner); err != nil {
 		return "", fmt.Errorf("launchd would run this as root: %w", err)
 	}
-	text, err := kardianos(s, "install")
+	text, err := launchd.Plist(c.Executable, c.Arguments)
 	if err != nil {
 		return "", err
 	}
-	// launchd takes no file that others can write, and the umask is the caller's.
-	if err := errors.Join(os.Chown(launchd.Path, 0, 0), os.Chmod(launchd.Path, 0o644)); err != nil {
-		return "", err
+	_, err = os.Lstat(launchd.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = kardianos(s, "install")
+	} else if err == nil {
+		err = launchd.Replace(launchd.Path, text) // kardianos/service refuses to
 	}
-	return text + "; start it: sallyport service start", nil
+	if err == nil { // launchd takes no file that others can write, and the umask is the caller's
+		err = errors.Join(os.Chown(launchd.Path, 0, 0), os.Chmod(launchd.Path, 0o644))
+	}
+	return "install: done; start it: sallyport service restart", err
 }
 
 func modeAndOwner(name string) (fs.FileMode, int, error) {

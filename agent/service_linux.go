@@ -30,7 +30,9 @@ func forSystem(c *service.Config) error {
 }
 
 // control has the service manager do one action.
-func control(s service.Service, action string) (string, error) { return kardianos(s, action) }
+func control(s service.Service, _ *service.Config, action string) (string, error) {
+	return kardianos(s, action)
+}
 
 // installerSystem: the packages here need no command of ours.
 func installerSystem() setup.System { return nil }

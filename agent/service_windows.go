@@ -117,7 +117,7 @@ func forSystem(c *service.Config) error {
 
 // control has the service manager do one action, and then what kardianos/service
 // does not when it installs or uninstalls.
-func control(s service.Service, action string) (string, error) {
+func control(s service.Service, _ *service.Config, action string) (string, error) {
 	text, err := kardianos(s, action)
 	if err != nil || action != "install" && action != "uninstall" {
 		return text, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // Control has launchd start and stop the daemon, by the verbs that launchctl(1)
@@ -15,7 +16,16 @@ type Control struct {
 	// Run runs a program and returns what it wrote to its standard output; an error
 	// when it failed.
 	Run func(ctx context.Context, name string, args ...string) ([]byte, error)
+
+	pause func(ctx context.Context) error // nil: a short time
 }
+
+// launchd answers before it has done what it was told; so it is asked again for a
+// while, which is longer than ExitTimeOut.
+const (
+	pauseTime = 200 * time.Millisecond
+	pauses    = 75
+)
 
 const launchctl = "/bin/launchctl"
 
@@ -74,11 +84,25 @@ func (c Control) Start(ctx context.Context) error {
 		if err := c.do(ctx, "enable", Target); err != nil {
 			return err
 		}
-		if err := c.do(ctx, "bootstrap", "system", Path); err != nil {
+		if err := c.load(ctx); err != nil {
 			return err
 		}
 	}
 	return c.do(ctx, "kickstart", Target)
+}
+
+// load has launchd read the file. Just behind a bootout it may say that it cannot.
+func (c Control) load(ctx context.Context) error {
+	const tries = 5
+	for n := 1; ; n++ {
+		err := c.do(ctx, "bootstrap", "system", Path)
+		if err == nil || n == tries || c.State(ctx).Loaded {
+			return err
+		}
+		if c.rest(ctx) != nil {
+			return err
+		}
+	}
 }
 
 // Stop unloads the daemon: KeepAlive would start it again. It is back after a
@@ -87,19 +111,40 @@ func (c Control) Stop(ctx context.Context) error {
 	if !c.State(ctx).Loaded {
 		return nil
 	}
-	err := c.do(ctx, "bootout", Target)
-	if err != nil && strings.Contains(err.Error(), "Operation now in progress") {
-		return nil // 36: it was told, and has not ended yet
+	// 36: it was told, and has not ended yet.
+	if err := c.do(ctx, "bootout", Target); err != nil && !strings.Contains(err.Error(), "Operation now in progress") {
+		return err
 	}
-	return err
+	for range pauses {
+		if !c.State(ctx).Loaded {
+			return nil
+		}
+		if err := c.rest(ctx); err != nil {
+			return err
+		}
+	}
+	return errors.New("launchctl bootout " + Target + ": it is still there")
 }
 
-// Restart stops and starts it, without unloading it.
+// Restart stops and starts it. (kickstart -k would be one step, but does not read the
+// file again, which an upgrade may have replaced.)
 func (c Control) Restart(ctx context.Context) error {
-	if !c.State(ctx).Loaded {
-		return c.Start(ctx)
+	if err := c.Stop(ctx); err != nil {
+		return err
 	}
-	return c.do(ctx, "kickstart", "-k", Target)
+	return c.Start(ctx)
+}
+
+func (c Control) rest(ctx context.Context) error {
+	if c.pause != nil {
+		return c.pause(ctx)
+	}
+	select {
+	case <-time.After(pauseTime):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Do does start, stop, restart or status, and says what came of it.

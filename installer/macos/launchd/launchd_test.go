@@ -144,6 +144,8 @@ type fake struct {
 	print string // what it prints of the service; empty: it knows none
 	fails string // the verb that fails
 	with  string // what it says then; empty: an I/O error
+	times int    // so often; 0: always
+	slow  int    // how often the service is still printed behind a bootout
 	calls []string
 }
 
@@ -152,13 +154,40 @@ func (f *fake) run(_ context.Context, name string, args ...string) ([]byte, erro
 		return nil, errors.New("not launchctl: " + name)
 	}
 	f.calls = append(f.calls, strings.Join(args, " "))
+	out := f.print
 	switch {
 	case args[0] == f.fails:
-		return nil, errors.New(cmp.Or(f.with, "exit status 5: Bootstrap failed: 5: Input/output error"))
+		if f.times--; f.times == 0 {
+			f.fails = ""
+		}
+		if f.with == "" || args[0] != "bootout" {
+			return nil, errors.New(cmp.Or(f.with, "exit status 5: Bootstrap failed: 5: Input/output error"))
+		}
+		f.print = "" // it ends all the same
+		return nil, errors.New(f.with)
+	case args[0] == "bootout":
+		if f.slow == 0 {
+			f.print = ""
+		}
+	case args[0] == "bootstrap":
+		f.print = running
 	case args[0] == "print" && f.print == "":
 		return nil, errors.New("exit status 113: Could not find service \"com.sallyport.agent\" in domain for system")
+	case args[0] == "print" && f.slow > 0 && slices.Contains(f.calls, "bootout "+Target):
+		if f.slow--; f.slow == 0 {
+			f.print = ""
+		}
 	}
-	return []byte(f.print), nil
+	return []byte(out), nil
+}
+
+// told are the calls but those that ask.
+func (f *fake) told() []string {
+	return slices.DeleteFunc(slices.Clone(f.calls), func(c string) bool { return strings.HasPrefix(c, "print ") })
+}
+
+func (f *fake) control() Control {
+	return Control{Run: f.run, pause: func(context.Context) error { return nil }}
 }
 
 // What `launchctl print` says, as seen in public reports: the state comes among
@@ -171,32 +200,31 @@ const (
 )
 
 func TestWhatLaunchdIsTold(t *testing.T) {
+	const out = "bootout system/com.sallyport.agent"
+	in := []string{"enable system/com.sallyport.agent", "bootstrap system /Library/LaunchDaemons/com.sallyport.agent.plist", "kickstart system/com.sallyport.agent"}
 	for _, c := range []struct {
 		action, print string
-		calls         []string
+		told          []string
 	}{
-		{"start", "", []string{"enable system/com.sallyport.agent", "bootstrap system /Library/LaunchDaemons/com.sallyport.agent.plist", "kickstart system/com.sallyport.agent"}},
-		{"start", waiting, []string{"kickstart system/com.sallyport.agent"}},
-		{"start", running, []string{"kickstart system/com.sallyport.agent"}},
-		{"stop", running, []string{"bootout system/com.sallyport.agent"}},
-		{"stop", waiting, []string{"bootout system/com.sallyport.agent"}},
+		{"start", "", in},
+		{"start", waiting, in[2:]},
+		{"start", running, in[2:]},
+		{"stop", running, []string{out}},
+		{"stop", waiting, []string{out}},
 		{"stop", "", nil},
-		{"restart", running, []string{"kickstart -k system/com.sallyport.agent"}},
-		{"restart", newer, []string{"kickstart -k system/com.sallyport.agent"}},
+		{"restart", running, append([]string{out}, in...)},
+		{"restart", newer, append([]string{out}, in...)},
+		{"restart", "", in},
 	} {
 		f := &fake{print: c.print}
-		if _, err := (Control{f.run}).Do(t.Context(), c.action); err != nil {
+		if _, err := f.control().Do(t.Context(), c.action); err != nil {
 			t.Errorf("%s: %v", c.action, err)
 		}
-		if got := f.calls[1:]; f.calls[0] != "print system/com.sallyport.agent" || !slices.Equal(got, c.calls) {
-			t.Errorf("%s of %.60q: launchctl %q, want %q", c.action, c.print, got, c.calls)
+		if got := f.told(); !slices.Equal(got, c.told) || slices.ContainsFunc(f.calls, func(s string) bool { return strings.HasPrefix(s, "print ") && s != "print system/com.sallyport.agent" }) {
+			t.Errorf("%s of %.60q: launchctl %q, want %q", c.action, c.print, f.calls, c.told)
 		}
 	}
-	f := &fake{}
-	if _, err := (Control{f.run}).Do(t.Context(), "restart"); err != nil || !slices.Contains(f.calls, "bootstrap system "+Path) {
-		t.Errorf("a restart of what is not loaded: %q, %v", f.calls, err)
-	}
-	if _, err := (Control{f.run}).Do(t.Context(), "reload"); err == nil {
+	if _, err := (&fake{}).control().Do(t.Context(), "reload"); err == nil {
 		t.Error("an action that is none is taken")
 	}
 }
@@ -204,24 +232,43 @@ func TestWhatLaunchdIsTold(t *testing.T) {
 // TestAVerbThatFailsIsSaid: none is passed over, and nothing follows.
 func TestAVerbThatFailsIsSaid(t *testing.T) {
 	for _, c := range []struct{ action, print, fails string }{
-		{"start", "", "enable"}, {"start", "", "bootstrap"}, {"start", running, "kickstart"}, {"stop", running, "bootout"}, {"restart", running, "kickstart"},
+		{"start", "", "enable"}, {"start", "", "bootstrap"}, {"start", running, "kickstart"}, {"stop", running, "bootout"},
+		{"restart", running, "bootout"}, {"restart", running, "bootstrap"}, {"restart", "", "kickstart"},
 	} {
 		f := &fake{print: c.print, fails: c.fails}
-		_, err := (Control{f.run}).Do(t.Context(), c.action)
+		_, err := f.control().Do(t.Context(), c.action)
 		if err == nil || !strings.Contains(err.Error(), "launchctl "+c.fails) || !strings.Contains(err.Error(), "Bootstrap failed: 5") {
 			t.Errorf("%s, where %s fails: %v", c.action, c.fails, err)
 		}
-		if last := f.calls[len(f.calls)-1]; !strings.HasPrefix(last, c.fails+" ") {
+		if told := f.told(); !strings.HasPrefix(told[len(told)-1], c.fails+" ") {
 			t.Errorf("%s goes on: %q", c.action, f.calls)
 		}
 	}
 }
 
-// TestAnAgentThatTakesItsTimeIsStopped: open logins hear first that they are denied.
-func TestAnAgentThatTakesItsTimeIsStopped(t *testing.T) {
-	f := &fake{print: running, fails: "bootout", with: "exit status 36: Boot-out failed: 36: Operation now in progress"}
-	if _, err := (Control{f.run}).Do(t.Context(), "stop"); err != nil {
-		t.Error(err)
+// TestAnAgentThatTakesItsTime: open logins hear first that they are denied, and
+// launchd answers before that.
+func TestAnAgentThatTakesItsTime(t *testing.T) {
+	for name, f := range map[string]*fake{
+		"it is told":      {print: running, fails: "bootout", with: "exit status 36: Boot-out failed: 36: Operation now in progress"},
+		"and waited for":  {print: running, slow: 9},
+		"not loaded yet":  {print: running, fails: "bootstrap", times: 3},
+		"somebody did it": {print: running, slow: 1, fails: "bootstrap", times: 1},
+	} {
+		if _, err := f.control().Do(t.Context(), "restart"); err != nil || f.told()[len(f.told())-1] != "kickstart "+Target {
+			t.Errorf("%s: %v, %q", name, err, f.told())
+		}
+	}
+	f := &fake{print: running, slow: 1000}
+	if _, err := f.control().Do(t.Context(), "restart"); err == nil || slices.Contains(f.told(), "kickstart "+Target) {
+		t.Errorf("one that does not end: %v, %q", err, f.told())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	f = &fake{print: running, slow: 1000}
+	c := Control{Run: f.run}
+	cancel()
+	if err := c.Stop(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody waits any more: %v", err)
 	}
 }
 
@@ -232,13 +279,13 @@ func TestWhatLaunchdSays(t *testing.T) {
 		waiting: {Loaded: true, State: "spawn scheduled"},
 		newer:   {Loaded: true},
 	} {
-		c := Control{(&fake{print: print}).run}
+		c := (&fake{print: print}).control()
 		if got := c.State(t.Context()); got != want {
 			t.Errorf("%.60q: %+v", print, got)
 		}
 	}
 	for want, print := range map[string]string{"not loaded": "", "running, pid 321": running, "spawn scheduled": waiting, "loaded": newer} {
-		if got, err := (Control{(&fake{print: print}).run}).Do(t.Context(), "status"); got != want || err != nil {
+		if got, err := (&fake{print: print}).control().Do(t.Context(), "status"); got != want || err != nil {
 			t.Errorf("status: %q, %v, want %q", got, err, want)
 		}
 	}
@@ -249,11 +296,11 @@ func TestWhatLaunchdSays(t *testing.T) {
 		"disabled services = {\n\t\"com.sallyport.agent\" => false\n\t\"com.sallyport.agent.x\" => disabled\n}\n": false,
 		"disabled services = {\n}\n": false,
 	} {
-		if got, err := (Control{(&fake{print: print}).run}).Disabled(t.Context()); got != want || err != nil {
+		if got, err := (&fake{print: print}).control().Disabled(t.Context()); got != want || err != nil {
 			t.Errorf("%q: %v, %v", print, got, err)
 		}
 	}
-	if _, err := (Control{(&fake{fails: "print-disabled"}).run}).Disabled(t.Context()); err == nil {
+	if _, err := (&fake{fails: "print-disabled"}).control().Disabled(t.Context()); err == nil {
 		t.Error("what cannot be told is no")
 	}
 }
