@@ -66,6 +66,37 @@ static void announce(id window, NSString *text)
 #endif
 }
 
+@class SallyportContent;
+
+@interface SallyportView : NSObject
+{
+	struct screen screen;
+	view_done done;
+	void *arg;
+
+	pthread_mutex_t lock; /* of these three */
+	pthread_cond_t idle;  /* running became NO */
+	BOOL closed;          /* view_close was called */
+	BOOL answered;        /* done was, or is being, called */
+	BOOL running;         /* done is being called */
+
+	/* The main thread's alone, nil before the window is made and after it is gone. */
+	NSWindow *window;
+	SallyportContent *content; /* this and the rest are the window's */
+	NSTextField *field, *hint, *number, *approve, *countdown;
+	NSButton *useCode, *again, *cancel, *logIn;
+	NSTimer *timer;
+	CGFloat bottom; /* of what is in content so far */
+}
+- (id)initWithScreen:(const struct screen *)s done:(view_done)d arg:(void *)a;
+- (void)close;
+- (void)cancel:(id)sender;
+/* On the main thread. */
+- (void)show;
+- (void)hide;
+- (void)drop;
+@end
+
 /* A key that is held down since the password was typed must answer nothing here. */
 @interface SallyportWindow : NSWindow
 @end
@@ -88,6 +119,14 @@ static void announce(id window, NSString *text)
 			return;
 	}
 	[super sendEvent:event];
+}
+/* What nobody else has taken, such as a button. */
+- (void)keyDown:(NSEvent *)event
+{
+	if ([[event characters] isEqualToString:@"\033"])
+		[(SallyportView *)[self delegate] cancel:nil];
+	else
+		[super keyDown:event];
 }
 @end
 
@@ -156,34 +195,6 @@ static void announce(id window, NSString *text)
 }
 @end
 
-@interface SallyportView : NSObject
-{
-	struct screen screen;
-	view_done done;
-	void *arg;
-
-	pthread_mutex_t lock; /* of these three */
-	pthread_cond_t idle;  /* running became NO */
-	BOOL closed;          /* view_close was called */
-	BOOL answered;        /* done was, or is being, called */
-	BOOL running;         /* done is being called */
-
-	/* The main thread's alone, nil before the window is made and after it is gone. */
-	NSWindow *window;
-	SallyportContent *content; /* this and the rest are the window's */
-	NSTextField *field, *hint, *number, *approve, *countdown;
-	NSButton *useCode, *again, *cancel, *logIn;
-	NSTimer *timer;
-	CGFloat bottom; /* of what is in content so far */
-}
-- (id)initWithScreen:(const struct screen *)s done:(view_done)d arg:(void *)a;
-- (void)close;
-/* On the main thread. */
-- (void)show;
-- (void)hide;
-- (void)drop;
-@end
-
 @implementation SallyportView
 
 - (id)initWithScreen:(const struct screen *)s done:(view_done)d arg:(void *)a
@@ -247,8 +258,9 @@ static void announce(id window, NSString *text)
 	return over;
 }
 
-/* The opener can't be gone before this returns: drop is yet to be done on this thread. */
-- (void)answer:(enum answer_kind)kind text:(const char *)text length:(size_t)length
+/* Wipes the text before view_close can return. This object can't be gone meanwhile:
+ * drop, which holds it, is yet to be done on this thread. */
+- (void)answer:(enum answer_kind)kind text:(char *)text length:(size_t)length
 {
 	(void)pthread_mutex_lock(&lock);
 	if (closed || answered) {
@@ -258,6 +270,7 @@ static void announce(id window, NSString *text)
 	answered = running = YES;
 	(void)pthread_mutex_unlock(&lock);
 	done(arg, kind, text, length);
+	hc_wipe(text, length);
 	(void)pthread_mutex_lock(&lock);
 	running = NO;
 	(void)pthread_cond_broadcast(&idle);
@@ -286,7 +299,7 @@ static void announce(id window, NSString *text)
 {
 	[self wipe];
 	[self rest];
-	[self answer:kind text:"" length:0];
+	[self answer:kind text:(char[]){""} length:0];
 }
 
 - (void)cancel:(id)sender
@@ -337,33 +350,25 @@ static void announce(id window, NSString *text)
 
 /* --- what is typed --- */
 
+/* What does not fit is not taken. A unit of UTF-16 is a byte of UTF-8 at least. */
 - (void)controlTextDidChange:(NSNotification *)change
 {
 	NSAutoreleasePool *pool;
 	NSText *editor = [field currentEditor];
 	NSString *typed;
-	size_t length, most;
 
 	if ([change object] != field)
 		return;
 	pool = [[NSAutoreleasePool alloc] init];
 	[hint setStringValue:@""];
 	typed = [editor string];
-	length = [typed lengthOfBytesUsingEncoding:NSUTF8StringEncoding];
-	if (length > ANSWER_TEXT_MAX) {
-		char *copy = malloc(length + 1);
-
-		if (copy == NULL || ![typed getCString:copy maxLength:length + 1 encoding:NSUTF8StringEncoding]) {
-			[editor setString:@""];
-		} else {
-			most = view_fits(copy, length, ANSWER_TEXT_MAX);
-			[editor setString:[[[NSString alloc] initWithBytes:copy length:most encoding:NSUTF8StringEncoding] autorelease]];
-			[editor setSelectedRange:NSMakeRange([[editor string] length], 0)];
-		}
-		if (copy != NULL) {
-			hc_wipe(copy, length + 1);
-			free(copy);
-		}
+	if ([typed length] > ANSWER_TEXT_MAX)
+		typed = [typed substringToIndex:[typed rangeOfComposedCharacterSequenceAtIndex:ANSWER_TEXT_MAX].location];
+	while ([typed lengthOfBytesUsingEncoding:NSUTF8StringEncoding] > ANSWER_TEXT_MAX)
+		typed = [typed substringToIndex:[typed rangeOfComposedCharacterSequenceAtIndex:[typed length] - 1].location];
+	if ([typed length] < [[editor string] length]) {
+		[editor setString:typed];
+		[editor setSelectedRange:NSMakeRange([typed length], 0)];
 	}
 	[pool drain];
 }
@@ -416,7 +421,7 @@ static void announce(id window, NSString *text)
 {
 	NSSize size = [view frame].size;
 
-	[view setFrame:NSMakeRect(margin + (width - size.width) / 2, bottom, size.width, height)];
+	[view setFrame:NSMakeRect(margin + (CGFloat)(long)((width - size.width) / 2), bottom, size.width, height)];
 	[content addSubview:view];
 	bottom += height + gap;
 }
@@ -425,7 +430,10 @@ static void announce(id window, NSString *text)
 - (NSTextField *)label:(NSString *)text font:(NSFont *)font centred:(BOOL)centred
 {
 	NSTextField *label = [[[NSTextField alloc] initWithFrame:NSMakeRect(0, 0, width, 20)] autorelease];
-	NSSize size;
+	/* The cell pads a line by two points at each end; GNUstep's asks for more. */
+	NSSize size = [text boundingRectWithSize:NSMakeSize(width - 10, 100000)
+					 options:NSStringDrawingUsesLineFragmentOrigin
+				      attributes:[NSDictionary dictionaryWithObject:font forKey:NSFontAttributeName]].size;
 
 	[label setBezeled:NO];
 	[label setBordered:NO];
@@ -438,8 +446,7 @@ static void announce(id window, NSString *text)
 	[label setAlignment:centred ? NSTextAlignmentCenter : NSTextAlignmentLeft];
 	[[label cell] setWraps:YES];
 	[label setStringValue:text];
-	size = [[label cell] cellSizeForBounds:NSMakeRect(0, 0, width, 100000)];
-	[label setFrameSize:NSMakeSize(width, (CGFloat)(long)(size.height + 1))];
+	[label setFrameSize:NSMakeSize(width, (CGFloat)(long)(size.height + 4))];
 	return label;
 }
 
@@ -619,6 +626,7 @@ static void announce(id window, NSString *text)
 						      backing:NSBackingStoreBuffered
 							defer:NO];
 	[window setReleasedWhenClosed:NO];
+	[window setDelegate:(id)self];
 	[window setTitle:words(VIEW_TITLE)];
 	[window setContentView:content];
 	[self tie];
@@ -654,7 +662,7 @@ static void announce(id window, NSString *text)
 		}
 	} @catch (NSException *broken) {
 		(void)broken;
-		[self answer:ANSWER_NONE text:"" length:0];
+		[self answer:ANSWER_NONE];
 	}
 }
 
@@ -670,6 +678,7 @@ static void announce(id window, NSString *text)
 - (void)drop
 {
 	[field setDelegate:nil];
+	[window setDelegate:nil];
 	[window close];
 	[window release];
 	window = nil;

@@ -80,12 +80,3 @@ void view_say_approve(char out[VIEW_WORDS_MAX], const struct screen *screen)
 	else
 		(void)snprintf(out, VIEW_WORDS_MAX, VIEW_APPROVE_ON, number, screen->phone);
 }
-
-size_t view_fits(const char *text, size_t length, size_t max)
-{
-	if (length <= max)
-		return length;
-	while (max > 0 && ((unsigned char)text[max] & 0xc0) == 0x80)
-		max--;
-	return max;
-}

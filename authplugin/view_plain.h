@@ -33,7 +33,4 @@ unsigned view_seconds(int64_t until_ms, int64_t now_ms);
 void view_say_time(char out[VIEW_WORDS_MAX], unsigned seconds);
 void view_say_approve(char out[VIEW_WORDS_MAX], const struct screen *screen);
 
-/* How many of length bytes of UTF-8 fit in max without cutting a character. */
-size_t view_fits(const char *text, size_t length, size_t max);
-
 #endif

@@ -5,7 +5,6 @@
  *	seconds UNTIL NOW
  *	time SECONDS
  *	approve NUMBER HEX of the phone's name
- *	fits MAX HEX
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -66,10 +65,6 @@ int main(void)
 			memcpy(screen.phone, bytes, sizeof(screen.phone));
 			view_say_approve(words, &screen);
 			puts(words);
-		} else if (sscanf(line, "fits %u %n", &number, &at) == 1) {
-			size_t length = unhex(bytes, line + at);
-
-			printf("%zu\n", view_fits(bytes, length, number));
 		} else {
 			abort();
 		}

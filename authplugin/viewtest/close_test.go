@@ -1,0 +1,105 @@
+package viewtest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// hostWithASan is the host built with AddressSanitizer.
+func hostWithASan(t *testing.T) string {
+	t.Helper()
+	if missing != nil {
+		t.Skip("needs GNUstep, Xvfb and xdotool: " + missing.Error())
+	}
+	out := filepath.Join(dir, "asan")
+	if text, err := exec.Command("make", "-s", "-C", "host", "OUT="+out, "SAN=-fsanitize=address,undefined -fno-sanitize-recover=all").CombinedOutput(); err != nil {
+		t.Fatalf("make: %v\n%s", err, text)
+	}
+	return filepath.Join(out, "viewhost")
+}
+
+// gone waits until no view and no window of ours is left; each that is leaked stays.
+func (h *host) gone() {
+	h.t.Helper()
+	var got string
+	h.until("no window", func(v views) bool {
+		got = h.do("count")
+		return len(v) == 0 && strings.HasPrefix(got, "0 0 0 ")
+	})
+	if !strings.HasSuffix(got, " 0") {
+		h.t.Errorf("done was called after view_close, or twice at once: %s", got)
+	}
+}
+
+// TestClosedAtAnyMoment: before the window is made, while it is, when it has the
+// keyboard and while it counts; from another thread than the main one.
+func TestClosedAtAnyMoment(t *testing.T) {
+	h := startHostOf(t, hostWithASan(t))
+	h.do("slow 5") // so that view_close comes while done runs
+	for _, s := range []*screen{ringing(), asking(question), telling("No.")} {
+		h.open(s)
+		h.do("close")
+		for _, us := range []int{0, 500, 20_000, 60_000} {
+			h.do("race 60 " + itoa(us))
+		}
+	}
+	h.gone()
+}
+
+func TestClosedWhileSomebodyTypes(t *testing.T) {
+	h := startHostOf(t, hostWithASan(t))
+	h.do("slow 3")
+	s := ringing()
+	h.open(s)
+	h.do("close")
+	typist := exec.Command("xdotool", append([]string{"key", "--delay", "3"}, strings.Fields(strings.Repeat("1 Tab 2 Return Escape space ", 150))...)...)
+	typist.Env = environment()
+	typist.Stderr = os.Stderr
+	if err := typist.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.do("race 200 40000")
+	typist.Process.Kill()
+	typist.Wait()
+	h.gone()
+	if got := strings.Fields(h.do("count")); got[3] == "0" {
+		t.Error("no key met a window: this test sees nothing")
+	}
+}
+
+func TestTwoHundredLoginsLeakNothing(t *testing.T) {
+	h := startHost(t)
+	memory := func() int {
+		data, err := os.ReadFile("/proc/" + itoa(h.cmd.Process.Pid) + "/statm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages, err := strconv.Atoi(strings.Fields(string(data))[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pages * os.Getpagesize()
+	}
+	login := func() {
+		h.open(ringing())
+		h.do("close")
+	}
+	for range 50 { // until GNUstep has what it keeps
+		login()
+	}
+	before := memory()
+	for range 200 {
+		login()
+	}
+	h.gone()
+	t.Logf("%d bytes more for 200 logins", memory()-before)
+	if grown := memory() - before; grown > 200*20<<10 {
+		t.Errorf("200 logins have taken %d bytes", grown)
+	}
+}
