@@ -325,15 +325,13 @@ func TestSame(t *testing.T) {
 func FuzzGuard(f *testing.F) {
 	for name, right := range fixtures(f) {
 		plist := fixture(f, name)
-		f.Add(right, plist)
+		f.Add(uint8(slices.Index(order, right)), plist)
 		if guarded, err := Guard(right, plist); err == nil {
-			f.Add(right, guarded)
+			f.Add(uint8(slices.Index(order, right)), guarded)
 		}
 	}
-	f.Fuzz(func(t *testing.T, right string, plist []byte) {
-		if right != Console && right != Authenticate && right != Screensaver {
-			return
-		}
+	f.Fuzz(func(t *testing.T, n uint8, plist []byte) {
+		right := order[int(n)%len(order)]
 		guarded, err := Guard(right, plist)
 		if err != nil {
 			if guarded != nil {
