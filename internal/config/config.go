@@ -99,7 +99,7 @@ type SessionGuard struct {
 // installer and 'sallyport authdb install' put our mechanisms into those.
 type AuthorizationPlugin struct {
 	Login   bool `toml:"login" comment:"logging in at the login window is guarded"`
-	Unlock  bool `toml:"unlock" comment:"unlocking the screen is guarded; Touch ID then no longer unlocks it"`
+	Unlock  bool `toml:"unlock" comment:"unlocking the screen is guarded, and with it what elevate guards; Touch ID then no longer unlocks it"`
 	Elevate bool `toml:"elevate" comment:"prompts for an administrator's password inside a session are guarded"`
 	Repair  bool `toml:"repair" comment:"at its start the agent puts back what an upgrade of macOS took out of the rights"`
 }
