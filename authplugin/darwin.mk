@@ -28,7 +28,15 @@ ifeq ($(ARCH),)
 
 # --- for both processors ---
 
-LIPO  := $(if $(filter Darwin,$(shell uname -s)),xcrun lipo,llvm-lipo-19)
+# Ad hoc. Who releases it signs all of it with a certificate.
+ifeq ($(shell uname -s),Darwin)
+LIPO := xcrun lipo
+sign  = codesign --force --sign - $(1)
+else
+LIPO := llvm-lipo-19
+sign  = llvm-objcopy-19 $(1)
+endif
+
 archs := arm64 x86_64
 slice  = $(archs:%=$(work)/%/$(1))
 
@@ -55,8 +63,10 @@ $(OUT)/pam_sallyport.so.2: $(archs)
 	$(LIPO) -create -output $(work)/pam_sallyport.so.2 $(call slice,pam_sallyport.so.2)
 	mv $(work)/pam_sallyport.so.2 $@
 
+# Go changes what the linker has signed, and signs it anew for arm64 only.
 .PHONY: $(OUT)/sallyport
-$(OUT)/sallyport: $(archs)
+$(OUT)/sallyport: $(AGENTS) $(archs)
+	$(foreach agent,$(AGENTS),$(call sign,$(agent)) && )true
 	$(LIPO) -create -output $(work)/sallyport $(AGENTS)
 	mv $(work)/sallyport $@
 

@@ -14,7 +14,7 @@
 set -euo pipefail
 
 if [[ $(uname -s) == Darwin ]]; then
-	exec xcrun --sdk macosx clang -mmacosx-version-min=12.0 "$@"
+	exec xcrun --sdk macosx clang -mmacosx-version-min=12.0 -Wl,-adhoc_codesign -Wno-unused-command-line-argument "$@"
 fi
 here=$(dirname "$(realpath "$0")")
 libc=$("$here/libc.sh")

@@ -9,6 +9,7 @@
 
 @class NSColor, NSEvent, NSFont, NSText, NSView, NSWindow;
 
+extern NSString *const NSFontAttributeName;
 extern NSString *const NSModalPanelRunLoopMode;
 extern NSString *const NSAccessibilityAnnouncementKey;
 extern NSString *const NSAccessibilityAnnouncementRequestedNotification;
@@ -59,12 +60,20 @@ enum {
 @property (getter=isARepeat, readonly) BOOL ARepeat;
 @end
 
+typedef NSInteger NSStringDrawingOptions;
+enum { NSStringDrawingUsesLineFragmentOrigin = 1 << 0 };
+
+@interface NSString (NSExtendedStringDrawing)
+- (NSRect)boundingRectWithSize:(NSSize)size options:(NSStringDrawingOptions)options attributes:(NSDictionary *)attributes;
+@end
+
 @interface NSScreen : NSObject
 @property (class, readonly) NSScreen *mainScreen;
 @property (readonly) NSRect visibleFrame;
 @end
 
 @interface NSResponder : NSObject
+- (void)keyDown:(NSEvent *)event;
 @end
 
 @interface NSApplication : NSResponder
@@ -81,6 +90,7 @@ extern NSApplication *NSApp;
 @property BOOL hidesOnDeactivate;
 @property BOOL autorecalculatesKeyViewLoop;
 @property (assign) NSView *initialFirstResponder;
+@property (assign) id delegate;
 @property (readonly) BOOL canBecomeKeyWindow, canBecomeMainWindow;
 - (instancetype)initWithContentRect:(NSRect)rect
 			  styleMask:(NSWindowStyleMask)style

@@ -85,6 +85,8 @@ extern NSString *const NSDefaultRunLoopMode;
 - (NSUInteger)lengthOfBytesUsingEncoding:(NSStringEncoding)encoding;
 - (BOOL)getCString:(char *)buffer maxLength:(NSUInteger)size encoding:(NSStringEncoding)encoding;
 - (const char *)UTF8String;
+- (NSString *)substringToIndex:(NSUInteger)index;
+- (NSRange)rangeOfComposedCharacterSequenceAtIndex:(NSUInteger)index;
 @end
 
 @interface NSArray : NSObject
@@ -95,6 +97,7 @@ extern NSString *const NSDefaultRunLoopMode;
 @end
 
 @interface NSDictionary : NSObject
++ (instancetype)dictionaryWithObject:(id)object forKey:(id)key;
 + (instancetype)dictionaryWithObjectsAndKeys:(id)first, ... __attribute__((sentinel));
 @end
 
