@@ -668,14 +668,17 @@ struct engine *engine_showing(const struct screen *screen)
 
 	for (size_t i = 0; i < ENGINES; i++) {
 		struct engine *e = engines[i];
-		const struct mechanism *m = e != NULL && e->at < e->count ? e->list[e->at] : NULL;
-		const struct item *hint = m != NULL ? items_find(&m->hints, SCREEN_HINT) : NULL;
 
-		/* Two may have the same, where one of them was given the other's. */
-		if (m != NULL && m->standing == CURRENT && hint != NULL && hint->value.length == sizeof(*screen) &&
-		    memcmp(hint->value.data, screen, offsetof(struct screen, prompt)) == 0 &&
-		    (found == NULL || found->view != NULL))
-			found = e;
+		for (size_t j = 0; e != NULL && j < e->count; j++) {
+			const struct item *hint = items_find(&e->list[j]->hints, SCREEN_HINT);
+
+			/* Two may have the same, where one of them was given the other's. */
+			if (hint != NULL && hint->value.length == sizeof(*screen) &&
+			    memcmp((const uint8_t *)hint->value.data + offsetof(struct screen, login), screen->login,
+				   sizeof(screen->login)) == 0 &&
+			    (found == NULL || found->view != NULL))
+				found = e;
+		}
 	}
 	return found;
 }

@@ -114,7 +114,7 @@ void engine_close(struct engine *e);
 void engine_interrupt(struct engine *e, const char *mechanism);
 struct mechanism *engine_mechanism(struct engine *e, const char *name);
 void engine_remember(struct engine *e, const char *text, size_t length);
-/* The one whose current mechanism was given that screen. */
+/* The one with a mechanism that was given that login's screen. */
 struct engine *engine_showing(const struct screen *screen);
 void engines_close(void);
 struct timespec in_seconds(int seconds);

@@ -191,7 +191,7 @@ func TestHostileScreens(t *testing.T) {
 			l.do("go")
 			l.endsWithoutEntry(name, "")
 		}
-		wantOnly(t, attemptsOf(t, p.account), "deny")
+		wantOnly(t, attemptsOf(t, p), "deny")
 	})
 }
 
@@ -219,9 +219,9 @@ func (l *login) endsWithoutEntry(name, typed string) {
 	}
 }
 
-func attemptsOf(t *testing.T, who account) (verdicts []string) {
+func attemptsOf(t *testing.T, who *person) (verdicts []string) {
 	t.Helper()
-	for _, e := range attempts(t, office, who) {
+	for _, e := range attempts(t, who.at, who.account) {
 		verdicts = append(verdicts, e.Verdict)
 	}
 	return verdicts
@@ -271,7 +271,7 @@ func TestHostileAnswers(t *testing.T) {
 			l.do("go")
 			l.endsWithoutEntry(name, "")
 		}
-		wantOnly(t, attemptsOf(t, p.account), "deny")
+		wantOnly(t, attemptsOf(t, p), "deny")
 	})
 }
 
@@ -308,7 +308,7 @@ func TestAnswersOfOtherLogins(t *testing.T) {
 		l.endsWithoutEntry("somebody else's", "")
 		victim.do("go") // who is not let in on it either: that login was touched
 		victim.until("ended")
-		wantOnly(t, attemptsOf(t, mallory.account), "deny")
+		wantOnly(t, attemptsOf(t, mallory), "deny")
 	})
 }
 
@@ -316,8 +316,9 @@ func TestAnswersOfOtherLogins(t *testing.T) {
 // approved already: it does not open.
 func TestSomebodyElsesApproval(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
-		p, mallory := withPhone(t), enrolled(t, office)
-		s := b.start(t, sockets(office), options{})
+		p := withPhone(t)
+		mallory := enrolled(t, p.at)
+		s := b.start(t, sockets(p.at), options{})
 		victim := s.login(t, p.account, atLogin)
 		victim.stepTo("prompt", "")
 		victim.do("go")
@@ -332,7 +333,7 @@ func TestSomebodyElsesApproval(t *testing.T) {
 		l.hint(screenHint, screen)
 		l.do("go")
 		l.endsWithoutEntry("approved for somebody else", "")
-		wantOnly(t, attemptsOf(t, mallory.account), "deny")
+		wantOnly(t, attemptsOf(t, mallory), "deny")
 		victim.do("go")
 		victim.endsAnyhow()
 	})

@@ -5,7 +5,7 @@ package plugintest
 import (
 	"context"
 	"fmt"
-	"path/filepath"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -16,18 +16,56 @@ import (
 	"sallyport/pam/e2e/machine"
 )
 
-// authority is the one that the office has joined.
+// authority is the one that the branches have joined.
 var authority = sync.OnceValues(func() (*machine.Authority, error) {
-	a, err := machine.NewAuthority(dist, "/run/authority", []string{"[limits]", `gap = "6s"`, "in_five_minutes = 1000", "in_an_hour = 1000", "misses = 0"})
-	if err != nil {
-		return nil, err
-	}
-	token, err := a.Token(nil, "--any-user")
-	if err != nil {
-		return nil, err
-	}
-	return a, office.Join(a.Devices, token, "--name", "laptop-17")
+	return machine.NewAuthority(dist, "/run/authority", []string{"[limits]", `gap = "6s"`, "in_five_minutes = 1000", "in_an_hour = 1000", "misses = 0"})
 })
+
+// branches are more computers: the authority has one enrol a few phones at a time.
+var branches struct {
+	sync.Mutex
+	last *machine.Computer
+	all  int
+	used int
+}
+
+const phonesOfABranch = 8
+
+// branch is a computer where a phone can be enrolled.
+func branch(t *testing.T) (*machine.Computer, *machine.Authority) {
+	t.Helper()
+	a, err := authority()
+	must(t, err)
+	b := &branches
+	b.Lock()
+	defer b.Unlock()
+	if b.used++; b.last == nil || b.used > phonesOfABranch {
+		b.all, b.used = b.all+1, 1
+		name := fmt.Sprintf("branch-%d", b.all)
+		b.last, err = machine.NewComputer(dist, "/run/"+name, officeSettings...)
+		must(t, err)
+		token, err := a.Token(nil, "--any-user")
+		must(t, err)
+		must(t, joins(b.last, a, token, name))
+	}
+	return b.last, a
+}
+
+// joins has a computer join, and waits until it is connected.
+func joins(at *machine.Computer, a *machine.Authority, token, name string) error {
+	if err := at.Join(a.Devices, token, "--name", name); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
+		s, err := at.Status()
+		if err != nil || s.Authority.Connected {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the agent is not connected: %+v", s.Authority)
+		}
+	}
+}
 
 // approver is somebody whose phone rings.
 type approver struct {
@@ -43,13 +81,17 @@ func soon(t *testing.T) context.Context {
 
 func withPhone(t *testing.T) *approver {
 	t.Helper()
-	a, err := authority()
-	must(t, err)
-	p := &approver{person: enrolled(t, office)}
+	at, a := branch(t)
+	p := &approver{person: enrolled(t, at)}
+	p.getsPhone(t, a)
+	return p
+}
+
+func (p *approver) getsPhone(t *testing.T, a *machine.Authority) {
+	t.Helper()
 	must(t, a.Do(nil, "user", "add", p.name, "--json"))
 	p.approves = phone.New(a.Origin, "Pixel of "+p.name)
-	must(t, office.EnrolPush(p.name, func(link string) error { return p.approves.Enrol(soon(t), link) }))
-	return p
+	must(t, p.at.EnrolPush(p.name, func(link string) error { return p.approves.Enrol(soon(t), link) }))
 }
 
 // isRung waits for the window that shows a number.
@@ -74,8 +116,17 @@ func (p *approver) decides(t *testing.T, d push.Decision, number, want string) {
 
 func (p *approver) page(t *testing.T, w phone.Waiting, want string) {
 	t.Helper()
-	if outcome, err := p.approves.Outcome(soon(t), w.ID); err != nil || outcome != want {
-		t.Errorf("the phone's page says %q, %v; want %q", outcome, err, want)
+	// Not as often as a page that is looked at: it is asked for seconds.
+	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+		var got struct{ State, Outcome string }
+		err := p.approves.Call(soon(t), http.MethodGet, "challenges/"+w.ID, nil, &got)
+		if err == nil && got.State != "ended" && time.Now().Before(deadline) {
+			continue
+		}
+		if err != nil || got.Outcome != want {
+			t.Errorf("the phone's page says %+v, %v; want %q", got, err, want)
+		}
+		return
 	}
 }
 
@@ -86,12 +137,12 @@ const live = "begin allow, interrupt begin, deactivated prompt, "
 func TestPushApproved(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		l := b.start(t, sockets(office), options{}).login(t, p.account, atLogin).runs()
+		l := b.start(t, sockets(p.at), options{}).login(t, p.account, atLogin).runs()
 		p.decides(t, push.Approve, l.isRung().digits(), "approved")
 		l.isIn()
 		l.went(live + asked)
 		l.closes()
-		wantReasons(t, office, p.account, "allow push_approved")
+		wantReasons(t, p.at, p.account, "allow push_approved")
 	})
 }
 
@@ -99,10 +150,10 @@ func TestPushApproved(t *testing.T) {
 func TestPushApprovesElevation(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		l := b.start(t, sockets(office), options{}).login(t, p.account, session).runs()
+		l := b.start(t, sockets(p.at), options{}).login(t, p.account, session).runs()
 		p.decides(t, push.Approve, l.isRung().digits(), "approved")
 		l.isIn()
-		if e := attempts(t, office, p.account)[0]; e.Scenario != "elevate" || e.Service != "authorization" || e.Reason != "push_approved" {
+		if e := attempts(t, p.at, p.account)[0]; e.Scenario != "elevate" || e.Service != "authorization" || e.Reason != "push_approved" {
 			t.Errorf("the agent recorded %+v", e)
 		}
 	})
@@ -111,21 +162,21 @@ func TestPushApprovesElevation(t *testing.T) {
 func TestPushDenied(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		l := b.start(t, sockets(office), options{}).login(t, p.account, atLogin).runs()
+		l := b.start(t, sockets(p.at), options{}).login(t, p.account, atLogin).runs()
 		l.isRung()
 		p.decides(t, push.Deny, "", "denied")
 		l.isTold("You denied this login on your phone.")
 		l.cancels()
 		l.isOut()
 		l.went("begin allow, interrupt begin, deactivated prompt, " + refused)
-		wantReasons(t, office, p.account, "deny push_denied")
+		wantReasons(t, p.at, p.account, "deny push_denied")
 	})
 }
 
 func TestPushWrongNumber(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		l := b.start(t, sockets(office), options{}).login(t, p.account, atLogin).runs()
+		l := b.start(t, sockets(p.at), options{}).login(t, p.account, atLogin).runs()
 		number := "10"
 		if l.isRung().digits() == number {
 			number = "11"
@@ -134,7 +185,7 @@ func TestPushWrongNumber(t *testing.T) {
 		l.isTold("number")
 		l.types("")
 		l.isOut()
-		wantReasons(t, office, p.account, "deny wrong_number")
+		wantReasons(t, p.at, p.account, "deny wrong_number")
 	})
 }
 
@@ -143,7 +194,7 @@ func TestPushWrongNumber(t *testing.T) {
 func TestPushTimedOutAndSentAgain(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		l := b.start(t, sockets(office), options{}).login(t, p.account, atLogin).runs()
+		l := b.start(t, sockets(p.at), options{}).login(t, p.account, atLogin).runs()
 		first := l.isRung()
 		w, err := p.approves.Rings(soon(t))
 		must(t, err)
@@ -156,7 +207,7 @@ func TestPushTimedOutAndSentAgain(t *testing.T) {
 		second := l.isRung()
 		p.decides(t, push.Approve, second.digits(), "approved")
 		l.isIn()
-		wantReasons(t, office, p.account, "allow push_approved")
+		wantReasons(t, p.at, p.account, "allow push_approved")
 	})
 }
 
@@ -164,7 +215,7 @@ func TestPushTimedOutAndSentAgain(t *testing.T) {
 func TestCodeBesideARingingPhone(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		l := b.start(t, sockets(office), options{}).login(t, p.account, atLogin).runs()
+		l := b.start(t, sockets(p.at), options{}).login(t, p.account, atLogin).runs()
 		l.isRung()
 		w, err := p.approves.Rings(soon(t))
 		must(t, err)
@@ -172,7 +223,7 @@ func TestCodeBesideARingingPhone(t *testing.T) {
 		l.isIn()
 		p.page(t, w, "code")
 		l.went(asked)
-		wantReasons(t, office, p.account, "allow code_accepted")
+		wantReasons(t, p.at, p.account, "allow code_accepted")
 	})
 }
 
@@ -180,14 +231,14 @@ func TestCodeBesideARingingPhone(t *testing.T) {
 func TestCancelStopsThePhone(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		l := b.start(t, sockets(office), options{}).login(t, p.account, atLogin).runs()
+		l := b.start(t, sockets(p.at), options{}).login(t, p.account, atLogin).runs()
 		l.isRung()
 		w, err := p.approves.Rings(soon(t))
 		must(t, err)
 		l.cancels()
 		l.isOut()
 		p.page(t, w, "cancelled")
-		wantReasons(t, office, p.account, "deny cancelled")
+		wantReasons(t, p.at, p.account, "deny cancelled")
 	})
 }
 
@@ -196,13 +247,13 @@ func TestCancelStopsThePhone(t *testing.T) {
 func TestDestroyStopsThePhone(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		l := b.start(t, sockets(office), options{}).login(t, p.account, atLogin).runs()
+		l := b.start(t, sockets(p.at), options{}).login(t, p.account, atLogin).runs()
 		l.isRung()
 		w, err := p.approves.Rings(soon(t))
 		must(t, err)
 		l.closes()
 		p.page(t, w, "cancelled")
-		wantReasons(t, office, p.account, "deny cancelled")
+		wantReasons(t, p.at, p.account, "deny cancelled")
 	})
 }
 
@@ -211,7 +262,7 @@ func TestDestroyStopsThePhone(t *testing.T) {
 func TestInterruptIgnored(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		s := b.start(t, sockets(office), options{})
+		s := b.start(t, sockets(p.at), options{})
 		l := s.login(t, p.account, atLogin)
 		l.do("deaf")
 		l.runs()
@@ -238,7 +289,7 @@ func TestInterruptIgnored(t *testing.T) {
 func TestApprovalAndAnswerCross(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		p := withPhone(t)
-		l := b.start(t, sockets(office), options{}).login(t, p.account, atLogin).runs()
+		l := b.start(t, sockets(p.at), options{}).login(t, p.account, atLogin).runs()
 		s := l.isRung()
 		w, err := p.approves.Rings(soon(t))
 		must(t, err)
@@ -253,7 +304,7 @@ func TestApprovalAndAnswerCross(t *testing.T) {
 		if got := l.trail[len(l.trail)-1]; got != "verify allow" {
 			t.Errorf("approved, and it ended so: %v", l.trail)
 		}
-		wantReasons(t, office, p.account, "allow push_approved")
+		wantReasons(t, p.at, p.account, "allow push_approved")
 	})
 }
 
@@ -265,11 +316,9 @@ func TestAgentKilledWhileThePhoneRings(t *testing.T) {
 		at := ownAgent(t, officeSettings[:5]...)
 		token, err := a.Token(nil, "--any-user")
 		must(t, err)
-		must(t, at.Join(a.Devices, token, "--name", filepath.Base(at.Dir())))
+		must(t, joins(at, a, token, "laptop-"+b.name))
 		p := &approver{person: enrolled(t, at)}
-		must(t, a.Do(nil, "user", "add", p.name, "--json"))
-		p.approves = phone.New(a.Origin, "Pixel of "+p.name)
-		must(t, at.EnrolPush(p.name, func(link string) error { return p.approves.Enrol(soon(t), link) }))
+		p.getsPhone(t, a)
 		l := b.start(t, sockets(at), options{}).login(t, p.account, atLogin).runs()
 		l.isRung()
 		must(t, at.Kill())
