@@ -284,6 +284,9 @@ func TestWhatIsNoLongerWantedGoes(t *testing.T) {
 	if report := r.Check(t.Context()); !report.OK {
 		t.Errorf("%+v", report)
 	}
+	if b, err := os.ReadFile(r.Backup(Authenticate)); err != nil || !bytes.Equal(b, before.rights[Authenticate]) {
+		t.Errorf("the backup is no longer of before the first installation: %v", err)
+	}
 }
 
 func TestUnlockGuardsWhatElevateDoes(t *testing.T) {
