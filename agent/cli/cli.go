@@ -205,7 +205,7 @@ Files:
 		add("other", a.setupCommand())
 	}
 	if a.deps.Rights != nil {
-		add("admin", a.authdbCommand())
+		add("admin", a.authdbCommand(), a.sudoCommand("/"))
 	}
 	root.SetHelpCommandGroupID("other")
 	return root
