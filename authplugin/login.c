@@ -64,6 +64,7 @@ struct login {
 	int64_t until;
 	bool stopped;
 	bool interrupted; /* begin was asked for again, and has yet to come */
+	bool looked_at;   /* begin came, and is for this login */
 	bool break_glass;
 	bool cancelled;   /* by the person */
 	bool silent;      /* refused, and there is nobody to tell why */
@@ -88,6 +89,7 @@ bool login_start(struct mechanism *begin, const struct login_request *request)
 	l->request = *request;
 	(void)text_for_log(l->name, sizeof(l->name), (const uint8_t *)request->who.user, strlen(request->who.user));
 	l->begin = begin;
+	l->looked_at = true;
 	l->until = hc_now_ms() + TOTAL_MS;
 	if (p->closed || getentropy(l->id, sizeof(l->id)) != 0 || !plugin_thread(p, run, l)) {
 		free(l);
@@ -104,6 +106,7 @@ bool login_continues(struct login *l, const struct login_request *request)
 	if (!l->interrupted || l->stopped || l->request.scenario != request->scenario ||
 	    !who_equal(&l->request.who, &request->who))
 		return false;
+	l->looked_at = true;
 	plugin_changed(l->plugin);
 	return true;
 }
@@ -118,6 +121,7 @@ void login_stop(struct login *l)
 
 void login_leave(struct login *l, bool destroyed)
 {
+	l->looked_at = false;
 	/* It was us who wanted it to come back. */
 	if (!destroyed && l->interrupted)
 		return;
@@ -188,6 +192,13 @@ static void unlock(struct login *l)
 	(void)pthread_mutex_unlock(&l->plugin->lock);
 }
 
+/* Whether begin owes a result that is this login's to give: an invocation is not
+ * before begin has seen whom it is about. */
+static bool begin_waits(const struct login *l)
+{
+	return l->looked_at && mechanism_waits(l->begin);
+}
+
 /* Whether verify brings something that nobody has looked at. */
 static bool wants(const struct login *l)
 {
@@ -201,7 +212,7 @@ static bool tick(void *arg)
 	bool wanted;
 
 	lock(l);
-	wanted = l->stopped || (l->listening && (wants(l) || mechanism_waits(l->begin)));
+	wanted = l->stopped || (l->listening && (wants(l) || begin_waits(l)));
 	unlock(l);
 	return wanted;
 }
@@ -220,7 +231,7 @@ static void answer_begin(struct login *l)
 	memcpy(s.login, l->id, sizeof(s.login));
 	text_for_person(s.user, sizeof(s.user), (const uint8_t *)l->request.who.user, strlen(l->request.who.user));
 	dialogue_show(&l->dialogue, &s);
-	l->interrupted = false;
+	l->interrupted = l->looked_at = false;
 	mechanism_answer(l->begin, OUTCOME_ALLOW, &hint);
 	hc_wipe(&s, sizeof(s));
 }
@@ -244,7 +255,7 @@ static bool show(struct login *l)
 
 	while (!l->stopped) {
 		now = hc_now_ms();
-		if (mechanism_waits(l->begin)) {
+		if (begin_waits(l)) {
 			answer_begin(l);
 			return true;
 		}
@@ -282,7 +293,7 @@ static enum hc_status reach(struct login *l, struct hc_client **agent)
 			return status;
 		hc_free(*agent);
 		if (!l->stopped)
-			plugin_wait(l->plugin, RETRY_MS);
+			plugin_wait(l->plugin, least(until - hc_now_ms(), RETRY_MS));
 	}
 }
 
@@ -391,11 +402,15 @@ static enum hc_status attend(struct login *l, struct hc_client *agent)
 
 		if (l->stopped)
 			return HC_CANCELLED;
-		if (mechanism_waits(l->begin)) {
+		if (begin_waits(l)) {
 			answer_begin(l);
 		} else if (wants(l)) {
 			if ((status = carry_out(l, agent)) != HC_OK)
 				return status;
+		} else if (mechanism_waits(l->verify)) {
+			/* begin came again and verify stayed: it has no answer to bring. */
+			l->silent = true;
+			return HC_CANCELLED;
 		} else if (left <= 0) {
 			dialogue_refuse(&l->dialogue, TEXT_TOO_LATE);
 			unlock(l);
@@ -459,10 +474,8 @@ static void converse(struct login *l)
 			status = next(l, agent, STEP_MS);
 		else if (show(l))
 			status = attend(l, agent);
-		else if (l->stopped)
-			status = HC_CANCELLED;
 		else {
-			l->silent = true;
+			l->silent = true; /* there is no way to tell */
 			status = HC_CANCELLED;
 		}
 	}
@@ -504,10 +517,12 @@ static void conclude(struct login *l)
 
 		if (now >= until)
 			break;
-		if (mechanism_waits(l->begin)) {
+		if (begin_waits(l)) {
 			answer_begin(l);
 			told = asked = true;
-		} else if (mechanism_waits(l->verify) && (allowed || told || (asked && now >= comes))) {
+		} else if (mechanism_waits(l->verify) && (told || (allowed && !asked) || (asked && now >= comes))) {
+			/* Once asked for, begin is waited for even by who is let in: authd
+			 * throws a result away that crosses an interrupt. */
 			break;
 		} else if (!asked) {
 			/* For a window that is still open, or for verify, which waits to
@@ -535,12 +550,12 @@ static void dismiss(struct login *l)
 	l->stopped = true;
 	if (!dialogue_over(&l->dialogue))
 		dialogue_refuse(&l->dialogue, TEXT_TOO_LATE);
-	while (mechanism_waits(l->begin) || mechanism_waits(l->verify)) {
+	while (begin_waits(l) || mechanism_waits(l->verify)) {
 		struct mechanism *verify = l->verify;
 
 		if (l->plugin->closed)
 			break;
-		if (mechanism_waits(l->begin)) {
+		if (begin_waits(l)) {
 			l->dialogue.stage = STAGE_REFUSED;
 			answer_begin(l);
 			continue;

@@ -2,9 +2,11 @@
 
 #include "host.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 #include <time.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -13,6 +15,8 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 OSStatus host_result_error, host_hint_error, host_interrupt_error, host_deactivate_error;
 AuthorizationPluginRef host_plugin;
 const AuthorizationPluginInterface *host_table;
+
+static char logged[1024]; /* the last line */
 
 static void violation(const struct engine *e, const char *what)
 {
@@ -48,24 +52,41 @@ static struct item *find(struct item *items, const char *key, bool make)
 	return NULL;
 }
 
-/* With the lock. In memory of its own size, so that whoever reads on is found out. */
+/* What was handed out stays until the plug-in is unloaded: authd gives every mechanism
+ * its own copy. */
+static AuthorizationValue **kept;
+static size_t kept_count;
+
+static void keep(AuthorizationValue *value)
+{
+	if (value == NULL)
+		return;
+	kept = realloc(kept, (kept_count + 1) * sizeof(*kept));
+	if (kept == NULL)
+		abort();
+	kept[kept_count++] = value;
+}
+
+/* With the lock. In memory of its own size, so that whoever reads on is found out, and
+ * the whole value anew, which others may be reading. */
 static void put(struct item *items, const char *key, const void *data, size_t length)
 {
 	struct item *i = find(items, key, true);
 
 	if (i == NULL)
 		abort();
-	if (i->value.data != NULL)
-		memset(i->value.data, 0xdb, i->value.length);
-	free(i->value.data);
-	i->value.data = NULL;
-	i->value.length = length;
+	keep(i->value);
+	i->value = NULL;
 	if (data == NULL)
 		return;
-	i->value.data = malloc(length > 0 ? length : 1);
-	if (i->value.data == NULL)
+	i->value = malloc(sizeof(*i->value));
+	if (i->value == NULL)
 		abort();
-	memcpy(i->value.data, data, length);
+	i->value->length = length;
+	i->value->data = malloc(length > 0 ? length : 1);
+	if (i->value->data == NULL)
+		abort();
+	memcpy(i->value->data, data, length);
 }
 
 void item_set(struct item *items, const char *key, const void *data, size_t length)
@@ -82,9 +103,9 @@ size_t item_get(struct item *items, const char *key, void *data, size_t size)
 
 	pthread_mutex_lock(&lock);
 	i = find(items, key, false);
-	if (i != NULL && i->value.data != NULL && i->value.length <= size) {
-		n = i->value.length;
-		memcpy(data, i->value.data, n);
+	if (i != NULL && i->value != NULL && i->value->length <= size) {
+		n = i->value->length;
+		memcpy(data, i->value->data, n);
 	}
 	pthread_mutex_unlock(&lock);
 	return n;
@@ -104,9 +125,9 @@ static OSStatus set_result(AuthorizationEngineRef ref, AuthorizationResult resul
 	pthread_mutex_lock(&lock);
 	if (e->destroyed)
 		violation(e, "a result after MechanismDestroy");
-	if (!e->invoked)
+	if (e->owed == 0)
 		violation(e, "a result that nobody asked for");
-	e->invoked = false;
+	e->owed--;
 	e->results++;
 	e->last = result;
 	pthread_cond_broadcast(&changed);
@@ -138,7 +159,7 @@ static OSStatus did_deactivate(AuthorizationEngineRef ref)
 	if (e->destroyed || !e->deactivating)
 		violation(e, "DidDeactivate that nobody asked for");
 	e->deactivating = false;
-	e->invoked = false;
+	e->owed = 0;
 	e->deactivated++;
 	pthread_cond_broadcast(&changed);
 	pthread_mutex_unlock(&lock);
@@ -153,7 +174,7 @@ static OSStatus get(struct engine *e, struct item *items, const char *key, const
 	if (e->destroyed)
 		violation(e, "a look at the engine after MechanismDestroy");
 	i = find(items, key, false);
-	*value = i != NULL && i->value.data != NULL ? &i->value : NULL;
+	*value = i != NULL ? i->value : NULL;
 	pthread_mutex_unlock(&lock);
 	return *value != NULL ? errAuthorizationSuccess : errAuthorizationInternal;
 }
@@ -245,6 +266,33 @@ const AuthorizationCallbacks *host_callbacks(UInt32 version)
 	return version == 0 ? &of0 : version < 4 ? &of1 : &of4;
 }
 
+/* In libc's place: what the core has logged is for a test to see. */
+void syslog(int priority, const char *format, ...)
+{
+	va_list args;
+	char line[1024];
+
+	(void)priority;
+	va_start(args, format);
+	(void)vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	pthread_mutex_lock(&lock);
+	(void)snprintf(logged, sizeof(logged), "%s", line);
+	pthread_mutex_unlock(&lock);
+	if (getenv("SALLYPORT_UNIT_LOG") != NULL)
+		(void)fprintf(stderr, "%s\n", line);
+}
+
+bool host_logged(const char *text)
+{
+	bool found;
+
+	pthread_mutex_lock(&lock);
+	found = strstr(logged, text) != NULL;
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
 /* --- the host's calls --- */
 
 void host_load(UInt32 version)
@@ -259,6 +307,13 @@ void host_unload(void)
 		abort();
 	if (view_is_open())
 		violation(NULL, "it is still open");
+	for (size_t i = 0; i < kept_count; i++) {
+		free(kept[i]->data);
+		free(kept[i]);
+	}
+	free(kept);
+	kept = NULL;
+	kept_count = 0;
 }
 
 void evaluation_new(struct evaluation *e, const char *begin)
@@ -282,26 +337,26 @@ void evaluation_end(struct evaluation *e)
 {
 	for (size_t i = 0; i < ENGINES; i++)
 		engine_destroy(&e->engines[i]);
+	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < ITEMS; i++) {
-		free(e->hints[i].value.data);
-		free(e->context[i].value.data);
-		free(e->immutable[i].value.data);
+		keep(e->hints[i].value);
+		keep(e->context[i].value);
+		keep(e->immutable[i].value);
 	}
+	pthread_mutex_unlock(&lock);
 }
 
 OSStatus engine_invoke(struct engine *e)
 {
-	bool was;
 	OSStatus status;
 
 	pthread_mutex_lock(&lock);
-	was = e->invoked;
-	e->invoked = true;
+	e->owed++;
 	pthread_mutex_unlock(&lock);
 	status = host_table->MechanismInvoke(e->ref);
-	if (status != errAuthorizationSuccess && !was) {
+	if (status != errAuthorizationSuccess) {
 		pthread_mutex_lock(&lock);
-		e->invoked = false;
+		e->owed--;
 		pthread_mutex_unlock(&lock);
 	}
 	return status;
@@ -340,6 +395,14 @@ void engine_wait_results(struct engine *e, unsigned results)
 {
 	pthread_mutex_lock(&lock);
 	while (e->results < results)
+		wait_changed(e, "no result");
+	pthread_mutex_unlock(&lock);
+}
+
+void engine_wait_all(struct engine *e)
+{
+	pthread_mutex_lock(&lock);
+	while (e->owed > 0)
 		wait_changed(e, "no result");
 	pthread_mutex_unlock(&lock);
 }

@@ -16,7 +16,7 @@ enum { ITEMS = 6, ITEM_MAX = 16 * 1024, ENGINES = 3 };
 
 struct item {
 	char key[32];
-	AuthorizationValue value; /* data NULL: not there */
+	AuthorizationValue *value; /* NULL: not there */
 };
 
 struct evaluation;
@@ -26,7 +26,8 @@ struct engine {
 	struct evaluation *evaluation;
 	AuthorizationMechanismRef ref;
 	const char *id;
-	bool invoked, deactivating, destroyed;
+	bool deactivating, destroyed;
+	unsigned owed; /* results; two while an Invoke is under way that may be refused */
 	unsigned results, deactivated, interrupts; /* since it was made */
 	AuthorizationResult last;
 };
@@ -60,7 +61,11 @@ OSStatus engine_deactivate(struct engine *e);
 void engine_destroy(struct engine *e);
 /* Wait for it, some seconds at most; what was waited for is then not so. */
 void engine_wait_results(struct engine *e, unsigned results);
+void engine_wait_all(struct engine *e); /* until it owes none */
 void engine_wait_interrupts(struct engine *e, unsigned interrupts);
+
+/* Whether the last line of the log has that text. */
+bool host_logged(const char *text);
 
 /* --- the view --- */
 
