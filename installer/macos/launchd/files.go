@@ -34,10 +34,14 @@ func OnlyRoots(name string, lstat func(string) (mode fs.FileMode, uid int, err e
 const maxStderr = 1 << 20
 
 // Bound empties the file that is the agent's standard error when it has grown, as
-// by an agent that crashes again and again.
+// by an agent that crashes again and again; and keeps it for root, whatever launchd
+// made it with.
 func Bound(stderr *os.File) error {
 	st, err := stderr.Stat()
-	if err != nil || !st.Mode().IsRegular() || st.Size() <= maxStderr {
+	if err != nil || !st.Mode().IsRegular() {
+		return err
+	}
+	if err := stderr.Chmod(0o600); err != nil || st.Size() <= maxStderr {
 		return err
 	}
 	return stderr.Truncate(0)

@@ -52,7 +52,7 @@ func TestWhatRootRunsIsRoots(t *testing.T) {
 
 // TestALogOfCrashesIsBounded: launchd opens the file to append.
 func TestALogOfCrashesIsBounded(t *testing.T) {
-	f, err := os.OpenFile(filepath.Join(t.TempDir(), "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +72,9 @@ func TestALogOfCrashesIsBounded(t *testing.T) {
 	write(maxStderr)
 	if err := Bound(f); err != nil || size() != maxStderr {
 		t.Errorf("%v, %d bytes", err, size())
+	}
+	if st, err := f.Stat(); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("a trace of a crash is for everybody: %v, %v", st.Mode(), err)
 	}
 	write(1)
 	if err := Bound(f); err != nil || size() != 0 {
