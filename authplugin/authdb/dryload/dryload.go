@@ -2,6 +2,3 @@
 // to see whether it can be. What it loads it runs: it is for a process of its own,
 // which then ends.
 package dryload
-
-// entryPoint is what SecurityAgent calls first. (Apple: "Authorization Plug-ins".)
-const entryPoint = "AuthorizationPluginCreate"

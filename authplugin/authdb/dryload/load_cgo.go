@@ -16,6 +16,9 @@ import (
 	"unsafe"
 )
 
+// entryPoint is what SecurityAgent calls first. (Apple: "Authorization Plug-ins".)
+const entryPoint = "AuthorizationPluginCreate"
+
 // Load loads the code at path with everything that it needs, at once and not when it
 // is first called, and looks up the entry point. Nothing of it is called, and it stays
 // loaded: code with Objective-C classes in it cannot be unloaded.
