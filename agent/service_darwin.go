@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,8 +23,8 @@ import (
 // runService is the agent under launchd, which wants neither a fork nor a word
 // (launchd.plist(5)): it ends by SIGTERM, and a failure is its exit status.
 func runService(ctx context.Context, o daemon.Options) error {
-	if err := launchd.Bound(os.Stderr); err != nil {
-		return err
+	if err := launchd.Bound(os.Stderr); err != nil { // no reason to let nobody in
+		slog.Warn("the file of the standard error cannot be kept small and root's", "error", err)
 	}
 	return runConsole(ctx, o)
 }
