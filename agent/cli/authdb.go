@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -86,7 +89,9 @@ time it changes nothing.`,
 				}
 				return nil
 			}
-			result, err := r.Install(cmd.Context())
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			result, err := r.Install(ctx)
 			if err != nil {
 				return rightsError(err, r, "nothing was changed; when that is mended: sudo sallyport authdb install")
 			}
@@ -123,7 +128,9 @@ in. The agent puts nothing back until the next "authdb install".`,
 				}
 				return nil
 			}
-			result, err := r.Remove(cmd.Context())
+			ctx, stop := interruptible(cmd.Context())
+			defer stop()
+			result, err := r.Remove(ctx)
 			if err == nil || len(result.Changed) > 0 {
 				a.printRights(rightsView{Result: result, Refused: textOf(err)}, "nothing to do: nothing of ours is in the rights")
 			}
@@ -135,6 +142,12 @@ in. The agent puts nothing back until the next "authdb install".`,
 	}
 	c.Flags().BoolVar(&dry, "dry-run", false, "change nothing, say what would be changed")
 	return c
+}
+
+// interruptible ends when somebody presses Ctrl-C or the connection of the terminal
+// drops: the command then puts back what it has changed, and does not just die.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 }
 
 func textOf(err error) string {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,6 +26,8 @@ type rightsDatabase struct {
 	load   error // of the dry load
 	stuck  bool  // after the first write nothing can be read
 	wrote  []string
+	// interrupt: with the first write somebody presses Ctrl-C.
+	interrupt bool
 }
 
 func newRightsDatabase(t *testing.T) *rightsDatabase {
@@ -40,8 +43,10 @@ func newRightsDatabase(t *testing.T) *rightsDatabase {
 	return d
 }
 
-func (d *rightsDatabase) run(_ context.Context, stdin []byte, program string, args ...string) (authdb.Output, error) {
+func (d *rightsDatabase) run(ctx context.Context, stdin []byte, program string, args ...string) (authdb.Output, error) {
 	switch {
+	case ctx.Err() != nil: // no program is started any more
+		return authdb.Output{}, ctx.Err()
 	case args[0] == "authorizationdb" && d.stuck && len(d.wrote) > 0:
 		return authdb.Output{}, errors.New("exit status 1")
 	case args[0] == "authorizationdb" && args[1] == "read":
@@ -49,6 +54,18 @@ func (d *rightsDatabase) run(_ context.Context, stdin []byte, program string, ar
 	case args[0] == "authorizationdb" && args[1] == "write":
 		d.wrote = append(d.wrote, args[2])
 		d.rights[args[2]] = string(stdin)
+		if d.interrupt {
+			d.interrupt = false
+			p, err := os.FindProcess(os.Getpid())
+			if err == nil {
+				err = p.Signal(os.Interrupt)
+			}
+			if err != nil {
+				return authdb.Output{}, err
+			}
+			<-ctx.Done()
+			return authdb.Output{}, ctx.Err()
+		}
 	case args[0] == "--display":
 		return authdb.Output{Stderr: []byte("TeamIdentifier=ABCDE12345\n")}, nil
 	case slices.Equal(args[:2], authdb.DryLoad):
@@ -192,6 +209,17 @@ func TestAuthdbSaysWhatCouldNotBePutBack(t *testing.T) {
 	s, d, r := rightsSession(t)
 	d.stuck = true
 	s.run("authdb", "install").wantExit(ExitFailed).wantErr("could not be put back", "do not log out", r.Backup(authdb.Console))
+}
+
+func TestAuthdbInterruptedPutsBack(t *testing.T) {
+	s, d, r := rightsSession(t)
+	r.Wanted.Elevate = true
+	before := maps.Clone(d.rights)
+	d.interrupt = true
+	s.run("authdb", "install").wantExit(ExitFailed).wantErr("nothing was changed")
+	if !maps.Equal(d.rights, before) || len(d.wrote) == 0 {
+		t.Errorf("it wrote %q, and left %s", d.wrote, d.rights)
+	}
 }
 
 func TestAuthdbDryLoad(t *testing.T) {
