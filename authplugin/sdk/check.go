@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // What is built for macOS, by its place in dist/macos-universal.
@@ -55,6 +54,9 @@ func (p product) check(path string) error {
 	var cpus []macho.Cpu
 	for _, half := range fat.Arches {
 		cpus = append(cpus, half.Cpu)
+		if uint64(half.Offset)+uint64(half.Size) > uint64(len(content)) {
+			return fmt.Errorf("%s: is cut off", path)
+		}
 		for _, err := range p.checkHalf(half.File, content[half.Offset:][:half.Size], owner) {
 			errs = append(errs, fmt.Errorf("%s (%v): %w", path, half.Cpu, err))
 		}
@@ -212,7 +214,7 @@ func checkSignature(content []byte, offset, size uint32) error {
 			continue
 		}
 		hashes, slots, limit := at+u32(at+16), u32(at+28), u32(at+32)
-		if uint64(at)+40 > uint64(len(blob)) || blob[at+36] != sha256.Size || limit != offset {
+		if uint64(at)+40 > uint64(len(blob)) || blob[at+36] != sha256.Size || blob[at+39] > 16 || limit != offset {
 			return errors.New("its code directory has another format, or leaves code out")
 		}
 		page := uint32(1) << blob[at+39]
@@ -232,18 +234,4 @@ func checkSignature(content []byte, offset, size uint32) error {
 		return nil
 	}
 	return errors.New("its signature has no code directory")
-}
-
-// Paths finds the words that no binary may have, such as the directory it was built in.
-func Paths(path string, words ...string) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	for _, word := range words {
-		if bytes.Contains(content, []byte(word)) {
-			return fmt.Errorf("%s names %s, a place of the machine that built it", path, strings.TrimSpace(word))
-		}
-	}
-	return nil
 }
