@@ -515,6 +515,7 @@ static void changed_to(const char *user, size_t length, const uint32_t *uid)
 	item_set(eval.context, "username", user, length);
 	item_set(eval.context, "uid", uid, uid != NULL ? sizeof(*uid) : 0);
 	CHECK(do_verify() == kAuthorizationResultDeny);
+	CHECK(host_logged("user name or uid are others"));
 	end();
 }
 
@@ -863,6 +864,7 @@ static void break_glass_needs_no_agent(void)
 	agent_play(nobody);
 	start();
 	do_begin();
+	CHECK(host_logged("BREAK-GLASS: ada (uid 501)"));
 	do_prompt(SCREEN_NONE, ANSWER_NONE, "");
 	CHECK(do_verify() == kAuthorizationResultAllow);
 	/* Only who is listed. */
@@ -901,7 +903,7 @@ static void break_glass_list_must_be_roots(void)
 	list_is("501\n", 0600);
 	CHECK(breakglass_lists(501) && !breakglass_lists(50) && !breakglass_lists(5010) && !breakglass_lists(0));
 	list_is("501\n", 0620);
-	CHECK(!breakglass_lists(501));
+	CHECK(!breakglass_lists(501) && host_logged("others than root may write it"));
 	list_is("501\n", 0602);
 	CHECK(!breakglass_lists(501));
 	list_is("501\n", 0600);
@@ -917,6 +919,12 @@ static void break_glass_list_must_be_roots(void)
 	CHECK(symlink("/etc/passwd", LIST) == 0 && !breakglass_lists(501));
 	CHECK(unlink(LIST) == 0 && mkfifo(LIST, 0600) == 0 && !breakglass_lists(501));
 	CHECK(unlink(LIST) == 0 && mkdir(LIST, 0755) == 0 && !breakglass_lists(501));
+	CHECK(rmdir(LIST) == 0);
+	list_is("501\nada\n", 0600);
+	CHECK(!breakglass_lists(501) && host_logged("line 2 is no uid"));
+	list_is("501\n", 0600);
+	CHECK(truncate(LIST, BREAKGLASS_MAX + 1) == 0 && !breakglass_lists(501) && host_logged("longer than"));
+	CHECK(unlink(LIST) == 0 && mkdir(LIST, 0755) == 0);
 	CHECK(rmdir(LIST) == 0);
 	list_gone();
 }
