@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +30,7 @@ func (a *app) authdbCommand() *cobra.Command {
 	return group(&cobra.Command{Use: "authdb", Short: "which logins of macOS ask for a second factor: the rights database",
 		Long: `Puts Sallyport's mechanisms into macOS's rights database, takes them out, or says
 how they are. Which logins are guarded is the configuration's: authorization_plugin.`},
-		a.authdbInstallCommand(), a.authdbRemoveCommand(), a.authdbCheckCommand(), a.dryLoadCommand())
+		a.authdbInstallCommand(), a.authdbRemoveCommand(), a.authdbCheckCommand(), a.placeCommand(), a.dryLoadCommand())
 }
 
 // rights is the computer's rights database. With a configuration that cannot be read
@@ -37,7 +38,7 @@ how they are. Which logins are guarded is the configuration's: authorization_plu
 func (a *app) rights() (*authdb.Rights, error) {
 	r, err := a.deps.Rights(a.config)
 	if r != nil && r.Answers == nil {
-		r.Answers = a.answersLogins
+		r.Answers, r.Patience = a.answersLogins, 30*time.Second
 	}
 	return r, err
 }
@@ -254,6 +255,26 @@ func (a *app) printReport(w io.Writer, report authdb.Report) {
 		_, _ = fmt.Fprintln(w, "Nobody gets in where the plug-in is asked for. At once: sudo sallyport authdb remove")
 	default:
 		_, _ = fmt.Fprintln(w, "The rights are not as configured. Next: sudo sallyport authdb install")
+	}
+}
+
+// placeCommand is what the package runs for the plug-in that it has brought.
+func (a *app) placeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "place BUNDLE",
+		Hidden: true,
+		Short:  "exchange the plug-in for another one that is fit for use",
+		Args:   cobra.ExactArgs(1),
+		RunE: do(func(cmd *cobra.Command, args []string) error {
+			r, err := a.rights()
+			if r == nil {
+				return err
+			}
+			if err := r.Place(cmd.Context(), args[0]); err != nil {
+				return rightsError(err, r, "the plug-in that was there still is")
+			}
+			return nil
+		}),
 	}
 }
 

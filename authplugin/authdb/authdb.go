@@ -34,6 +34,9 @@ type Rights struct {
 	// Run runs a program of the system; nil: as it is. Now is time.Now; nil, too.
 	Run Runner
 	Now func() time.Time
+	// Patience is how long another process that changes the rights is waited for: an
+	// agent that has just started may be at its repair.
+	Patience time.Duration
 	// Owner is whose the bundle has to be, and who may change rights: root. Only a
 	// test is somebody else.
 	Owner int
