@@ -29,7 +29,7 @@ type Match struct {
 	UIDs     []uint32 `toml:"uids" comment:"numbers of accounts" os:"unix"`
 	SIDs     []string `toml:"sids" json:",omitempty" comment:"SIDs of accounts, such as S-1-5-21-1-2-3-1001" os:"windows"`
 	Groups   []string `toml:"groups" comment:"names of groups, or their numbers or SIDs"`
-	Services []string `toml:"services" comment:"what is logged in to: PAM services such as sshd; on Windows logonui and credui"`
+	Services []string `toml:"services" comment:"what is logged in to: PAM services such as sshd; on Windows logonui and credui, on macOS loginwindow, screensaver and authorization"`
 	Remote   []string `toml:"remote" comment:"addresses or ranges such as 192.0.2.0/24 of the computer that the login comes from"`
 }
 
