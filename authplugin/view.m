@@ -87,6 +87,8 @@ static void announce(id window, NSString *text)
 	NSButton *useCode, *again, *cancel, *logIn;
 	NSTimer *timer;
 	CGFloat bottom; /* of what is in content so far */
+	BOOL showing;   /* show is on the stack */
+	BOOL dropped;   /* drop was called */
 }
 - (id)initWithScreen:(const struct screen *)s done:(view_done)d arg:(void *)a;
 - (void)close;
@@ -241,8 +243,6 @@ static void announce(id window, NSString *text)
 	(void)pthread_mutex_unlock(&lock);
 	if ([NSThread isMainThread])
 		[self hide];
-	else
-		[self performSelectorOnMainThread:@selector(hide) withObject:nil waitUntilDone:NO];
 	[self onMain:@selector(drop)];
 }
 
@@ -463,6 +463,7 @@ static void announce(id window, NSString *text)
 	scroll = [[[NSScrollView alloc] initWithFrame:NSMakeRect(0, 0, width, most)] autorelease];
 	[scroll setHasVerticalScroller:YES];
 	[scroll setDrawsBackground:NO];
+	[label setDelegate:nil]; /* drop would not find it there */
 	/* A scroller takes some of the width. */
 	[label setFrameSize:NSMakeSize(width - 24, height + height / 8)];
 	[scroll setDocumentView:label];
@@ -640,11 +641,15 @@ static void announce(id window, NSString *text)
 	[window center];
 }
 
-/* On the main thread, once, some time after view_open. */
+/*
+ * On the main thread, once, some time after view_open. Making a window may run the run
+ * loop, and hide and drop in it (GNUstep's does): they wait until it is whole.
+ */
 - (void)show
 {
-	if ([self isOver])
+	if (dropped || [self isOver])
 		return;
+	showing = YES;
 	@try {
 		[self build];
 		[NSApp activateIgnoringOtherApps:YES];
@@ -664,20 +669,38 @@ static void announce(id window, NSString *text)
 		(void)broken;
 		[self answer:ANSWER_NONE];
 	}
+	showing = NO;
+	if (dropped)
+		[self drop];
 }
 
 /* Leaves nothing to see and nothing to press. */
 - (void)hide
 {
+	if (showing)
+		return;
 	[self wipe];
 	[self rest];
 	[window makeFirstResponder:nil]; /* secure input ends with the field's editor */
 	[window orderOut:nil];
 }
 
+/* Others may hold the window for longer than this object is there. */
 - (void)drop
 {
-	[field setDelegate:nil];
+	NSView *view;
+	NSEnumerator *all;
+
+	dropped = YES;
+	if (showing)
+		return;
+	[self hide];
+	for (all = [[content subviews] objectEnumerator]; (view = [all nextObject]) != nil;) {
+		if ([view isKindOfClass:[NSTextField class]])
+			[(NSTextField *)view setDelegate:nil];
+		if ([view isKindOfClass:[NSButton class]])
+			[(NSButton *)view setTarget:nil];
+	}
 	[window setDelegate:nil];
 	[window close];
 	[window release];

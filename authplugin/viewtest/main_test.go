@@ -25,7 +25,7 @@ import (
 var update = flag.Bool("update", false, "write the pictures of docs/img anew")
 
 // patience is how long anything here may take; on a busy machine, too.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 var (
 	dir     string // of what was built, the screen's memory and the host's home

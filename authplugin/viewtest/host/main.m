@@ -90,7 +90,7 @@ static void on_done(void *arg, enum answer_kind kind, const char *text, size_t l
 @implementation NSView (Accessibility)
 - (void)setAccessibilityLabel:(NSString *)label
 {
-	[labels setObject:label forKey:[NSValue valueWithNonretainedObject:self]];
+	[labels setObject:label forKey:[NSValue valueWithPointer:self]];
 }
 @end
 
@@ -103,7 +103,7 @@ static void on_done(void *arg, enum answer_kind kind, const char *text, size_t l
 	NSMutableDictionary *d = [NSMutableDictionary dictionary];
 	NSRect r = [v convertRect:[v bounds] toView:nil];
 	NSWindow *w = [v window];
-	id first = [w firstResponder], label = [labels objectForKey:[NSValue valueWithNonretainedObject:v]];
+	id first = [w firstResponder], label = [labels objectForKey:[NSValue valueWithPointer:v]];
 	NSUInteger i;
 
 	if ([v isHidden])
@@ -160,7 +160,7 @@ static void on_done(void *arg, enum answer_kind kind, const char *text, size_t l
 	closed = false;
 	wiped = false;
 	last_length = 0;
-	[labels removeAllObjects];
+	[labels performSelectorOnMainThread:@selector(removeAllObjects) withObject:nil waitUntilDone:YES];
 	view = [screen length] == sizeof(struct screen) ? view_open([screen bytes], on_done, NULL) : NULL;
 	say(view != NULL ? "ok" : "no");
 }
