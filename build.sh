@@ -309,10 +309,10 @@ lint_macos() {
 	go_macos xargs "$staticcheck" <<<"$packages"
 }
 
-# macos_packages are those that the agent for macOS is made of, and what is beside it.
+# macos_packages are those that the agent for macOS is made of, and what builds it there.
 macos_packages() {
 	go list -deps -f '{{if .Module}}{{if .Module.Main}}{{.ImportPath}}{{end}}{{end}}' \
-		./agent ./authplugin/... ./installer/macos/... ./pam/sudolocal/...
+		./agent ./authplugin/sdk/... ./installer/macos/...
 }
 
 task_test() { # lint, build, and every test
