@@ -109,6 +109,8 @@ extern NSApplication *NSApp;
 @property NSRect frame, bounds;
 @property (getter=isFlipped, readonly) BOOL flipped;
 @property (assign) NSView *nextKeyView;
+@property (copy) NSArray *subviews;
+@property (readonly, copy) NSArray *subviews;
 - (instancetype)initWithFrame:(NSRect)frame;
 - (void)setFrameOrigin:(NSPoint)origin;
 - (void)setFrameSize:(NSSize)size;

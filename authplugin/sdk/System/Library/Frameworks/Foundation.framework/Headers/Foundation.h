@@ -89,11 +89,16 @@ extern NSString *const NSDefaultRunLoopMode;
 - (NSRange)rangeOfComposedCharacterSequenceAtIndex:(NSUInteger)index;
 @end
 
+@interface NSEnumerator : NSObject
+- (id)nextObject;
+@end
+
 @interface NSArray : NSObject
 @property (readonly) NSUInteger count;
 + (instancetype)arrayWithObject:(id)object;
 + (instancetype)arrayWithObjects:(id)first, ... __attribute__((sentinel));
 - (id)objectAtIndex:(NSUInteger)index;
+- (NSEnumerator *)objectEnumerator;
 @end
 
 @interface NSDictionary : NSObject
