@@ -688,14 +688,16 @@ static void announce(id window, NSString *text)
 /* Others may hold the window for longer than this object is there. */
 - (void)drop
 {
-	NSView *view;
-	NSEnumerator *all;
+	NSArray *all = [content subviews];
+	NSUInteger i;
 
 	dropped = YES;
 	if (showing)
 		return;
 	[self hide];
-	for (all = [[content subviews] objectEnumerator]; (view = [all nextObject]) != nil;) {
+	for (i = 0; i < [all count]; i++) {
+		id view = [all objectAtIndex:i];
+
 		if ([view isKindOfClass:[NSTextField class]])
 			[(NSTextField *)view setDelegate:nil];
 		if ([view isKindOfClass:[NSButton class]])
