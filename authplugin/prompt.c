@@ -64,11 +64,18 @@ static void *show(void *arg)
 	struct showing *s = arg;
 	struct plugin *p = s->plugin;
 	int64_t until = hc_now_ms() + shown_max_ms, now;
-	struct view *view = view_open(&s->screen, on_done, s);
+	struct view *view = NULL;
 	struct mechanism *m;
+	bool wanted;
 
-	if (view == NULL)
-		log_line(LOG_ERROR, "the window for the second factor could not be opened");
+	(void)pthread_mutex_lock(&p->lock);
+	wanted = s->mechanism != NULL && !p->closed; /* else it would only flash up */
+	(void)pthread_mutex_unlock(&p->lock);
+	if (wanted) {
+		view = view_open(&s->screen, on_done, s);
+		if (view == NULL)
+			log_line(LOG_ERROR, "the window for the second factor could not be opened");
+	}
 	(void)pthread_mutex_lock(&p->lock);
 	while (view != NULL && !s->done && s->mechanism != NULL && !p->closed && (now = hc_now_ms()) < until)
 		plugin_wait(p, until - now);
