@@ -109,7 +109,6 @@ extern NSApplication *NSApp;
 @property NSRect frame, bounds;
 @property (getter=isFlipped, readonly) BOOL flipped;
 @property (assign) NSView *nextKeyView;
-@property (copy) NSArray *subviews;
 @property (readonly, copy) NSArray *subviews;
 - (instancetype)initWithFrame:(NSRect)frame;
 - (void)setFrameOrigin:(NSPoint)origin;
