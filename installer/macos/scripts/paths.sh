@@ -3,17 +3,44 @@
 
 home='/Library/Application Support/Sallyport'
 agent="$home/bin/sallyport"
+bundle=/Library/Security/SecurityAgentPlugins/Sallyport.bundle
+daemon=system/com.sallyport.agent
+
+# The package brings all of its files into incoming, where nothing runs. previous has
+# what was there before, from preinstall to postinstall's end; in it, "nothing" says
+# that nothing was, and "begun" that postinstall has begun to change things.
+incoming="$home/incoming"
 previous="$home/previous"
 
-# All that the package brings, and nothing else.
-brought() {
-	cat <<-EOF
-		$home/bin
-		$home/uninstall
-		/Library/LaunchDaemons/com.sallyport.agent.plist
-		/Library/Security/SecurityAgentPlugins/Sallyport.bundle
-		/Library/Security/Sallyport
-	EOF
+# Each goes to its place by rename(2), so that a whole one is there at every moment;
+# and so does the plug-in, by `sallyport authdb place`.
+files='uninstall pam_sallyport.so.2 com.sallyport.agent.plist sallyport'
+place_of() {
+	case $1 in
+	uninstall) echo "$home/uninstall" ;;
+	pam_sallyport.so.2) echo /Library/Security/Sallyport/pam_sallyport.so.2 ;;
+	com.sallyport.agent.plist) echo /Library/LaunchDaemons/com.sallyport.agent.plist ;;
+	sallyport) echo "$agent" ;;
+	esac
+}
+
+# bring FOLDER puts the files of a folder in their places.
+bring() {
+	for file in $files; do
+		[ ! -e "$1/$file" ] || mv -f "$1/$file" "$(place_of "$file")" || return 1
+	done
+}
+
+# bring_back restores what previous has. The plug-in leaves it first: cut short and
+# done again, a second exchange would bring the new one.
+bring_back() {
+	if [ -d "$previous/Sallyport.bundle" ] && ! diff -rq "$previous/Sallyport.bundle" "$bundle" >/dev/null 2>&1; then
+		rm -rf "$home/returning"
+		mkdir -m 0700 "$home/returning" && mv "$previous/Sallyport.bundle" "$home/returning/" || return 1
+		"$agent" authdb place "$home/returning/Sallyport.bundle" || say "the newer plug-in stays: it is fit for use, and the one before is not"
+		rm -rf "$home/returning"
+	fi
+	bring "$previous"
 }
 
 # The installer's log, /var/log/install.log, has what a script writes.
