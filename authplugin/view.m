@@ -112,15 +112,23 @@ static void announce(id window, NSString *text)
 {
 	return YES;
 }
+- (BOOL)isHeld:(NSEvent *)event
+{
+	unichar c;
+
+	if ([event type] != NSEventTypeKeyDown || ![event isARepeat] || [[event characters] length] != 1)
+		return NO;
+	c = [[event characters] characterAtIndex:0];
+	return c == '\r' || c == 3 /* Enter */ || c == 27 /* Escape */;
+}
 - (void)sendEvent:(NSEvent *)event
 {
-	if ([event type] == NSEventTypeKeyDown && [event isARepeat] && [[event characters] length] == 1) {
-		unichar c = [[event characters] characterAtIndex:0];
-
-		if (c == '\r' || c == 3 /* Enter */ || c == 27 /* Escape */)
-			return;
-	}
-	[super sendEvent:event];
+	if (![self isHeld:event])
+		[super sendEvent:event];
+}
+- (BOOL)performKeyEquivalent:(NSEvent *)event
+{
+	return [self isHeld:event] || [super performKeyEquivalent:event];
 }
 /* What nobody else has taken, such as a button. */
 - (void)keyDown:(NSEvent *)event

@@ -1,3 +1,5 @@
+//go:build linux
+
 package viewtest
 
 import (
@@ -10,6 +12,15 @@ import (
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+func atoi(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
 
 // hostWithASan is the host built with AddressSanitizer.
 func hostWithASan(t *testing.T) string {

@@ -1,9 +1,12 @@
+//go:build linux
+
 package viewtest
 
 import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const question = "Code from your authenticator app: "
@@ -380,5 +383,32 @@ func TestWhatIsNoScreen(t *testing.T) {
 		if got := h.do("open " + s.hex()); got != "no" {
 			t.Errorf("kind %d: %s", kind, got)
 		}
+	}
+}
+
+// TestAKeyHeldDownAnswersNothing: whoever holds Return since the password would ask
+// the phone again without a look.
+func TestAKeyHeldDownAnswersNothing(t *testing.T) {
+	h := startHost(t)
+	for _, key := range []string{"Return", "Escape"} {
+		h.open(asking(question))
+		typing(t, "1")
+		h.typed("1")
+		xdotool(t, "keydown", key)
+		h.answer()
+		h.do("close")
+		h.open(ringing())
+		// X repeats a key every 40 ms, after 660 ms (Xvfb(1), -ardelay, -arinterval).
+		repeats := atoi(t, h.do("repeats"))
+		for end := time.Now().Add(patience); atoi(t, h.do("repeats")) < repeats+10; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s is not repeated: this test sees nothing", key)
+			}
+		}
+		h.nothing()
+		xdotool(t, "keyup", key)
+		keys(t, key)
+		h.answer()
+		h.do("close")
 	}
 }

@@ -11,6 +11,7 @@
  *	race N US     N times open and close, the close after up to so many microseconds
  *	count         how many objects of the view's classes there are
  *	slow MS       done takes so long
+ *	repeats       how many key presses have come that were repeats
  *	quit
  *
  * Each is answered by one line; "done KIND HEX" comes when done is called.
@@ -91,6 +92,42 @@ static void on_done(void *arg, enum answer_kind kind, const char *text, size_t l
 - (void)setAccessibilityLabel:(NSString *)label
 {
 	[labels setObject:label forKey:[NSValue valueWithPointer:self]];
+}
+@end
+
+@interface Application : NSApplication
+@end
+
+static volatile unsigned repeats;
+
+/* Marks repeats as AppKit does: a key that is pressed again and was not let go, or in
+ * the same millisecond, as X has it; GNUstep passes that on now so, now so. */
+@implementation Application
+- (void)sendEvent:(NSEvent *)event
+{
+	static int held = -1;
+	static NSTimeInterval up = -1; /* when held was let go; -1 is not yet */
+
+	if ([event type] == NSKeyUp && [event keyCode] == held) {
+		up = [event timestamp];
+	} else if ([event type] == NSKeyDown && ([event keyCode] != held || (up >= 0 && [event timestamp] > up))) {
+		held = [event keyCode];
+		up = -1;
+	} else if ([event type] == NSKeyDown) {
+		up = -1;
+		repeats++;
+		event = [NSEvent keyEventWithType:NSKeyDown
+					 location:[event locationInWindow]
+				    modifierFlags:[event modifierFlags]
+					timestamp:[event timestamp]
+				     windowNumber:[event windowNumber]
+					  context:[event context]
+				       characters:[event characters]
+		      charactersIgnoringModifiers:[event charactersIgnoringModifiers]
+					isARepeat:YES
+					  keyCode:[event keyCode]];
+	}
+	[super sendEvent:event];
 }
 @end
 
@@ -261,6 +298,11 @@ static NSData *unhex(const char *hex)
 		} else if (strcmp(line, "slow") == 0) {
 			slow_ms = (unsigned)atoi(arg);
 			say("ok");
+		} else if (strcmp(line, "repeats") == 0) {
+			char number[16];
+
+			(void)snprintf(number, sizeof(number), "%u", repeats);
+			say(number);
 		} else if (strcmp(line, "race") == 0) {
 			int n = 0;
 			unsigned us = 0;
@@ -284,7 +326,7 @@ int main(void)
 
 	GSDebugAllocationActive(YES);
 	labels = [[NSMutableDictionary alloc] init];
-	[NSApplication sharedApplication];
+	[Application sharedApplication];
 	[NSThread detachNewThreadSelector:@selector(run:) toTarget:[[Host alloc] init] withObject:nil];
 	[NSApp run];
 	[pool drain];

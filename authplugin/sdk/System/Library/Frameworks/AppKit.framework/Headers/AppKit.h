@@ -74,6 +74,7 @@ enum { NSStringDrawingUsesLineFragmentOrigin = 1 << 0 };
 
 @interface NSResponder : NSObject
 - (void)keyDown:(NSEvent *)event;
+- (BOOL)performKeyEquivalent:(NSEvent *)event;
 @end
 
 @interface NSApplication : NSResponder
