@@ -13,6 +13,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 
 OSStatus host_result_error, host_hint_error, host_interrupt_error, host_deactivate_error;
+bool host_lingers;
 AuthorizationPluginRef host_plugin;
 const AuthorizationPluginInterface *host_table;
 
@@ -128,6 +129,19 @@ static OSStatus set_result(AuthorizationEngineRef ref, AuthorizationResult resul
 	if (e->owed == 0)
 		violation(e, "a result that nobody asked for");
 	e->owed--;
+	e->in_result = true;
+	pthread_cond_broadcast(&changed);
+	if (host_lingers) {
+		struct timespec t;
+
+		(void)clock_gettime(CLOCK_REALTIME, &t);
+		t.tv_sec += 1;
+		while (!e->destroyed && e->deactivated == 0 && pthread_cond_timedwait(&changed, &lock, &t) == 0)
+			;
+	}
+	e->in_result = false;
+	if (host_lingers && (e->destroyed || e->deactivated > 0))
+		violation(e, "the host was told that nothing comes while the result did");
 	e->results++;
 	e->last = result;
 	pthread_cond_broadcast(&changed);
@@ -364,6 +378,14 @@ OSStatus engine_invoke(struct engine *e)
 	return status;
 }
 
+void engine_wait_in_result(struct engine *e)
+{
+	pthread_mutex_lock(&lock);
+	while (!e->in_result)
+		wait_changed(e, "no result");
+	pthread_mutex_unlock(&lock);
+}
+
 OSStatus engine_deactivate(struct engine *e)
 {
 	unsigned before;
@@ -390,6 +412,7 @@ void engine_destroy(struct engine *e)
 	pthread_mutex_lock(&lock);
 	e->destroyed = true;
 	e->ref = NULL;
+	pthread_cond_broadcast(&changed);
 	pthread_mutex_unlock(&lock);
 }
 

@@ -27,6 +27,7 @@ struct engine {
 	AuthorizationMechanismRef ref;
 	const char *id;
 	bool deactivating, destroyed;
+	bool in_result; /* SetResult is under way */
 	unsigned owed; /* results; two while an Invoke is under way that may be refused */
 	unsigned results, deactivated, interrupts; /* since it was made */
 	AuthorizationResult last;
@@ -41,6 +42,8 @@ enum { BEGIN, PROMPT, VERIFY };
 
 /* What the callbacks answer, beside doing their work: 0, or an error without it. */
 extern OSStatus host_result_error, host_hint_error, host_interrupt_error, host_deactivate_error;
+/* SetResult takes its time, or as long as until the host comes across it. */
+extern bool host_lingers;
 /* The callbacks of that version: the pointers behind it are no pointers. */
 const AuthorizationCallbacks *host_callbacks(UInt32 version);
 
@@ -59,6 +62,7 @@ size_t item_get(struct item *items, const char *key, void *data, size_t size);
 OSStatus engine_invoke(struct engine *e);
 OSStatus engine_deactivate(struct engine *e);
 void engine_destroy(struct engine *e);
+void engine_wait_in_result(struct engine *e);
 /* Wait for it, some seconds at most; what was waited for is then not so. */
 void engine_wait_results(struct engine *e, unsigned results);
 void engine_wait_all(struct engine *e); /* until it owes none */

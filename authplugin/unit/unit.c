@@ -793,6 +793,25 @@ static void many_logins(void)
 	}
 }
 
+/* The result is on its way when the host wants none: it is there first. */
+static void result_crosses_the_host(void)
+{
+	for (int i = 0; i < 2; i++) {
+		PLAY("skip");
+		start();
+		host_lingers = true;
+		CHECK(engine_invoke(begin) == errAuthorizationSuccess);
+		engine_wait_in_result(begin);
+		if (i == 0)
+			CHECK(engine_deactivate(begin) == errAuthorizationSuccess);
+		else
+			engine_destroy(begin);
+		CHECK(begin->results == 1);
+		host_lingers = false;
+		end();
+	}
+}
+
 /* Whatever comes at the same time: the result, and the host that wants none. */
 static void *race_agent(void *arg)
 {
@@ -1017,6 +1036,7 @@ static const struct test {
 	TEST(plugin_destroyed_first),
 	TEST(callbacks_that_fail),
 	TEST(many_logins),
+	TEST(result_crosses_the_host),
 	TEST(races),
 	TEST(break_glass_needs_no_agent),
 	TEST(break_glass_list_must_be_roots),
