@@ -95,28 +95,45 @@ struct login {
 /* --- what the person sees --- */
 
 /*
- * Shows text line by line. A program that cannot show it is no reason to deny:
- * a notice asks nothing, and whoever misses a prompt fails at the prompt.
+ * How many bytes of text are its next message: a line, or as much of it as a message
+ * may have (PAM_MAX_MSG_SIZE, its NUL included; OpenPAM's pam_prompt cuts what is
+ * longer). text is UTF-8, and no character is torn.
  */
+static size_t message_len(const char *text)
+{
+	size_t len = strcspn(text, "\n");
+
+	if (len < PAM_MAX_MSG_SIZE)
+		return len;
+	for (len = PAM_MAX_MSG_SIZE - 1; len > 1 && ((unsigned char)text[len] & 0xc0) == 0x80;)
+		len--;
+	return len;
+}
+
+/*
+ * Shows the next message of text and returns what is behind it. A program that
+ * cannot show it is no reason to deny: a notice asks nothing, and whoever misses a
+ * prompt fails at the prompt.
+ */
+static const char *show_message(struct login *l, int style, const char *text)
+{
+	char *ignored = NULL; /* OpenPAM's pam_prompt writes to it whatever the style */
+	size_t len = message_len(text);
+
+	if (pam_prompt(l->pamh, style, &ignored, "%.*s", (int)len, text) == PAM_SUCCESS)
+		free(ignored);
+	text += len;
+	return *text == '\n' ? text + 1 : text;
+}
+
+/* Shows text line by line. */
 static void show(struct login *l, int style, const pb_byte_t *text, size_t len)
 {
 	char buf[sizeof(((sallyport_login_v1_Notice *)0)->text.bytes) + 1];
-	char *line = buf;
-	char *ignored = NULL; /* OpenPAM's pam_prompt writes to it whatever the style */
 
 	text_for_person(buf, sizeof(buf), text, len);
-	while (*line != '\0') {
-		char *end = strchr(line, '\n');
-
-		if (end != NULL)
-			*end = '\0';
-		if (pam_prompt(l->pamh, style, &ignored, "%s", line) == PAM_SUCCESS)
-			free(ignored);
-		ignored = NULL;
-		if (end == NULL)
-			break;
-		line = end + 1;
-	}
+	for (const char *rest = buf; *rest != '\0';)
+		rest = show_message(l, style, rest);
 	hc_wipe(buf, sizeof(buf)); /* a QR code of the new key */
 }
 
@@ -183,12 +200,15 @@ static bool ask(struct login *l, const sallyport_login_v1_Prompt *p)
 									     PAM_PROMPT_ECHO_OFF;
 	char text[sizeof(p->text.bytes) + 1];
 	enum hc_status status = HC_FAILED;
+	const char *question = text;
 	char *reply = NULL;
 	size_t len;
 	int error;
 
 	text_for_person(text, sizeof(text), p->text.bytes, p->text.size);
-	error = pam_prompt(l->pamh, style, &reply, "%s", text);
+	while (strlen(question) >= PAM_MAX_MSG_SIZE) /* the question is its end */
+		question = show_message(l, PAM_TEXT_INFO, question);
+	error = pam_prompt(l->pamh, style, &reply, "%s", question);
 	hc_wipe(text, sizeof(text)); /* the new key, or the recovery codes */
 	/* After an error the reply is the program's affair: it may be freed already. */
 	if (error != PAM_SUCCESS || reply == NULL) {
