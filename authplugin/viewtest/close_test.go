@@ -114,3 +114,13 @@ func TestTwoHundredLoginsLeakNothing(t *testing.T) {
 		t.Errorf("200 logins have taken %d bytes", grown)
 	}
 }
+
+func TestPressedAfterItWasClosed(t *testing.T) {
+	h := startHostOf(t, hostWithASan(t))
+	h.open(ringing())
+	if got := h.do("late"); got != "ok" {
+		t.Fatal(got)
+	}
+	h.gone()
+	h.nothing()
+}

@@ -11,6 +11,8 @@
  *	race N US     N times open and close, the close after up to so many microseconds
  *	count         how many objects of the view's classes there are
  *	slow MS       done takes so long
+ *	late          Log In is pressed when view_close has returned, on another thread,
+ *	              and the main one has not got to know yet
  *	repeats       how many key presses have come that were repeats
  *	quit
  *
@@ -210,6 +212,41 @@ static volatile unsigned repeats;
 	say(wiped ? "ok wiped" : "ok");
 }
 
+static void *close_it(void *arg)
+{
+	NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
+
+	(void)arg;
+	view_close(view);
+	view = NULL;
+	closed = true;
+	[pool drain];
+	return NULL;
+}
+
+- (void)late
+{
+	NSEnumerator *windows = [[NSApp windows] objectEnumerator];
+	NSWindow *w;
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, close_it, NULL) != 0)
+		abort();
+	(void)pthread_join(thread, NULL);
+	while ((w = [windows nextObject]) != nil) {
+		NSEnumerator *all = [[[w contentView] subviews] objectEnumerator];
+		NSButton *b;
+
+		while ((b = [all nextObject]) != nil)
+			if ([b isKindOfClass:[NSButton class]] && [[b title] isEqualToString:@"Log In"] &&
+			    [NSApp sendAction:[b action] to:[b target] from:b]) {
+				say("ok");
+				return;
+			}
+	}
+	say("no such button");
+}
+
 - (void)nothing
 {
 }
@@ -290,6 +327,8 @@ static NSData *unhex(const char *hex)
 			act = @selector(shut);
 		} else if (strcmp(line, "views") == 0) {
 			act = @selector(views);
+		} else if (strcmp(line, "late") == 0) {
+			act = @selector(late);
 		} else if (strcmp(line, "count") == 0) {
 			act = @selector(count);
 		} else if (strcmp(line, "clock") == 0) {
