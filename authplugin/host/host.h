@@ -19,7 +19,7 @@
 #include "view.h"
 
 enum {
-	ENGINES = 1024,   /* the most at a time; their numbers are below it */
+	ENGINES = 4096,   /* the most at a time; their numbers are below it */
 	MECHANISMS = 8,   /* the longest list */
 	NAME_SIZE = 64,   /* of a mechanism or a key */
 	TYPED = 8,        /* answers remembered of an engine */

@@ -3,7 +3,7 @@
  *
  * Loads the plug-in with callbacks of that version (0 to 4) into two instances, as
  * a Mac has them (1: all mechanisms share one), and does what its standard input
- * says. Every line begins with an engine's number, below 1024, which comes to be
+ * says. Every line begins with an engine's number, below 4096, which comes to be
  * with the first; bytes travel as hex, "-" when there are none.
  *
  * takes	N hint KEY HEX, N context KEY HEX, N sticky KEY HEX, N immutable KEY HEX

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // standin is a running authd of ours, with the plug-in loaded into it.
@@ -167,13 +169,27 @@ func (s *standin) end(done chan struct{}) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for where, text := range map[string]string{"what the stand-in says": s.output.String(), "the system's log": s.log.text()} {
-		for _, typed := range s.typed {
-			if strings.Contains(text, typed) || strings.Contains(text, hex.EncodeToString([]byte(typed))) {
+	texts := map[string]string{"what the stand-in says": readable(s.output.String()), "the system's log": s.log.text(), "the agent's log": office.Output()}
+	for where, text := range texts {
+		for _, typed := range append(s.typed, password) {
+			if utf8.ValidString(typed) && regexp.MustCompile(`(^|[^0-9A-Za-z])`+regexp.QuoteMeta(typed)+`($|[^0-9A-Za-z])`).MatchString(text) {
 				s.t.Errorf("what was typed is in %s", where)
 			}
 		}
 	}
+}
+
+var aHexWord = regexp.MustCompile(`\b(?:[0-9a-f]{2}){4,}\b`)
+
+// readable is what the stand-in said with its hex decoded.
+func readable(said string) string {
+	return aHexWord.ReplaceAllStringFunc(said, func(word string) string {
+		b, err := hex.DecodeString(word)
+		if err != nil {
+			return word
+		}
+		return string(b)
+	})
 }
 
 // login is one evaluation of a list of mechanisms.
