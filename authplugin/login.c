@@ -607,6 +607,6 @@ static void *run(void *arg)
 	dismiss(l);
 	hc_wipe(l, sizeof(*l));
 	free(l);
-	plugin_leave(p);
+	plugin_thread_end(p);
 	return NULL;
 }

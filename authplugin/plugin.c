@@ -87,13 +87,27 @@ bool plugin_thread(struct plugin *p, void *(*run)(void *), void *arg)
 
 	if (pthread_attr_init(&attr) != 0)
 		return false;
-	started = pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED) == 0 &&
-		  pthread_attr_setstacksize(&attr, STACK_SIZE) == 0 &&
+	started = pthread_attr_setstacksize(&attr, STACK_SIZE) == 0 &&
 		  pthread_create(&thread, &attr, run, arg) == 0;
 	(void)pthread_attr_destroy(&attr);
 	if (started)
 		p->users++;
 	return started;
+}
+
+void plugin_thread_end(struct plugin *p)
+{
+	pthread_t before = p->ended;
+	bool join = p->has_ended;
+
+	p->has_ended = !p->unjoined;
+	if (p->unjoined)
+		(void)pthread_detach(pthread_self());
+	else
+		p->ended = pthread_self();
+	plugin_leave(p);
+	if (join)
+		(void)pthread_join(before, NULL); /* it is on its last steps */
 }
 
 void plugin_leave(struct plugin *p)
@@ -157,6 +171,8 @@ static OSStatus plugin_destroy(AuthorizationPluginRef plugin)
 {
 	struct plugin *p = plugin;
 	int64_t until = hc_now_ms() + THREADS_MS, now;
+	pthread_t last;
+	bool join;
 
 	if (p == NULL)
 		return errAuthorizationInternal;
@@ -169,6 +185,12 @@ static OSStatus plugin_destroy(AuthorizationPluginRef plugin)
 		plugin_wait(p, until - now);
 	if (p->users > 1)
 		log_line(LOG_ERROR, "the host ended the plug-in with %u mechanisms or threads left", p->users - 1);
+	last = p->ended;
+	join = p->has_ended;
+	p->has_ended = false;
+	p->unjoined = true;
 	plugin_leave(p);
+	if (join)
+		(void)pthread_join(last, NULL);
 	return errAuthorizationSuccess;
 }

@@ -30,6 +30,9 @@ struct plugin {
 	bool closed;            /* PluginDestroy was called: there is no host any more */
 	unsigned users;         /* the host until PluginDestroy, each mechanism, each thread */
 	struct login *logins;
+	/* The thread that ended last, until the next one, or PluginDestroy, joins it. */
+	pthread_t ended;
+	bool has_ended, unjoined; /* unjoined: PluginDestroy has gone */
 };
 
 struct mechanism_kind {
@@ -68,11 +71,13 @@ enum outcome {
 /* Waits until something has changed, ms at most. It may be over early. */
 void plugin_wait(struct plugin *p, int64_t ms);
 void plugin_changed(struct plugin *p);
-/* Starts a detached thread that has the plug-in until it calls plugin_leave. */
+/* Starts a thread that has the plug-in until it ends, by plugin_thread_end. */
 bool plugin_thread(struct plugin *p, void *(*run)(void *), void *arg);
 
 /* Gives the lock back; frees the plug-in when nobody has it any more. */
 void plugin_unlock(struct plugin *p);
+/* The same of the plug-in: for a thread, which then has only to return. */
+void plugin_thread_end(struct plugin *p);
 /* The same, and the caller has it no more. */
 void plugin_leave(struct plugin *p);
 

@@ -89,7 +89,7 @@ static void *show(void *arg)
 	}
 	hc_wipe(s, sizeof(*s));
 	free(s);
-	plugin_leave(p);
+	plugin_thread_end(p);
 	return NULL;
 }
 
