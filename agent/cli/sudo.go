@@ -1,32 +1,46 @@
 package cli
 
 import (
+	"context"
+	"debug/macho"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"sallyport/agent/cli/doctor"
+	"sallyport/installer/macos/launchd"
 	"sallyport/pam/sudolocal"
 )
 
+// sudoView is `sallyport sudo ...` with --json.
+type sudoView struct {
+	sudolocal.State
+	// Module says why sudo cannot use our module; "": it can, or is not to.
+	Module string `json:"module,omitempty"`
+}
+
 // sudoCommand guards sudo on macOS. root is the file system that it works on.
 func (a *app) sudoCommand(root string) *cobra.Command {
-	run := func(use, short string, f func() (sudolocal.State, error)) *cobra.Command {
-		return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: do(func(*cobra.Command, []string) error {
-			s, err := f()
-			switch {
-			case errors.Is(err, fs.ErrPermission):
-				e := failed("%v", err)
-				e.Remedy = remedyRights
-				return e
-			case err != nil:
-				return err
+	module := func() error { return a.sudoModule(root) }
+	run := func(use, short, long string, f func(context.Context) (sudolocal.State, error)) *cobra.Command {
+		return &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.NoArgs, RunE: do(func(cmd *cobra.Command, _ []string) error {
+			s, err := f(cmd.Context())
+			if err != nil {
+				return sudoError(err)
 			}
-			a.result(s, func(w io.Writer) { _, _ = fmt.Fprintln(w, sudoText(s)) })
-			if use == "check" && (!s.Guarded || len(s.Before) > 0) {
+			v := sudoView{State: s}
+			if s.Names {
+				v.Module = textOf(module())
+			}
+			a.result(v, func(w io.Writer) { v.print(w) })
+			if use != "remove" && (s.Verdict != sudolocal.Guarded || v.Module != "") {
 				return errQuiet(ExitFailed)
 			}
 			return nil
@@ -37,24 +51,154 @@ func (a *app) sudoCommand(root string) *cobra.Command {
 leave alone, or takes it out. sudo then asks for the password, and then for the
 second factor. While the agent does not run, sudo lets nobody in: keep a root
 shell open until you have tried it.`},
-		run("install", "put the module in", func() (sudolocal.State, error) { return sudolocal.Install(root) }),
-		run("remove", "take it out", func() (sudolocal.State, error) {
-			if err := sudolocal.Uninstall(root); err != nil {
-				return sudolocal.State{}, err
-			}
-			return sudolocal.Read(root)
-		}),
-		run("check", "say whether sudo is guarded; exit status 1 when it is not", func() (sudolocal.State, error) { return sudolocal.Read(root) }))
+		run("install", "put the module in",
+			`Puts the module into sudo_local, on top of whatever stands there. Nothing is changed
+unless the module can be loaded, is root's alone, and the agent answers logins. A
+second time it changes nothing.`,
+			func(ctx context.Context) (sudolocal.State, error) {
+				return sudolocal.Install(root, func() error {
+					if err := module(); err != nil {
+						return err
+					}
+					return a.answersLogins(ctx)
+				})
+			}),
+		run("remove", "take it out",
+			`Takes the module out of sudo_local and leaves everything else as it is. It needs
+neither the agent nor the module: it is the way back when sudo lets nobody in.`,
+			func(context.Context) (sudolocal.State, error) {
+				if err := sudolocal.Uninstall(root); err != nil {
+					return sudolocal.State{}, err
+				}
+				return sudolocal.Read(root)
+			}),
+		run("check", "say whether sudo is guarded; exit status 1: it is not, or lets nobody in", "",
+			func(context.Context) (sudolocal.State, error) { return sudolocal.Read(root) }))
 }
 
-func sudoText(s sudolocal.State) string {
+func (v sudoView) print(w io.Writer) {
+	const install, remove = "sudo sallyport sudo install", "sallyport sudo remove"
 	switch {
-	case !s.Included:
-		return "sudo is not guarded: " + sudolocal.ErrTooOld.Error()
-	case !s.Guarded:
-		return "sudo is not guarded: the password is enough. To change that: sudo sallyport sudo install"
-	case len(s.Before) > 0:
-		return "sudo asks for the second factor, but not whom these let in before: " + strings.Join(s.Before, ", ") + ". To change that: sudo sallyport sudo install"
+	case v.Module != "":
+		_, _ = fmt.Fprintf(w, "sudo lets nobody in: its module cannot be used: %s\nNext: install the package again; or, in a root shell: %s\n", clean(v.Module), remove)
+	case v.Verdict == sudolocal.Guarded:
+		_, _ = fmt.Fprintln(w, v.Text()+". Try it while a root shell is open: sudo -k; sudo true")
+	case v.Verdict == sudolocal.TooOld:
+		_, _ = fmt.Fprintln(w, v.Text())
+	case v.Verdict == sudolocal.Stray:
+		_, _ = fmt.Fprintf(w, "%s\nTake those lines out by hand; then: %s\n", v.Text(), install)
+	case v.Managed:
+		_, _ = fmt.Fprintf(w, "%s\nAn MDM manages sudo_local: the change is its to make\n", clean(v.Text()))
+	default:
+		_, _ = fmt.Fprintf(w, "%s\nTo change that: %s\n", clean(v.Text()), install)
 	}
-	return "sudo asks for the second factor. Try it while a root shell is open: sudo -k; sudo true"
+}
+
+// sudoError says how a change of sudo's policy failed.
+func sudoError(err error) error {
+	e := &Error{Exit: ExitFailed, Text: err.Error()}
+	var own *Error
+	switch {
+	case errors.As(err, &own):
+		e.Exit, e.Text, e.Remedy = own.Exit, "the agent does not answer logins, and sudo would let nobody in: "+own.Text, own.Remedy
+	case errors.Is(err, errModule):
+		e.Remedy = "nothing was changed; install the package again"
+	case errors.Is(err, sudolocal.ErrManaged):
+		e.Remedy = "have the MDM put our lines on top of its own sudo_local (docs/macos.md, sudo)"
+	case errors.Is(err, syscall.EPERM): // root, and refused all the same: TCC
+		e.Exit = ExitDenied
+		e.Text = "macOS does not let this program change /etc/pam.d: " + err.Error()
+		e.Remedy = "give the terminal Full Disk Access (System Settings > Privacy & Security), or have the MDM install sallyport-privacy.mobileconfig; then try again, as root"
+	case errors.Is(err, syscall.EROFS):
+		e.Text = "/etc/pam.d is on a volume that cannot be written: " + err.Error()
+		e.Remedy = "start the Mac from its own disk, not from recovery or a snapshot; then try again"
+	case errors.Is(err, fs.ErrPermission):
+		e.Exit, e.Remedy = ExitDenied, remedyRights
+	}
+	return e
+}
+
+// errModule: what sudo would load cannot be used.
+var errModule = errors.New("the PAM module cannot be used, and sudo would let nobody in")
+
+// sudoModule says why sudo could not use our module: macOS itself does not look at
+// whose it is, and with one that does not load sudo lets nobody in.
+func (a *app) sudoModule(root string) error {
+	r, _ := a.rights()
+	if r == nil {
+		return fmt.Errorf("%w: this build knows no module", errModule)
+	}
+	var env doctor.Env
+	a.platformEnv(&env)
+	file := filepath.Join(root, sudolocal.Module)
+	for _, check := range []func() error{
+		func() error {
+			return launchd.OnlyRoots(sudolocal.Module, func(path string) (fs.FileMode, int, error) {
+				st, err := env.Lstat(filepath.Join(root, path))
+				if st.UID == r.Owner { // root, but in tests
+					st.UID = 0
+				}
+				return st.Mode, st.UID, err
+			})
+		},
+		func() error {
+			err := isModule(file)
+			if err == nil && r.Load == nil {
+				err = errors.New("this build cannot load it to try")
+			}
+			if err == nil {
+				err = r.Load(file)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", sudolocal.Module, err)
+			}
+			return nil
+		},
+	} {
+		if err := check(); err != nil {
+			return fmt.Errorf("%w: %w", errModule, err)
+		}
+	}
+	return nil
+}
+
+// moduleFunctions are what sudo calls of a module (pam_sm_authenticate(3)); a C name
+// has a "_" before it in a Mach-O file. OpenPAM passes over a function that is not
+// there.
+var moduleFunctions = []string{"_pam_sm_acct_mgmt", "_pam_sm_authenticate", "_pam_sm_setcred"}
+
+// isModule says why a file is no module of OpenPAM for this processor.
+func isModule(file string) error {
+	var all []*macho.File
+	fat, err := macho.OpenFat(file)
+	switch {
+	case err == nil:
+		defer func() { _ = fat.Close() }()
+		for _, f := range fat.Arches {
+			all = append(all, f.File)
+		}
+	case errors.Is(err, macho.ErrNotFat):
+		thin, err := macho.Open(file)
+		if err != nil {
+			return fmt.Errorf("it is no code of macOS's: %w", err)
+		}
+		defer func() { _ = thin.Close() }()
+		all = append(all, thin)
+	default:
+		return fmt.Errorf("it is no code of macOS's: %w", err)
+	}
+	cpu := map[string]macho.Cpu{"arm64": macho.CpuArm64, "amd64": macho.CpuAmd64}[runtime.GOARCH]
+	i := slices.IndexFunc(all, func(f *macho.File) bool { return f.Cpu == cpu })
+	if i < 0 {
+		return fmt.Errorf("it is not for this computer's processor (%s)", runtime.GOARCH)
+	}
+	if all[i].Type != macho.TypeBundle || all[i].Symtab == nil {
+		return errors.New("it is no loadable bundle")
+	}
+	for _, name := range moduleFunctions {
+		if !slices.ContainsFunc(all[i].Symtab.Syms, func(s macho.Symbol) bool { return s.Name == name && s.Sect != 0 }) {
+			return fmt.Errorf("it has no %s", name[1:])
+		}
+	}
+	return nil
 }

@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -34,15 +36,57 @@ const (
 		last
 )
 
-// ErrTooOld says that this macOS's sudo does not read sudo_local.
-var ErrTooOld = errors.New("/etc/pam.d/sudo does not include sudo_local: that came with macOS 14. Before it an upgrade of macOS takes every change of /etc/pam.d/sudo back, so none is made")
+// managed is where macOS keeps the policies of an MDM (declarative device management,
+// "Services Configuration Files": com.apple.pam). OpenPAM looks there first.
+const managed = "private/var/db/ManagedConfigurationFiles/com.apple.pam/"
+
+var (
+	// ErrTooOld says that this macOS's sudo does not read sudo_local.
+	ErrTooOld = errors.New("/etc/pam.d/sudo does not include sudo_local: that came with macOS 14. Before it an upgrade of macOS takes every change of /etc/pam.d/sudo back, so none is made")
+	// ErrManaged says that what would be written is not read.
+	ErrManaged = errors.New("an MDM manages sudo_local, and macOS reads no other")
+)
+
+// Verdict is how sudo is guarded, in one word.
+type Verdict string
+
+// The verdicts. Only with Guarded is everybody asked.
+const (
+	TooOld    Verdict = "too_old"   // sudo does not read sudo_local
+	Unguarded Verdict = "unguarded" // the password is enough
+	Stray     Verdict = "stray"     // our module is named, and not in our block
+	Bypassed  Verdict = "bypassed"  // something ahead of our block lets in without it
+	Guarded   Verdict = "guarded"
+)
 
 // State is how sudo is guarded.
 type State struct {
-	Included bool `json:"included"` // sudo reads sudo_local
-	Guarded  bool `json:"guarded"`  // and our block is in it, whole
-	// Before are the modules ahead of our block that let somebody in without it.
+	Verdict Verdict `json:"verdict"`
+	// Before are the modules ahead of our block that let somebody in without it, and
+	// the policies that are included there.
 	Before []string `json:"before"`
+	// Managed says whether the sudo_local that macOS reads is an MDM's.
+	Managed bool `json:"managed"`
+	// Names says whether our module is named at all: without it sudo lets nobody in.
+	Names bool `json:"-"`
+}
+
+// Text says it to people, without a full stop.
+func (s State) Text() string {
+	switch s.Verdict {
+	case TooOld:
+		return "sudo asks for no code: /" + Local + " came with macOS 14"
+	case Unguarded:
+		return "sudo asks for no code: the password is enough"
+	case Stray:
+		return "sudo's policy names our module, and not in the block that we write: who is asked is not certain"
+	case Bypassed:
+		if slices.ContainsFunc(s.Before, func(m string) bool { return strings.HasPrefix(path.Base(m), "pam_tid") }) {
+			return "Touch ID lets in before our module is asked, without a code (pam_tid.so ahead of our block)"
+		}
+		return "these let in before our module is asked, without a code: " + strings.Join(s.Before, ", ")
+	}
+	return "sudo asks for the second factor"
 }
 
 // Add returns text with our block at its top, where nothing lets anybody in before it.
@@ -72,10 +116,10 @@ func Remove(text []byte) ([]byte, error) {
 
 // Check says how sudo is guarded, by the two files' texts.
 func Check(sudo, local []byte) State {
-	s := State{Before: []string{}}
+	s := State{Verdict: TooOld, Before: []string{}, Names: strings.Contains(string(sudo)+string(local), Module)}
 	for _, f := range lines(sudo) {
 		if f[0] == "auth" && f[1] == "include" && f[2] == "sudo_local" {
-			s.Included = true
+			s.Verdict = Unguarded
 			break
 		}
 		if opens(f) { // ahead of sudo_local
@@ -83,78 +127,115 @@ func Check(sudo, local []byte) State {
 		}
 	}
 	before, _, found := strings.Cut(string(local), block)
-	s.Guarded = s.Included && found
-	if found {
-		for _, f := range lines([]byte(before)) {
-			if opens(f) {
-				s.Before = append(s.Before, f[2])
-			}
+	switch {
+	case s.Verdict == TooOld:
+		return s
+	case !found && s.Names:
+		s.Verdict = Stray
+		return s
+	case !found:
+		return s
+	}
+	for _, f := range lines([]byte(before)) {
+		if opens(f) {
+			s.Before = append(s.Before, f[2])
 		}
+	}
+	s.Verdict = Guarded
+	if len(s.Before) > 0 {
+		s.Verdict = Bypassed
 	}
 	return s
 }
 
-// opens says whether a line lets somebody in without those behind it.
-func opens(f []string) bool { return f[0] == "auth" && (f[1] == "sufficient" || f[1] == "binding") }
+// opens says whether a line can let somebody in without those behind it. What another
+// policy says is not looked at.
+func opens(f []string) bool {
+	return f[0] == "auth" && (f[1] == "sufficient" || f[1] == "binding" || f[1] == "include")
+}
 
-// lines are the fields of each line that says something: facility, control, module.
+// lines are the fields of each line that says something: facility, control, module. As
+// OpenPAM reads them: a backslash at the end goes on in the next line, and the first
+// two words are read in any case (openpam_readline(3)).
 func lines(text []byte) [][]string {
 	var list [][]string
+	var all string
 	for line := range strings.Lines(string(text)) {
 		line, _, _ = strings.Cut(line, "#")
-		if f := strings.Fields(line); len(f) >= 3 {
-			list = append(list, f)
+		all += strings.TrimRight(line, " \t\r\n")
+		if strings.HasSuffix(all, "\\") {
+			all = strings.TrimSuffix(all, "\\") + " "
+			continue
 		}
+		if f := strings.Fields(all); len(f) >= 3 {
+			list = append(list, append([]string{strings.ToLower(f[0]), strings.ToLower(f[1])}, f[2:]...))
+		}
+		all = ""
 	}
 	return list
 }
 
-// Install guards sudo below root, which is "/" but in tests. It returns how sudo is
-// guarded then.
-func Install(root string) (State, error) {
-	if s, err := Read(root); err != nil || !s.Included {
-		return s, errors.Join(err, tooOld(s))
+// Look says how sudo is guarded; read reads a file by its path below the root. That
+// something is not there is fs.ErrNotExist.
+func Look(read func(name string) ([]byte, error)) (State, error) {
+	effective := func(name string) (text []byte, byMDM bool, err error) {
+		if text, err = read(managed + name); err == nil {
+			return text, true, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, false, err
+		}
+		text, err = read(name)
+		return text, false, err
 	}
-	info, err := os.Lstat(filepath.Join(root, Module))
+	sudo, _, err := effective(Sudo)
 	if err != nil {
-		return State{}, fmt.Errorf("the PAM module is not there, and without it sudo would let nobody in: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return State{}, fmt.Errorf("%s is not a file", Module)
-	}
-	if err := edit(root, Add); err != nil {
 		return State{}, err
 	}
-	return Read(root)
+	local, byMDM, err := effective(Local)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return State{}, err
+	}
+	s := Check(sudo, local)
+	s.Managed = byMDM
+	return s, nil
 }
 
-func tooOld(s State) error {
-	if s.Included {
-		return nil
+// Read says how sudo is guarded below root, which is "/" but in tests.
+func Read(root string) (State, error) {
+	return Look(func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(root, name)) })
+}
+
+// Install guards sudo below root, and returns how it is guarded then. ready says why a
+// login would not be answered: nothing is written then, as sudo would let nobody in.
+func Install(root string, ready func() error) (State, error) {
+	s, err := Read(root)
+	switch {
+	case err != nil:
+		return s, err
+	case s.Verdict == TooOld:
+		return s, ErrTooOld
+	case s.Managed && s.Verdict != Guarded:
+		return s, ErrManaged
 	}
-	return ErrTooOld
+	if err := ready(); err != nil {
+		return s, err
+	}
+	if !s.Managed {
+		if err := edit(root, Add); err != nil {
+			return s, err
+		}
+	}
+	return Read(root)
 }
 
 // Uninstall takes our block out.
 func Uninstall(root string) error { return edit(root, Remove) }
 
-// Read says how sudo is guarded below root.
-func Read(root string) (State, error) {
-	sudo, err := os.ReadFile(filepath.Join(root, Sudo))
-	if err != nil {
-		return State{}, err
-	}
-	local, _, err := readLocal(root)
-	if err != nil {
-		return State{}, err
-	}
-	return Check(sudo, local), nil
-}
-
 // readLocal returns sudo_local's text and mode; that it is not there is no error.
 func readLocal(root string) ([]byte, fs.FileMode, error) {
-	path := filepath.Join(root, Local)
-	info, err := os.Lstat(path)
+	file := filepath.Join(root, Local)
+	info, err := os.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0o444, nil
 	}
@@ -164,14 +245,14 @@ func readLocal(root string) ([]byte, fs.FileMode, error) {
 	if !info.Mode().IsRegular() {
 		return nil, 0, fmt.Errorf("/%s is not a file: whatever it leads to is not changed", Local)
 	}
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(file)
 	return text, info.Mode().Perm(), err
 }
 
 // edit puts a changed text in the file's place at once: sudo reads the old or the new
 // one. An empty one goes away, as macOS comes without.
 func edit(root string, change func([]byte) ([]byte, error)) error {
-	path := filepath.Join(root, Local)
+	file := filepath.Join(root, Local)
 	was, mode, err := readLocal(root)
 	if err != nil {
 		return err
@@ -181,9 +262,9 @@ func edit(root string, change func([]byte) ([]byte, error)) error {
 		return err
 	}
 	if len(text) == 0 {
-		return os.Remove(path)
+		return os.Remove(file)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".sudo_local.*")
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".sudo_local.*")
 	if err != nil {
 		return err
 	}
@@ -192,5 +273,5 @@ func edit(root string, change func([]byte) ([]byte, error)) error {
 	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	return os.Rename(tmp.Name(), file)
 }

@@ -25,7 +25,6 @@ func mac(t *testing.T, sudo, local string) string {
 	t.Helper()
 	root := t.TempDir()
 	put(t, root, Sudo, sudo)
-	put(t, root, Module, "module")
 	if local != "" {
 		put(t, root, Local, local)
 	}
@@ -42,6 +41,9 @@ func put(t *testing.T, root, name, text string) {
 		t.Fatal(err)
 	}
 }
+
+// ready is a computer on which logins are answered.
+func ready() error { return nil }
 
 func local(t *testing.T, root string) string {
 	t.Helper()
@@ -72,8 +74,8 @@ func TestInstallTwiceIsOnceAndRemovalLeavesTheRest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root := mac(t, stock, was)
 			for range 2 {
-				s, err := Install(root)
-				if err != nil || !s.Guarded || len(s.Before) != 0 {
+				s, err := Install(root, ready)
+				if err != nil || s.Verdict != Guarded || len(s.Before) != 0 {
 					t.Fatalf("%+v, %v", s, err)
 				}
 				if got := local(t, root); got != block+was {
@@ -95,26 +97,76 @@ func TestInstallTwiceIsOnceAndRemovalLeavesTheRest(t *testing.T) {
 
 func TestWhatLetsInAheadOfUsIsNamed(t *testing.T) {
 	root := mac(t, stock, touchID)
-	if _, err := Install(root); err != nil {
+	if _, err := Install(root, ready); err != nil {
 		t.Fatal(err)
 	}
 	s := Check([]byte(stock), []byte(touchID+block))
-	if !s.Guarded || !slices.Equal(s.Before, []string{"pam_tid.so"}) {
+	if s.Verdict != Bypassed || !slices.Equal(s.Before, []string{"pam_tid.so"}) || !strings.Contains(s.Text(), "Touch ID") {
 		t.Errorf("Touch ID ahead of us: %+v", s)
 	}
 	s = Check([]byte("auth sufficient pam_tid.so\n"+stock), []byte(block))
 	if !slices.Equal(s.Before, []string{"pam_tid.so"}) {
 		t.Errorf("Touch ID in sudo itself: %+v", s)
 	}
-	if s := Check([]byte(stock), []byte("# "+strings.ReplaceAll(block, "\n", "\n# "))); s.Guarded {
-		t.Errorf("a block that is commented out guards: %+v", s)
+}
+
+// What does not read as we do is not taken for guarded: OpenPAM reads words in any
+// case, lines that go on, and other policies.
+func TestWhatIsNotGuarded(t *testing.T) {
+	for name, c := range map[string]struct {
+		local string
+		want  Verdict
+	}{
+		"nothing":                        {"", Unguarded},
+		"Touch ID":                       {touchID, Unguarded},
+		"ours":                           {block, Guarded},
+		"ours on top of Touch ID":        {block + touchID, Guarded},
+		"ours behind a comment":          {"# auth sufficient pam_tid.so\n" + block, Guarded},
+		"ours, commented out":            {"# " + strings.ReplaceAll(block, "\n", "\n# "), Stray},
+		"by hand":                        {"auth required " + Module + "\n", Stray},
+		"in capitals":                    {"AUTH SUFFICIENT pam_tid.so\n" + block, Bypassed},
+		"over two lines":                 {"auth sufficient \\\n pam_tid.so\n" + block, Bypassed},
+		"by another policy":              {"auth include mine\n" + block, Bypassed},
+		"binding":                        {"auth binding pam_watch.so\n" + block, Bypassed},
+		"what cannot let in by itself":   {"auth optional pam_reattach.so\n" + block, Guarded},
+		"what is of another facility":    {"account sufficient pam_permit.so\n" + block, Guarded},
+		"a block with a line taken out":  {strings.Replace(block, "auth       requisite      pam_deny.so\n", "", 1), Stray},
+		"a block with a word taken out":  {strings.Replace(block, " skip=success", "", 1), Stray},
+		"a block with the password away": {strings.Replace(block, "auth       requisite      pam_opendirectory.so\n", "", 1), Stray},
+	} {
+		if s := Check([]byte(stock), []byte(c.local)); s.Verdict != c.want {
+			t.Errorf("%s: %+v, want %s", name, s, c.want)
+		}
+	}
+}
+
+// Where an MDM has a policy, macOS reads no other: what is written beside it guards
+// nothing.
+func TestAnMDMsPoliciesAreThoseThatCount(t *testing.T) {
+	root := mac(t, stock, block)
+	put(t, root, managed+Local, touchID)
+	if s, err := Read(root); err != nil || s.Verdict != Unguarded || !s.Managed {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := Install(root, ready); !errors.Is(err, ErrManaged) {
+		t.Errorf("installed beside an MDM's: %v", err)
+	}
+	root = mac(t, stock, "")
+	put(t, root, managed+Local, block)
+	if s, err := Install(root, ready); err != nil || s.Verdict != Guarded || !s.Managed || local(t, root) != "" {
+		t.Errorf("the MDM's own: %+v, %v", s, err)
+	}
+	root = mac(t, stock, block)
+	put(t, root, managed+Sudo, "auth required pam_opendirectory.so\n")
+	if s, err := Read(root); err != nil || s.Verdict != TooOld {
+		t.Errorf("an MDM's sudo: %+v, %v", s, err)
 	}
 }
 
 func TestAnOlderMacIsLeftAlone(t *testing.T) {
 	old := strings.Replace(stock, "auth       include        sudo_local\n", "", 1)
 	root := mac(t, old, "")
-	if _, err := Install(root); !errors.Is(err, ErrTooOld) {
+	if _, err := Install(root, ready); !errors.Is(err, ErrTooOld) {
 		t.Errorf("%v", err)
 	}
 	if got := local(t, root); got != "" {
@@ -122,12 +174,10 @@ func TestAnOlderMacIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestASudoWithoutItsModuleLetsNobodyInSoNoneIsWritten(t *testing.T) {
+func TestNothingIsWrittenWhileNoLoginWouldBeAnswered(t *testing.T) {
 	root := mac(t, stock, touchID)
-	if err := os.Remove(filepath.Join(root, Module)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Install(root); !errors.Is(err, os.ErrNotExist) {
+	broken := errors.New("the agent does not answer")
+	if _, err := Install(root, func() error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("%v", err)
 	}
 	if got := local(t, root); got != touchID {
@@ -142,7 +192,7 @@ func TestWhatWeDidNotWriteIsNotTouched(t *testing.T) {
 		"the end before the start": last + first,
 	} {
 		root := mac(t, stock, text)
-		if _, err := Install(root); err == nil {
+		if _, err := Install(root, ready); err == nil {
 			t.Errorf("%s: installed", name)
 		}
 		if err := Uninstall(root); err == nil {
@@ -158,7 +208,7 @@ func TestWhatWeDidNotWriteIsNotTouched(t *testing.T) {
 	if err := os.Symlink(other, filepath.Join(root, Local)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Install(root); err == nil {
+	if _, err := Install(root, ready); err == nil {
 		t.Error("a link was followed")
 	}
 }

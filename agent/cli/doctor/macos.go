@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -289,31 +288,32 @@ func breakGlassUIDs(text []byte) (uids []string, bad int) {
 }
 
 func checkSudo(_ context.Context, e *Env) []Result {
-	sudo, err := e.file("/" + sudolocal.Sudo)
+	s, err := sudolocal.Look(e.file)
+	if errors.Is(err, fs.ErrPermission) {
+		return []Result{asRoot("sudo", err)}
+	}
 	if err != nil {
 		return []Result{info("sudo", "cannot be told: %v", plainError(err))}
 	}
-	local, err := e.file("/" + sudolocal.Local)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return []Result{asRoot("sudo", err)}
-	}
 	const install, remove = "sudo sallyport sudo install", "sudo sallyport sudo remove"
-	var out []Result
-	switch s := sudolocal.Check(sudo, local); {
-	case !s.Included:
-		out = append(out, info("not covered", "sudo asks for no code: /%s came with macOS 14", sudolocal.Local))
-	case !s.Guarded && bytes.Contains(local, []byte(pamstack.Module)):
-		out = append(out, fail("sudo", install, "/%s names our module, and not in the block that we write: who is asked is not certain", sudolocal.Local))
-	case !s.Guarded:
-		out = append(out, info("not covered", "sudo asks for no code; to change that: %s", install))
-	case slices.ContainsFunc(s.Before, func(m string) bool { return strings.HasPrefix(path.Base(m), "pam_tid") }):
-		out = append(out, warn("sudo", install, "Touch ID lets in before our module is asked, without a code (pam_tid in /%s)", sudolocal.Local))
-	case len(s.Before) > 0:
-		out = append(out, warn("sudo", install, "these let in before our module is asked, without a code: %s", strings.Join(s.Before, ", ")))
-	default:
-		out = append(out, ok("sudo", "a code is asked for"))
+	change := install
+	if s.Managed {
+		change = "have the MDM put our lines on top of its own sudo_local (docs/macos.md, sudo)"
 	}
-	if bytes.Contains(local, []byte(pamstack.Module)) {
+	var out []Result
+	switch s.Verdict {
+	case sudolocal.TooOld:
+		out = append(out, info("not covered", "%s", s.Text()))
+	case sudolocal.Unguarded:
+		out = append(out, info("not covered", "%s; to change that: %s", s.Text(), change))
+	case sudolocal.Stray:
+		out = append(out, fail("sudo", "take those lines out by hand; then: "+change, "%s", s.Text()))
+	case sudolocal.Bypassed:
+		out = append(out, warn("sudo", change, "%s", s.Text()))
+	default:
+		out = append(out, ok("sudo", "%s", s.Text()))
+	}
+	if s.Names {
 		if err := e.onlyRoots(sudolocal.Module); errors.Is(err, fs.ErrNotExist) {
 			out = append(out, fail("sudo", reinstall+"; or, in a root shell: "+strings.TrimPrefix(remove, "sudo "), "%s is not there: sudo lets nobody in", sudolocal.Module))
 		} else if err != nil {

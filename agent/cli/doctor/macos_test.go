@@ -229,7 +229,7 @@ func TestWhatIsWrongWithAMac(t *testing.T) {
 			m.writes(breakGlassList, "502\n")
 		}, OK, "break-glass", "password alone: second"},
 		{"sudo of macOS 13", has("/etc/pam.d/sudo", strings.Replace(stockSudo, "auth       include        sudo_local\n", "", 1)), Info, "not covered", "macOS 14"},
-		{"sudo is not guarded", gone("/etc/pam.d/sudo_local"), Info, "not covered", "sudo asks for no code; to change that"},
+		{"sudo is not guarded", gone("/etc/pam.d/sudo_local"), Info, "not covered", "sudo asks for no code: the password is enough; to change that"},
 		{"Touch ID before ours", func(m *mac) {
 			m.files["/etc/pam.d/sudo_local"].Data = append([]byte("auth sufficient pam_tid.so\n"), m.files["/etc/pam.d/sudo_local"].Data...)
 		}, Warn, "sudo", "Touch ID"},
