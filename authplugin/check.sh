@@ -27,7 +27,7 @@ for object; do
 	# .data.rel.ro is written by the loader only.
 	written=$(readelf -WS "$object" | sed 's/^ *\[ *[0-9]*\] //' |
 		awk '$1 ~ /^\.(data|bss|tdata|tbss)/ && $1 !~ /^\.data\.rel\.ro/ && $5 !~ /^0+$/ { print $1 }')
-	[ -z "$written" ] || fail "$object has globals that can be written:" $written
+	[ -z "$written" ] || fail "$object has globals that can be written: $written"
 done
 
 [ "$bad" -eq 0 ] && echo "check: $module exports and needs what it should; $# objects without state"
