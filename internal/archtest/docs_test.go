@@ -32,7 +32,7 @@ func TestWhatVerificationNamesIsThere(t *testing.T) {
 	}
 	name := regexp.MustCompile("`(Test[A-Za-z0-9]+)(\\.\\.\\.)?`")
 	// Names, and the package in brackets behind them.
-	placed := regexp.MustCompile("((?:`Test[A-Za-z0-9]+`(?:, | and )?)+) \\(((?:agent|authority|internal|pam|installer)[a-z0-9/]*)[;,):]")
+	placed := regexp.MustCompile("((?:`Test[A-Za-z0-9]+`(?:, | and )?)+) \\(((?:agent|authority|authplugin|internal|pam|installer)[a-z0-9/]*)[;,):]")
 	n := 0
 	for _, m := range name.FindAllStringSubmatch(string(text), -1) {
 		if n++; m[2] == "" && tests[m[1]] == nil {
