@@ -8,7 +8,9 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -17,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -54,15 +57,24 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// standin builds the programs that the scripts find.
-func standin(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "standin")
-	cmd := exec.Command("go", "build", "-o", program, "./testdata/standin")
+// buildStandin builds the programs that the scripts find; it goes with the sandbox.
+var buildStandin = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "standin-")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", dir+"/standin", "./testdata/standin")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		return "", fmt.Errorf("%w: %s", err, out)
 	}
+	return dir + "/standin", nil
+})
+
+func standin(t *testing.T) string {
+	t.Helper()
+	program, err := buildStandin()
+	must(t, err)
 	return program
 }
 
@@ -412,6 +424,53 @@ func (m *mac) restart() {
 	}
 }
 
+// TestWithTheShippedAgent: it is started, asked and stopped, an upgrade that does not
+// answer brings it back, and its vault is the same.
+func TestWithTheShippedAgent(t *testing.T) {
+	sandbox.Need(t)
+	m := newMac(t, standin(t), "dash")
+	cmd := exec.Command("go", "build", "-o", m.root+"/agent", "-ldflags", "-X main.version=v1.0.0", "sallyport/agent")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m.put("/etc/sallyport.toml", "state_dir = \"/state\"\nruntime_dir = \"/var/run/sallyport\"\nkeychain = \"file\"\nlog = \"stderr\"\n")
+	must(t, os.Chmod(m.root+"/etc/sallyport.toml", 0o600))
+	status := func() (s struct {
+		Running bool
+		Vault   struct{ State, ID string }
+	}) {
+		cmd := exec.Command("/agent", "status", "--json", "--config", "/etc/sallyport.toml")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: m.root}
+		out, err := cmd.Output()
+		if err == nil {
+			err = json.Unmarshal(out, &s)
+		}
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		return s
+	}
+	v1 := version{"v1.0.0", "real"}
+	m.mustInstall(v1)
+	m.at(v1)
+	before := status()
+	if !before.Running || before.Vault.State != "open" || before.Vault.ID == "" {
+		t.Errorf("%+v", before)
+	}
+	said, err := m.install(version{"v2.0.0", "dumb"})
+	m.says(said, err, "does not answer within 15 seconds", "the version before is back, and answers")
+	m.at(v1)
+	if after := status(); after != before {
+		t.Errorf("%+v, and before %+v", after, before)
+	}
+	if said, err = m.script(home + "/uninstall"); err != nil {
+		t.Errorf("%v: %s", err, said)
+	}
+	if m.gone(); m.has("/fake/pid") {
+		t.Error("it still runs")
+	}
+}
+
 // TestAFirstInstallationThatFailsLeavesNothing: the rights are to the byte what they
 // were, and what an earlier installation has kept is still there.
 func TestAFirstInstallationThatFailsLeavesNothing(t *testing.T) {
@@ -488,7 +547,6 @@ func TestADiskThatIsFull(t *testing.T) {
 		said, err := m.install(v2)
 		m.says(said, err, "cannot be kept, so nothing is changed")
 		must(t, os.Remove(m.root+"/Library/full"))
-		must(t, os.RemoveAll(m.root+home+"/previous.new"))
 		m.at(v1)
 
 		// Between what Installer lays out and postinstall.
@@ -497,7 +555,7 @@ func TestADiskThatIsFull(t *testing.T) {
 		}
 		m.payload(v2)
 		fill()
-		if said, err = m.script("/pkg/postinstall", "/x.pkg", "/", "/", "/"); err == nil {
+		if _, err = m.script("/pkg/postinstall", "/x.pkg", "/", "/", "/"); err == nil {
 			m.at(v2)
 		} else {
 			m.at(v1)
@@ -508,8 +566,8 @@ func TestADiskThatIsFull(t *testing.T) {
 	})
 }
 
-// TestKilledAtAnyStepAndDoneAgain: SIGKILL before each program that postinstall, or a
-// program of it, runs. At that moment nobody is locked out, and the next installation
+// TestKilledAtAnyStepAndDoneAgain: SIGKILL before each program that changes anything, of
+// postinstall's and of those that it runs. At that moment nobody is locked out, and the next installation
 // ends well: with the new version, or with the one before, whole.
 func TestKilledAtAnyStepAndDoneAgain(t *testing.T) {
 	sandbox.Need(t)
@@ -549,7 +607,7 @@ func TestKilledAtAnyStepAndDoneAgain(t *testing.T) {
 				done := m.has("/fake/kill") // its turn never came
 				must(t, os.RemoveAll(m.root+"/fake/kill"))
 				if done {
-					if kill < 25 {
+					if kill < 15 {
 						t.Errorf("only %d steps", kill)
 					}
 					return

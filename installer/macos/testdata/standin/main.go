@@ -37,6 +37,10 @@ func main() {
 		step(name, args)
 		os.Exit(agent(kind[1], kind[2], args))
 	}
+	if name == "standin" {
+		supervise()
+		return
+	}
 	step(name, args)
 	switch name {
 	case "launchctl":
@@ -49,6 +53,9 @@ func main() {
 	case "sleep":
 		n, _ := strconv.Atoi(args[0])
 		put("clock", strconv.Itoa(clock()+n))
+		if get("pid") != "" { // what is real takes its time
+			time.Sleep(100 * time.Millisecond)
+		}
 	case "date":
 		fmt.Println(clock())
 	default:
@@ -86,8 +93,6 @@ func clock() int {
 // names the plug-in, whether it is there, whether the agent answers. When its number
 // has come, everything is killed.
 func step(name string, args []string) {
-	n, _ := strconv.Atoi(get("step"))
-	put("step", strconv.Itoa(n+1))
 	bundle := "whole"
 	if _, err := os.Stat(authdb.DefaultBundle + "/Contents/MacOS/Sallyport"); err != nil {
 		bundle = "gone"
@@ -98,11 +103,29 @@ func step(name string, args []string) {
 	}
 	_, _ = fmt.Fprintf(f, "%d\t%t\t%s\t%t\t%s %s\n", clock(), named(), bundle, answers(), name, strings.Join(args, " "))
 	_ = f.Close()
+	if !changes(name, args) { // to be killed then is to be killed at the next one that does
+		return
+	}
+	n, _ := strconv.Atoi(get("step"))
+	put("step", strconv.Itoa(n+1))
 	if get("kill") == strconv.Itoa(n) {
 		drop("kill")
 		_ = syscall.Kill(0, syscall.SIGKILL)
 		select {}
 	}
+}
+
+// changes says whether a program changes anything.
+func changes(name string, args []string) bool {
+	switch name {
+	case "launchctl":
+		return args[0] != "print"
+	case "security":
+		return len(args) < 2 || args[1] != "read"
+	case "sallyport":
+		return args[0] != "version" && args[0] != "status" && !slices.Contains(args, "dry-load")
+	}
+	return slices.Contains([]string{"cp", "ln", "mkdir", "mv", "pkgutil", "rm"}, name)
 }
 
 func named() bool {
@@ -137,6 +160,7 @@ func launchctl(args []string) int {
 		}
 		drop("loaded")
 		drop("running")
+		stop()
 	case "bootstrap":
 		if _, err := os.Stat(args[2]); err != nil || get("disabled") != "" {
 			fmt.Fprintln(os.Stderr, "Bootstrap failed: 5: Input/output error")
@@ -167,6 +191,44 @@ func start() {
 		return
 	}
 	put("running", kind)
+	if strings.HasSuffix(kind, ":real") && get("pid") == "" {
+		cmd := exec.Command("/standin")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := cmd.Start(); err != nil {
+			panic(err)
+		}
+		wait(func() bool { return get("pid") != "" })
+	}
+}
+
+// The agent for Linux, where it is the shipped one that runs.
+const (
+	real   = "/agent"
+	config = "/etc/sallyport.toml"
+)
+
+// supervise runs it as launchd does, and notes that it has ended.
+func supervise() {
+	cmd := exec.Command(real, "run", "--config", config)
+	if err := cmd.Start(); err != nil {
+		panic(err)
+	}
+	put("pid", strconv.Itoa(cmd.Process.Pid))
+	_ = cmd.Wait()
+	drop("pid")
+}
+
+func stop() {
+	if pid, err := strconv.Atoi(get("pid")); err == nil {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+		wait(func() bool { return get("pid") == "" })
+	}
+}
+
+func wait(until func() bool) {
+	for !until() {
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // security is security(1): the rights are files.
@@ -198,7 +260,8 @@ func security(args []string) int {
 }
 
 // agent is the program that a package brings. Behaviours: ok; dumb: it runs and does
-// not answer; broken: it does not run; noload: its plug-in does not load.
+// not answer; broken: it does not run; noload: its plug-in does not load; real: it is
+// the shipped one, for Linux, but for what only macOS has.
 func agent(version, behaviour string, args []string) int {
 	if behaviour == "broken" {
 		return 86
@@ -207,12 +270,15 @@ func agent(version, behaviour string, args []string) int {
 	said, err := "", error(nil)
 	switch strings.Join(args[:min(2, len(args))], " ") {
 	case "version":
-		said = "sallyport " + version
-	case "status --json":
-		if real := get("real"); real != "" && answers() {
+		if behaviour == "real" {
 			return run(real, args...)
 		}
-		if !answers() {
+		said = "sallyport " + version
+	case "status --json":
+		switch {
+		case behaviour == "real":
+			return run(real, append(args, "--config", config)...)
+		case !answers():
 			return 3
 		}
 		running, _, _ := strings.Cut(get("running"), ":")
@@ -270,7 +336,7 @@ func program(ctx context.Context, name string, args ...string) ([]byte, error) {
 
 func run(name string, args ...string) int {
 	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // as the script has them
 	if err := cmd.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
