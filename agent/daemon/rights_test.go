@@ -33,7 +33,7 @@ func TestARepairIsRecorded(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no rights database on Windows")
 	}
-	console, err := os.ReadFile("../../authplugin/authdb/testdata/console-13-14.plist")
+	console, err := os.ReadFile("../../authplugin/authdb/testdata/console-13.plist")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,9 @@ import (
 	"testing"
 )
 
-// fixture is a definition as `security authorizationdb read` prints one on some macOS.
+// fixture is a definition as `security authorizationdb read` prints one on some macOS:
+// what Apple's authorization.plist has there, with the keys that rule_copy_to_cfobject
+// of authd adds. The login window's of 14 is that of 15.
 func fixture(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", name+".plist"))
@@ -98,15 +100,16 @@ func TestWhereOursGo(t *testing.T) {
 	}{
 		{"console-10.14-10.15", login, kerberos, loginSuccess},
 		{"console-11-12", login, kerberos, loginSuccess},
-		{"console-13-14", login, kerberos, loginSuccess},
-		{"console-15-26", login, authenticated, loginSuccess},
+		{"console-13", login, kerberos, loginSuccess},
+		{"console-15-26", login, kerberos, loginSuccess},
 		{"console-crypt", login, kerberos, loginSuccess},
 		{"console-nomad", login, kerberos, loginSuccess},
 		{"console-xcreds", login, kerberos, loginSuccess},
 		{"console-jamf-connect", login, kerberos, loginSuccess},
 		{"console-escrow-buddy", login, authenticated, loginSuccess},
 		{"console-behind-the-password", login, kerberos, "Acme:Escrow,privileged"},
-		{"authenticate-13-14", session, kerberos, ""},
+		{"authenticate-10.14-10.15", session, kerberos, ""},
+		{"authenticate-13-14", session, authenticated, ""},
 		{"authenticate-15-26", session, authenticated, ""},
 		{"authenticate-acme", session, kerberos, "Acme:Audit,privileged"},
 	} {
