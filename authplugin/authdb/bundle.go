@@ -45,11 +45,13 @@ func (r *Rights) checkFiles(context.Context) error {
 			return err
 		case !st.IsDir():
 			return fmt.Errorf("%s is a link", dir)
-		case st.Mode()&fs.ModeSticky != 0: // everybody keeps their own there
-		default:
-			if err := r.closed(dir, st); err != nil {
-				return err
-			}
+		}
+		mode := st.Mode()
+		if mode&fs.ModeSticky != 0 {
+			mode &^= 0o022 // everybody but its owner keeps their own there
+		}
+		if err := r.closed(dir, mode, ownerOf(st)); err != nil {
+			return err
 		}
 		if dir == filepath.Dir(dir) {
 			break
@@ -71,7 +73,7 @@ func (r *Rights) checkFiles(context.Context) error {
 			return fmt.Errorf("%s is a link or no file", path)
 		}
 		found = found || path == filepath.Join(r.Bundle, executable) && st.Mode().IsRegular()
-		return r.closed(path, st)
+		return r.closed(path, st.Mode(), ownerOf(st))
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("there is no %s in it", executable)
@@ -80,12 +82,12 @@ func (r *Rights) checkFiles(context.Context) error {
 }
 
 // closed: nobody but root can change it.
-func (r *Rights) closed(path string, st fs.FileInfo) error {
-	switch uid := ownerOf(st); {
+func (r *Rights) closed(path string, mode fs.FileMode, uid int) error {
+	switch {
 	case uid != 0 && uid != r.Owner:
 		return fmt.Errorf("%s belongs to uid %d, not to root", path, uid)
-	case st.Mode()&fs.ModeSymlink == 0 && st.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%s can be changed by others than root (mode %#o)", path, st.Mode().Perm())
+	case mode&fs.ModeSymlink == 0 && mode.Perm()&0o022 != 0:
+		return fmt.Errorf("%s can be changed by others than root (mode %#o)", path, mode.Perm())
 	}
 	return nil
 }

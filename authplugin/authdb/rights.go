@@ -310,8 +310,12 @@ func (r *Rights) Remove(ctx context.Context) (Result, error) {
 	errs = errors.Join(errs, err)
 	// From here on the agent puts nothing back.
 	m.Installed = nil
-	if err := r.remember(m); err != nil {
-		errs = errors.Join(errs, fmt.Errorf("the agent may put ours back at its next start: %w", err))
+	forgotten := false
+	if err := r.remember(m); err != nil { // what cannot be written, as on a full disk, can be taken away
+		if gone := os.Remove(r.file(memoryFile)); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+			errs = errors.Join(errs, fmt.Errorf("the agent may put ours back at its next start: %w", err))
+		}
+		forgotten = true
 	}
 	var done []change
 	for _, right := range removal() {
@@ -325,7 +329,7 @@ func (r *Rights) Remove(ctx context.Context) (Result, error) {
 		}
 		done = append(done, changes...)
 	}
-	if errs == nil && m.Rule != "" {
+	if errs == nil && m.Rule != "" && !forgotten {
 		errs = r.remember(memory{})
 	}
 	return resultOf(done), errs
@@ -394,9 +398,14 @@ func (r *Rights) mend(ctx context.Context, changes []change, m memory) error {
 		return err
 	}
 	// Remembered first: if that fails, it would be done again and again.
+	before := m.Repaired
 	m.Repaired = r.now().UTC()
 	if err := r.keep(changes, &m); err != nil {
 		return err
 	}
-	return r.applyAll(ctx, changes)
+	if err := r.applyAll(ctx, changes); err != nil {
+		m.Repaired = before // nothing was put back that another product could take out
+		return errors.Join(err, r.remember(m))
+	}
+	return nil
 }

@@ -553,13 +553,17 @@ func TestNeverWithoutAPlugInThatLoads(t *testing.T) {
 		"without its code":      {func(r *Rights, _ *authd) { must(os.Remove(filepath.Join(r.Bundle, executable))) }, "there is no"},
 		"writable by the group": {func(r *Rights, _ *authd) { must(os.Chmod(filepath.Join(r.Bundle, executable), 0o775)) }, "can be changed by others"},
 		"in a writable folder":  {func(r *Rights, _ *authd) { must(os.Chmod(filepath.Dir(r.Bundle), 0o777)) }, "can be changed by others"},
-		"itself writable":       {func(r *Rights, _ *authd) { must(os.Chmod(r.Bundle, 0o757)) }, "can be changed by others"},
+		"itself writable":       {func(r *Rights, _ *authd) { must(os.Chmod(r.Bundle, 0o757|os.ModeSticky)) }, "can be changed by others"},
 		"not root's":            {func(r *Rights, _ *authd) { must(os.Lchown(filepath.Join(r.Bundle, executable), 12345, 0)) }, "not to root"},
 		"a link": {func(r *Rights, _ *authd) {
 			must(os.Rename(r.Bundle, r.Bundle+"2"))
 			must(os.Symlink(r.Bundle+"2", r.Bundle))
 		}, "link"},
 		"a link inside": {func(r *Rights, _ *authd) { must(os.Symlink("/etc", filepath.Join(r.Bundle, "Contents/Resources"))) }, "link"},
+		"in a folder of somebody's where all keep their own": {func(r *Rights, _ *authd) {
+			must(os.Chmod(filepath.Dir(r.Bundle), 0o777|os.ModeSticky))
+			must(os.Lchown(filepath.Dir(r.Bundle), 12345, 0))
+		}, "not to root"},
 		"below a link": {func(r *Rights, _ *authd) {
 			link := r.StateDir + "/plugins"
 			must(os.Symlink(filepath.Dir(r.Bundle), link))
@@ -592,7 +596,7 @@ func TestNeverWithoutAPlugInThatLoads(t *testing.T) {
 		"one right missing": {func(_ *Rights, a *authd) { delete(a.rights, Authenticate) }, "60005"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			if what == "not root's" && os.Geteuid() != 0 {
+			if (what == "not root's" || strings.HasPrefix(what, "in a folder of somebody")) && os.Geteuid() != 0 {
 				t.Skip("only root can give files away")
 			}
 			a := newAuthd(t)
@@ -776,6 +780,41 @@ func TestNoWarWithAnotherProduct(t *testing.T) {
 	}
 }
 
+// TestARepairThatFailedIsNoWar: what was put back nowhere keeps no later start from
+// putting it back; be it that the agent was stopped in the middle.
+func TestARepairThatFailedIsNoWar(t *testing.T) {
+	upgraded := func(t *testing.T) (*Rights, *authd) {
+		a := newAuthd(t)
+		r := world(t, a)
+		r.Wanted = Wanted{Login: true, Elevate: true}
+		if _, err := r.Install(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		a.rights[Console], a.rights[Authenticate] = fixture(t, "console-15-26"), fixture(t, "authenticate-15-26")
+		a.calls = nil
+		return r, a
+	}
+	r, good := upgraded(t)
+	if e := r.Repair(t.Context()); e.Name != event.RightsRepaired {
+		t.Fatalf("%+v", e)
+	}
+	for n := range good.calls {
+		for what, breaks := range map[string]func(a *authd, stop func()){
+			"stopped": func(a *authd, stop func()) { a.meanwhile = map[int]func(){n + 1: stop} },
+			"failed":  func(a *authd, _ func()) { a.plan = map[int]fault{n + 1: fails} },
+		} {
+			r, a := upgraded(t)
+			ctx, stop := context.WithCancel(t.Context())
+			breaks(a, stop)
+			first := r.Repair(ctx)
+			stop()
+			if e := r.Repair(t.Context()); first.Name != event.RightsRepaired && e.Name != event.RightsRepaired || !a.guarded(t, Console) || !a.guarded(t, Authenticate) {
+				t.Errorf("%s at call %d: %+v; the next start: %+v", what, n+1, first, e)
+			}
+		}
+	}
+}
+
 // No installation, no repair: an agent that starts with the plug-in's files there
 // guards nothing by itself.
 func TestARepairIsNoInstallation(t *testing.T) {
@@ -804,6 +843,24 @@ func TestRemoveWorksWhenEverythingElseIsBroken(t *testing.T) {
 	}
 	if slices.ContainsFunc(names(t, a.rights[Console]), isOurs) {
 		t.Error("the login window is still guarded")
+	}
+}
+
+// TestWhatCannotBeRememberedIsForgotten: a removal is final, also where the mark of
+// the installation cannot be written anew.
+func TestWhatCannotBeRememberedIsForgotten(t *testing.T) {
+	a := newAuthd(t)
+	r := world(t, a)
+	if _, err := r.Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	must(os.Chmod(r.StateDir, 0o777))
+	if _, err := r.Remove(t.Context()); err == nil || strings.Contains(err.Error(), "put ours back") {
+		t.Errorf("it says %v", err)
+	}
+	must(os.Chmod(r.StateDir, 0o700))
+	if e := r.Repair(t.Context()); e.Name != "" || a.guarded(t, Console) || a.guarded(t, Screensaver) {
+		t.Errorf("the next start: %+v", e)
 	}
 }
 
