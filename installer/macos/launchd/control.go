@@ -96,10 +96,10 @@ func (c Control) load(ctx context.Context) error {
 	const tries = 5
 	for n := 1; ; n++ {
 		err := c.do(ctx, "bootstrap", "system", Path)
-		if err == nil || n == tries || c.State(ctx).Loaded {
-			return err
+		if err == nil || c.State(ctx).Loaded { // or somebody else was first
+			return nil
 		}
-		if c.rest(ctx) != nil {
+		if n == tries || c.rest(ctx) != nil {
 			return err
 		}
 	}

@@ -229,6 +229,23 @@ func TestWhatLaunchdIsTold(t *testing.T) {
 	}
 }
 
+// TestLoadedByAnotherIsLoaded: launchd refuses to load what somebody has loaded just
+// now, and nothing is wrong.
+func TestLoadedByAnotherIsLoaded(t *testing.T) {
+	f := &fake{}
+	c := f.control()
+	c.Run = func(ctx context.Context, name string, args ...string) ([]byte, error) {
+		out, err := f.run(ctx, name, args...)
+		if args[0] == "bootstrap" {
+			err = errors.New("exit status 37: Bootstrap failed: 37: Operation already in progress")
+		}
+		return out, err
+	}
+	if err := c.Start(t.Context()); err != nil || f.told()[len(f.told())-1] != "kickstart "+Target {
+		t.Errorf("%v, %q", err, f.told())
+	}
+}
+
 // TestAVerbThatFailsIsSaid: none is passed over, and nothing follows.
 func TestAVerbThatFailsIsSaid(t *testing.T) {
 	for _, c := range []struct{ action, print, fails string }{
