@@ -332,6 +332,7 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 		m.at(v1)
 
 		m.put(home+"/state/vault", "kept")
+		m.orderHolds()
 		m.put("/fake/log", "")
 		if said, err := m.script(home + "/uninstall"); err != nil || !strings.Contains(said, "What it kept") {
 			t.Errorf("%v: %s", err, said)
@@ -403,6 +404,7 @@ func TestAnUpgradeThatIsNoGoodIsPutBack(t *testing.T) {
 				}
 				if name == "launchd does not take it" { // nor the one of before: it says so, and it is right when launchd is
 					m.says(said, err, "DOES NOT ANSWER")
+					m.orderHolds()
 					m.put("/fake/log", "")
 					m.restart()
 				}
@@ -576,12 +578,14 @@ func TestKilledAtAnyStepAndDoneAgain(t *testing.T) {
 		before *version
 		then   version // that is installed when the first was killed
 		want   *version
+		fails  string // what security(1) fails at, before the kill
 	}{
-		"first":                   {nil, v2, &v2},
-		"first, then no good":     {nil, version{"v3.0.0", "dumb"}, nil},
-		"upgrade":                 {&v1, v2, &v2},
-		"upgrade, then no good":   {&v1, version{"v3.0.0", "dumb"}, &v1},
-		"bad upgrade, then again": {&v1, version{"v2.0.0", "noload"}, &v1},
+		"first":                   {nil, v2, &v2, ""},
+		"first, then no good":     {nil, version{"v3.0.0", "dumb"}, nil, ""},
+		"upgrade":                 {&v1, v2, &v2, ""},
+		"upgrade, then no good":   {&v1, version{"v3.0.0", "dumb"}, &v1, ""},
+		"put back, then no good":  {&v1, version{"v3.0.0", "dumb"}, &v1, "read"},
+		"bad upgrade, then again": {&v1, version{"v2.0.0", "noload"}, &v1, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -603,7 +607,9 @@ func TestKilledAtAnyStepAndDoneAgain(t *testing.T) {
 				m.copy("/kept", "")
 				m.put("/fake/step", "0")
 				m.put("/fake/kill", strconv.Itoa(kill))
+				m.put("/fake/security-fails", c.fails)
 				_, err := m.script("/pkg/postinstall", "/x.pkg", "/", "/", "/")
+				m.put("/fake/security-fails", "")
 				done := m.has("/fake/kill") // its turn never came
 				must(t, os.RemoveAll(m.root+"/fake/kill"))
 				if done {

@@ -31,12 +31,12 @@ bring() {
 	done
 }
 
-# bring_back restores what previous has. The plug-in leaves it first: cut short and
-# done again, a second exchange would bring the new one.
+# bring_back restores what previous has. The plug-in is exchanged for a copy: cut short
+# and done again, an exchange with previous itself would bring the new one back.
 bring_back() {
 	if [ -d "$previous/Sallyport.bundle" ] && ! diff -rq "$previous/Sallyport.bundle" "$bundle" >/dev/null 2>&1; then
 		rm -rf "$home/returning"
-		mkdir -m 0700 "$home/returning" && mv "$previous/Sallyport.bundle" "$home/returning/" || return 1
+		mkdir -m 0700 "$home/returning" && cp -Rp "$previous/Sallyport.bundle" "$home/returning/" || return 1
 		"$agent" authdb place "$home/returning/Sallyport.bundle" || say "the newer plug-in stays: it is fit for use, and the one before is not"
 		rm -rf "$home/returning"
 	fi
