@@ -95,17 +95,18 @@ struct login {
 /* --- what the person sees --- */
 
 /*
- * How many bytes of text are its next message: a line, or as much of it as a message
- * may have (PAM_MAX_MSG_SIZE, its NUL included; OpenPAM's pam_prompt cuts what is
- * longer). text is UTF-8, and no character is torn.
+ * How many bytes of text are its next message: a line, or as much of it as pam_prompt
+ * takes. text is UTF-8, and no character is torn. No strcspn(3): with glibc's, a piece
+ * of the text was found on the stack afterwards.
  */
 static size_t message_len(const char *text)
 {
-	size_t len = strcspn(text, "\n");
+	const char *end = strchr(text, '\n');
+	size_t len = end != NULL ? (size_t)(end - text) : strlen(text);
 
-	if (len < PAM_MAX_MSG_SIZE)
+	if (len <= MESSAGE_MAX)
 		return len;
-	for (len = PAM_MAX_MSG_SIZE - 1; len > 1 && ((unsigned char)text[len] & 0xc0) == 0x80;)
+	for (len = MESSAGE_MAX; len > 1 && ((unsigned char)text[len] & 0xc0) == 0x80;)
 		len--;
 	return len;
 }
@@ -115,15 +116,17 @@ static size_t message_len(const char *text)
  * cannot show it is no reason to deny: a notice asks nothing, and whoever misses a
  * prompt fails at the prompt.
  */
-static const char *show_message(struct login *l, int style, const char *text)
+static char *show_message(struct login *l, int style, char *text)
 {
 	char *ignored = NULL; /* OpenPAM's pam_prompt writes to it whatever the style */
-	size_t len = message_len(text);
+	char *end = text + message_len(text);
+	char behind = *end;
 
-	if (pam_prompt(l->pamh, style, &ignored, "%.*s", (int)len, text) == PAM_SUCCESS)
+	*end = '\0';
+	if (pam_prompt(l->pamh, style, &ignored, "%s", text) == PAM_SUCCESS)
 		free(ignored);
-	text += len;
-	return *text == '\n' ? text + 1 : text;
+	*end = behind;
+	return behind == '\n' ? end + 1 : end;
 }
 
 /* Shows text line by line. */
@@ -132,7 +135,7 @@ static void show(struct login *l, int style, const pb_byte_t *text, size_t len)
 	char buf[sizeof(((sallyport_login_v1_Notice *)0)->text.bytes) + 1];
 
 	text_for_person(buf, sizeof(buf), text, len);
-	for (const char *rest = buf; *rest != '\0';)
+	for (char *rest = buf; *rest != '\0';)
 		rest = show_message(l, style, rest);
 	hc_wipe(buf, sizeof(buf)); /* a QR code of the new key */
 }
@@ -200,13 +203,13 @@ static bool ask(struct login *l, const sallyport_login_v1_Prompt *p)
 									     PAM_PROMPT_ECHO_OFF;
 	char text[sizeof(p->text.bytes) + 1];
 	enum hc_status status = HC_FAILED;
-	const char *question = text;
+	char *question = text;
 	char *reply = NULL;
 	size_t len;
 	int error;
 
 	text_for_person(text, sizeof(text), p->text.bytes, p->text.size);
-	while (strlen(question) >= PAM_MAX_MSG_SIZE) /* the question is its end */
+	while (strlen(question) > MESSAGE_MAX) /* the question is its end */
 		question = show_message(l, PAM_TEXT_INFO, question);
 	error = pam_prompt(l->pamh, style, &reply, "%s", question);
 	hc_wipe(text, sizeof(text)); /* the new key, or the recovery codes */

@@ -148,6 +148,20 @@ func TestASudoThatCannotStartLetsNobodyIn(t *testing.T) {
 	})
 }
 
+// Why pam_deny stands behind our module: OpenPAM takes a chain in which whatever may
+// suffice has failed for a success, though pam.conf(5) says otherwise.
+func TestWhatMaySufficeAndFailsDoesNotKeepOut(t *testing.T) {
+	each(t, func(t *testing.T, b build) {
+		p := somebody(t)
+		ours := "auth sufficient " + sudolocal.Module + "\n"
+		none := filepath.Join(t.TempDir(), "none.sock")
+		l := b.sudo(t, b.policies(t, none, map[string]string{"sudo": ours}), p)
+		l.returns(success)
+		l = b.sudo(t, b.policies(t, none, map[string]string{"sudo": ours + "auth requisite pam_deny.so\n"}), p)
+		l.returns(authinfoUnavail)
+	})
+}
+
 func TestNoAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		replies []string
