@@ -44,7 +44,8 @@ all: $(OUT)/Sallyport.bundle $(OUT)/pam_sallyport.so.2 $(OUT)/sallyport
 
 .PHONY: $(archs)
 $(archs):
-	@$(MAKE) --no-print-directory -f $(here)/darwin.mk ARCH=$@ LIBS="$$($(here)/sdk/libs.sh $@)" OUT=$(OUT)
+	@libs=$$($(here)/sdk/libs.sh $@) && \
+		$(MAKE) --no-print-directory -f $(here)/darwin.mk ARCH=$@ LIBS="$$libs" OUT=$(OUT)
 
 # Bundles name their version by three numbers ("CFBundleShortVersionString").
 numbers := $(shell echo '$(VERSION)' | sed -E 's/^v?([0-9]+\.[0-9]+\.[0-9]+).*/\1/; t; s/.*/0.0.0/')
