@@ -195,7 +195,7 @@ func run(ctx context.Context, o Options) (err error) {
 	d.store.Record(ctx, event.Event{Name: event.AgentStarted, Text: "version " + o.Version})
 	d.tell(Ready)
 	go d.watchConfig(watching)
-	d.watchRights(watching)
+	waitForRights := d.watchRights(watching)
 	select {
 	case err = <-failed:
 	case <-d.mended:
@@ -207,6 +207,8 @@ func run(ctx context.Context, o Options) (err error) {
 	}
 	close(stopping)
 	stop(loginServer, adminServer)
+	stopWatching()
+	waitForRights()
 	d.store.Record(context.Background(), event.Event{Name: event.AgentStopped})
 	return err
 }

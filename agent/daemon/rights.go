@@ -4,9 +4,11 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"time"
 
 	"sallyport/authplugin/authdb"
 	"sallyport/internal/config"
+	"sallyport/internal/event"
 )
 
 // Rights is macOS's rights database, as a configuration wants it.
@@ -27,15 +29,36 @@ func Rights(c *config.Config) *authdb.Rights {
 
 // repairRights puts the plug-in's mechanisms back where an upgrade of the system has
 // taken them out. What a broken configuration wants is not known: then it does nothing.
-func (d *daemon) repairRights(ctx context.Context, r *authdb.Rights) {
-	if d.state().ConfigMissing {
-		return
-	}
-	r.Answers = func(context.Context) error {
-		_, err := d.store.Vault()
-		return err
-	}
-	if e := r.Repair(ctx); e.Name != "" && ctx.Err() == nil {
-		d.store.Record(ctx, e)
+func (d *daemon) repairRights(ctx context.Context, rights func() *authdb.Rights) {
+	var said event.Name
+	for n := 0; ; n++ {
+		if d.state().ConfigMissing {
+			return
+		}
+		r := rights()
+		r.Answers = func(context.Context) error {
+			_, err := d.store.Vault()
+			return err
+		}
+		e := r.Repair(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if e.Name != "" && e.Name != said {
+			d.store.Record(ctx, e)
+			said = e.Name
+		}
+		if e.Name != event.RightsMissing || !r.MayRepair || n == len(repairAgain) {
+			return
+		}
+		select {
+		case <-time.After(repairAgain[n]):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
+
+// repairAgain are the pauses behind a repair that failed. Just behind an upgrade the
+// system is slow, and what is not put back then stays out until the next start.
+var repairAgain = []time.Duration{time.Minute, 10 * time.Minute}

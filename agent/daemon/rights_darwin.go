@@ -1,9 +1,21 @@
 package daemon
 
-import "context"
+import (
+	"context"
 
-// watchRights looks at the login rights once: an upgrade of macOS ends in a start.
-func (d *daemon) watchRights(ctx context.Context) {
-	c := d.settings().Config
-	go d.repairRights(ctx, Rights(&c))
+	"sallyport/authplugin/authdb"
+)
+
+// watchRights looks at the login rights, behind the start alone: an upgrade of macOS
+// ends in one. wait waits until what it changes is whole, once ctx has ended.
+func (d *daemon) watchRights(ctx context.Context) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.repairRights(ctx, func() *authdb.Rights {
+			c := d.settings().Config
+			return Rights(&c)
+		})
+	}()
+	return func() { <-done }
 }

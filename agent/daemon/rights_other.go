@@ -5,4 +5,4 @@ package daemon
 import "context"
 
 // watchRights: only macOS has a rights database.
-func (*daemon) watchRights(context.Context) {}
+func (*daemon) watchRights(context.Context) (wait func()) { return func() {} }
