@@ -31,6 +31,10 @@ type Policies struct {
 const (
 	// settle is for how long policies stay as they are before they count.
 	settle = 2 * time.Second
+	// vanished is for how long the managed preferences are away before that counts: who
+	// takes a file away and puts another one there leaves nothing half written, and a
+	// Mac that starts may be slow about it.
+	vanished = 30 * time.Second
 	// patience is how long whoever has somebody waiting waits for policies.
 	patience = 5 * time.Second
 )
@@ -58,7 +62,7 @@ func readPolicies(ctx context.Context) (*Policies, error) {
 // may be half written, so that has to last as well.
 func Settled(ctx context.Context, known *Policies) (*Policies, error) {
 	now, err := readPolicies(ctx)
-	for !errors.Is(err, winreg.ErrBusy) && !now.Same(known) {
+	for same := time.Duration(0); !errors.Is(err, winreg.ErrBusy) && !now.Same(known) && same < enough(known, now); {
 		before, failed := now, err
 		select {
 		case <-time.After(settle):
@@ -66,11 +70,19 @@ func Settled(ctx context.Context, known *Policies) (*Policies, error) {
 			return nil, winreg.ErrBusy
 		}
 		now, err = readPolicies(ctx)
-		if now.Same(before) || err != nil && failed != nil {
-			break
+		if same += settle; !now.Same(before) && (err == nil || failed == nil) {
+			same = 0
 		}
 	}
 	return now, err
+}
+
+// enough is for how long what is there has to be there before it counts.
+func enough(known, now *Policies) time.Duration {
+	if known != nil && known.Preferences != nil && now != nil && now.Preferences == nil {
+		return vanished
+	}
+	return settle
 }
 
 // Same says whether both are known and say the same.

@@ -296,7 +296,8 @@ func TestPreferencesAreTakenOnceTheyHaveSettled(t *testing.T) {
 		"half written, and as before": {after[:20], before, before, settle, ""},
 		"half written for good":       {after[:20], after[:20], nil, settle, "is no property list"},
 		"emptied for good":            {[]byte{}, []byte{}, nil, settle, "is empty"},
-		"taken away for good":         {nil, nil, nil, settle, ""},
+		"away for ten seconds":        {nil, before, before, 10 * time.Second, ""},
+		"taken away for good":         {nil, nil, nil, vanished, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			managed := ownPreferences(t)
@@ -314,7 +315,9 @@ func TestPreferencesAreTakenOnceTheyHaveSettled(t *testing.T) {
 					t.Fatal(err)
 				}
 				write(c.then)
-				if name == "taken away and another" || name == "half written, and then all" {
+				if name == "away for ten seconds" {
+					time.AfterFunc(c.within-settle/4, func() { write(c.last) })
+				} else if name == "taken away and another" || name == "half written, and then all" {
 					time.AfterFunc(settle/2, func() { write(c.last) })
 				} else {
 					time.AfterFunc(settle/4, func() { write(c.last) })
