@@ -42,6 +42,8 @@ enum {
 	PERSON_MS = 11 * 60 * 1000,
 	/* How long begin may take to be invoked again. */
 	INTERRUPT_MS = SALLYPORT_INTERRUPT_MS,
+	/* How long authd may take to have begin's result. */
+	SETTLED_MS = INTERRUPT_MS / 10,
 	/* How long a verdict is good until verify takes it: the person may have to press
 	 * the button, if authd does not bring begin back. */
 	REDEEM_MS = 60 * 1000,
@@ -62,6 +64,8 @@ struct login {
 	struct mechanism *begin, *verify;
 	struct dialogue dialogue;
 	int64_t until;
+	uint32_t shown;   /* the number of the last screen */
+	int64_t shown_at; /* when begin's result was set with it */
 	bool stopped;
 	bool interrupted; /* begin was asked for again, and has yet to come */
 	bool looked_at;   /* begin came, and is for this login */
@@ -151,6 +155,8 @@ bool login_verify(struct login *l, struct mechanism *verify, const struct answer
 	if (l->stopped || mechanism_waits(l->verify))
 		return false;
 	l->verify = verify;
+	if (l->begin != NULL)
+		l->begin->verified = true;
 	l->answer = *answer;
 	l->is_password = is_password;
 	l->has_answer = true;
@@ -231,15 +237,37 @@ static void answer_begin(struct login *l)
 	memcpy(s.login, l->id, sizeof(s.login));
 	text_for_person(s.user, sizeof(s.user), (const uint8_t *)l->request.who.user, strlen(l->request.who.user));
 	dialogue_show(&l->dialogue, &s);
+	s.prompt = ++l->shown;
 	l->interrupted = l->looked_at = false;
 	mechanism_answer(l->begin, OUTCOME_ALLOW, &hint);
+	l->shown_at = hc_now_ms();
 	hc_wipe(&s, sizeof(s));
 }
 
-/* Has begin invoked again; it may be here, or never come, when this returns. */
+/*
+ * Has begin invoked again; it may be here, or never come, when this returns.
+ *
+ * authd (agent.c, engine.m) drops a result that an interrupt overtakes, and ends the
+ * evaluation. And where an interrupt comes between two mechanisms, it goes on with what
+ * those behind begin said before, and does not ask them: not verify either, if it has
+ * been asked before. So that moment must be nobody's to choose, and what verify said
+ * before must not have been Allow.
+ */
 static bool interrupt(struct login *l)
 {
-	if (l->begin == NULL)
+	int64_t until = l->shown_at + SETTLED_MS, now = hc_now_ms();
+	uint16_t chance = 0;
+
+	if (l->begin != NULL && l->begin->verified) {
+		if (getentropy(&chance, sizeof(chance)) != 0)
+			return false;
+		until = now + SETTLED_MS + chance % INTERRUPT_MS / 2;
+	}
+	while (l->begin != NULL && !l->stopped && now < until && !(now >= l->shown_at + SETTLED_MS && mechanism_waits(l->verify))) {
+		plugin_wait(l->plugin, until - now);
+		now = hc_now_ms();
+	}
+	if (l->begin == NULL || l->stopped || (l->begin->passed && !mechanism_waits(l->verify)))
 		return false;
 	l->interrupted = true;
 	if (mechanism_interrupt(l->begin))
@@ -260,9 +288,9 @@ static bool show(struct login *l)
 			return true;
 		}
 		if (until == 0) {
-			until = now + INTERRUPT_MS;
 			if (!interrupt(l))
 				break;
+			until = hc_now_ms() + INTERRUPT_MS;
 			continue;
 		}
 		if (now >= until)
@@ -356,21 +384,18 @@ static enum hc_status carry_out(struct login *l, struct hc_client *agent)
 	struct answer a = l->answer;
 	uint32_t prompt = l->dialogue.prompt;
 	enum hc_status status = HC_OK;
-	bool stale = a.prompt != l->dialogue.question, is_password = l->is_password;
+	bool stale = a.prompt != l->shown && a.kind != ANSWER_NONE, is_password = l->is_password;
 
 	hc_wipe(&l->answer, sizeof(l->answer));
 	l->has_answer = false;
-	switch (a.kind) {
-	case ANSWER_CANCEL:
-		l->cancelled = true;
-		break;
-	case ANSWER_TEXT:
-		if (!stale)
-			dialogue_answered(&l->dialogue);
-		else if (!show(l)) /* an answer to another question: ask again */
+	if (stale) {
+		if (!show(l)) /* an answer to another screen: ask again */
 			l->silent = true;
-		break;
-	default:
+	} else if (a.kind == ANSWER_CANCEL) {
+		l->cancelled = true;
+	} else if (a.kind == ANSWER_TEXT) {
+		dialogue_answered(&l->dialogue);
+	} else {
 		log_line(LOG_ERROR, TEXT_LOG_NO_VIEW, l->name);
 		l->silent = true;
 	}
@@ -501,12 +526,20 @@ static enum outcome outcome(const struct login *l)
 	return l->dialogue.stage == STAGE_ALLOWED ? OUTCOME_ALLOW : OUTCOME_DENY;
 }
 
+/* Whether verify brings an answer to a screen before the last: authd has not asked
+ * prompt for the last one, nor will it ask those before begin, until it is interrupted
+ * while verify is invoked (see interrupt). */
+static bool was_skipped(const struct login *l)
+{
+	return wants(l) && l->answer.prompt != 0 && l->answer.prompt != l->shown;
+}
+
 /* Brings the verdict to verify, once; who was refused is told why before that. */
 static void conclude(struct login *l)
 {
 	bool allowed = l->dialogue.stage == STAGE_ALLOWED;
 	bool told = l->cancelled || l->silent; /* or nothing is to be told */
-	bool asked = told;
+	bool asked = told, tried = false, again = false;
 	int64_t until = hc_now_ms() + (allowed ? REDEEM_MS : PERSON_MS);
 	int64_t comes = 0; /* until when begin may take to come back */
 
@@ -520,15 +553,21 @@ static void conclude(struct login *l)
 		if (begin_waits(l)) {
 			answer_begin(l);
 			told = asked = true;
+		} else if (told && !again && was_skipped(l)) {
+			again = true;
+			told = false;
+			comes = interrupt(l) ? hc_now_ms() + INTERRUPT_MS : now;
 		} else if (mechanism_waits(l->verify) && (told || (allowed && !asked) || (asked && now >= comes))) {
 			/* Once asked for, begin is waited for even by who is let in: authd
 			 * throws a result away that crosses an interrupt. */
 			break;
-		} else if (!asked) {
+		} else if (!asked && (!tried || mechanism_waits(l->verify))) {
 			/* For a window that is still open, or for verify, which waits to
 			 * say no until the person was told why. */
-			asked = true;
-			comes = interrupt(l) ? now + INTERRUPT_MS : now;
+			tried = true;
+			asked = interrupt(l);
+			comes = asked ? hc_now_ms() + INTERRUPT_MS : now;
+			asked = asked || mechanism_waits(l->verify);
 		} else {
 			plugin_wait(l->plugin, mechanism_waits(l->verify) && comes > now ? comes - now : until - now);
 		}
@@ -540,6 +579,8 @@ static void conclude(struct login *l)
 
 		l->verify = NULL;
 		l->stopped = true;
+		if (o == OUTCOME_ALLOW && l->begin != NULL)
+			l->begin->passed = true;
 		mechanism_answer(verify, o, NULL);
 	}
 }

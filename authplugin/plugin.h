@@ -56,6 +56,7 @@ struct mechanism {
 	unsigned calling; /* calls of the host's or to it that are under way */
 	pthread_t caller; /* who made the last of them */
 	struct login *login;     /* begin's: the one it started */
+	bool verified, passed;   /* begin's: verify was asked in its evaluation; and allowed */
 	struct showing *showing; /* prompt's: what is on the screen */
 };
 

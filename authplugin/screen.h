@@ -38,7 +38,7 @@ struct screen {
 	uint32_t version;
 	uint32_t kind; /* enum screen_kind */
 	uint8_t login[SCREEN_LOGIN_SIZE];
-	uint32_t prompt;       /* Prompt.id: which question this is */
+	uint32_t prompt;       /* which of the screens of the login this is */
 	uint32_t visible;      /* 1: what is typed may be seen */
 	uint32_t may_be_empty; /* 1: an empty answer is one */
 	uint32_t ringing;      /* 1: a phone is asked beside it */

@@ -250,6 +250,70 @@ static void phone_denies_while_the_window_is_open(void)
 	end();
 }
 
+/* The answer crosses an interrupt: authd invokes begin, and then verify with what
+ * prompt left before. */
+static void prompt_that_authd_skips(void)
+{
+	static const enum answer_kind acts[] = { ANSWER_TEXT, ANSWER_CANCEL };
+	struct answer a;
+
+	for (size_t i = 0; i < 2; i++) {
+		PLAY("ring prompt0 phone close deny:push_denied");
+		start();
+		do_begin();
+		CHECK(engine_invoke(prompt) == errAuthorizationSuccess);
+		view_wait(&shown);
+		agent_phone();
+		engine_wait_interrupts(begin, ++interrupted);
+		view_act(acts[i], "");
+		engine_wait_results(prompt, 1);
+		CHECK(item_get(eval.hints, ANSWER_HINT, &a, sizeof(a)) == sizeof(a));
+		do_begin();
+		item_set(eval.hints, ANSWER_HINT, &a, sizeof(a));
+		do_interrupt(verify);
+		do_begin();
+		do_prompt(SCREEN_TELL, ANSWER_TEXT, "");
+		CHECK(do_verify() == kAuthorizationResultDeny);
+		end();
+	}
+}
+
+/* authd must have begin's result before an interrupt, or the evaluation ends. */
+static void no_interrupt_that_could_overtake_begins_result(void)
+{
+	int64_t before = hc_now_ms();
+
+	PLAY("ring prompt0 close allow");
+	start();
+	do_begin();
+	engine_wait_interrupts(begin, 1);
+	CHECK(hc_now_ms() - before >= 30); /* SETTLED_MS of a test */
+	end();
+}
+
+/* A mechanism behind ours denied: authd might take verify's word of before. */
+static void no_interrupt_that_could_skip_an_allowing_verify(void)
+{
+	PLAY("skip", "ring prompt0 phone close deny:push_denied");
+	start();
+	do_begin();
+	CHECK(do_verify() == kAuthorizationResultAllow);
+	do_begin();
+	CHECK(engine_invoke(prompt) == errAuthorizationSuccess);
+	view_wait(&shown);
+	agent_phone();
+	for (int open = 1; open > 0; agent_seen(NULL, &open, NULL))
+		usleep(1000);
+	view_act(ANSWER_TEXT, "");
+	engine_wait_results(prompt, 1);
+	CHECK(begin->interrupts == 0);
+	do_interrupt(verify);
+	do_begin();
+	do_prompt(SCREEN_TELL, ANSWER_TEXT, "");
+	CHECK(do_verify() == kAuthorizationResultDeny);
+	end();
+}
+
 static void cancel_crosses_the_approval(void)
 {
 	PLAY("ring prompt0 phone close allow");
@@ -612,7 +676,7 @@ static sallyport_login_v1_Begin begun_with(UInt32 version, const char *right)
 	PLAY("prompt =1 allow");
 	start_as(version, "begin-session");
 	if (right != NULL)
-		item_set(eval.immutable, "authorize-right", right, strlen(right));
+		item_set(eval.hints, "authorize-right", right, strlen(right));
 	do_begin();
 	do_prompt(SCREEN_ASK, ANSWER_TEXT, "1");
 	CHECK(do_verify() == kAuthorizationResultAllow);
@@ -897,11 +961,12 @@ static void break_glass_needs_no_agent(void)
 	do_prompt(SCREEN_TELL, ANSWER_TEXT, "");
 	CHECK(do_verify() == kAuthorizationResultDeny);
 	end();
-	/* Only at the login window. */
+	/* In a session, too. */
 	start_as(4, "begin-session");
 	do_begin();
-	do_prompt(SCREEN_TELL, ANSWER_TEXT, "");
-	CHECK(do_verify() == kAuthorizationResultDeny);
+	CHECK(host_logged("BREAK-GLASS: ada (uid 501) was let through with the password alone (authorization)."));
+	do_prompt(SCREEN_NONE, ANSWER_NONE, "");
+	CHECK(do_verify() == kAuthorizationResultAllow);
 	end();
 	/* Only who is listed still. */
 	start();
