@@ -6,6 +6,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#ifdef __APPLE__
+#include <sys/acl.h>
+#endif
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -79,6 +82,29 @@ bool breakglass_parse(const char *text, size_t length, uint32_t uid, bool *good,
 	return listed;
 }
 
+/* Whether its access list, which the mode does not show, gives nobody anything (acl(3);
+ * internal/acl has the same rule). */
+static bool has_no_acl(int fd)
+{
+#ifdef __APPLE__
+	acl_t acl = acl_get_fd_np(fd, ACL_TYPE_EXTENDED);
+	int which = ACL_FIRST_ENTRY;
+	bool gives = false;
+	acl_entry_t entry;
+	acl_tag_t tag;
+
+	if (acl == NULL)
+		return errno == ENOENT || errno == ENOTSUP || errno == EOPNOTSUPP;
+	for (; !gives && acl_get_entry(acl, which, &entry) == 0; which = ACL_NEXT_ENTRY)
+		gives = acl_get_tag_type(entry, &tag) != 0 || tag != ACL_EXTENDED_DENY;
+	(void)acl_free(acl);
+	return !gives;
+#else
+	(void)fd; /* what a list gives is within the group's bits of the mode: acl(5) */
+	return true;
+#endif
+}
+
 /* Whether nobody but root may change what fd is; why says what is wrong. */
 static bool is_roots(int fd, mode_t type, const char **why)
 {
@@ -92,6 +118,8 @@ static bool is_roots(int fd, mode_t type, const char **why)
 		*why = "it, or its directory, does not belong to root";
 	else if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
 		*why = "others than root may write it, or its directory";
+	else if (!has_no_acl(fd))
+		*why = "it, or its directory, has an access list that gives rights: ls -led";
 	else
 		return true;
 	return false;
