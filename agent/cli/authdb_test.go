@@ -147,6 +147,22 @@ func TestAuthdbInstallsChecksAndRemoves(t *testing.T) {
 	s.run("authdb", "remove").wantExit(ExitOK).wantOut("nothing to do")
 }
 
+// TestTheServiceIsNotUninstalledUnderTheRights: nobody would get in any more.
+func TestTheServiceIsNotUninstalledUnderTheRights(t *testing.T) {
+	s, _, r := rightsSession(t)
+	var did []string
+	s.deps.Service = func(action string, _ Target) (string, error) { did = append(did, action); return "done", nil }
+	s.run("authdb", "install").wantExit(ExitOK)
+	s.deps.Rights = func(string) (*authdb.Rights, error) { c := *r; return &c, errors.New("line 3: broken") }
+	s.run("service", "uninstall").wantExit(ExitFailed).wantErr("the login rights ask for the agent", "first: sudo sallyport authdb remove")
+	s.run("service", "restart").wantExit(ExitOK)
+	s.run("authdb", "remove").wantExit(ExitOK)
+	s.run("service", "uninstall").wantExit(ExitOK)
+	if !slices.Equal(did, []string{"restart", "uninstall"}) {
+		t.Errorf("it did %q", did)
+	}
+}
+
 func TestAuthdbRefusesWhatWouldLockOut(t *testing.T) {
 	s, d, r := rightsSession(t)
 	d.load = errors.New("exit status 1")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -22,9 +23,14 @@ func (a *app) serviceCommand() *cobra.Command {
 			Use:   action.name,
 			Short: action.short,
 			Args:  cobra.NoArgs,
-			RunE: do(func(*cobra.Command, []string) error {
+			RunE: do(func(cmd *cobra.Command, _ []string) error {
 				if a.deps.Service == nil {
 					return failed("this build cannot manage services")
+				}
+				if action.name == "uninstall" && a.deps.Rights != nil {
+					if err := a.noRights(cmd.Context()); err != nil {
+						return err
+					}
 				}
 				text, err := a.deps.Service(action.name, a.target())
 				if err != nil {
@@ -40,4 +46,16 @@ func (a *app) serviceCommand() *cobra.Command {
 	return group(&cobra.Command{Use: "service", Short: "install, start and stop the agent as a service",
 		Long: `Manages the agent as a service. What a package or an installer registers is the
 better one. To install and uninstall is for a system without.`}, children...)
+}
+
+// noRights: as long as macOS's rights ask for the agent, nobody gets in without it.
+func (a *app) noRights(ctx context.Context) error {
+	r, _ := a.rights()
+	if r == nil {
+		return nil
+	}
+	if result, _ := r.PlanRemove(ctx); len(result.Changed) > 0 {
+		return &Error{Exit: ExitFailed, Text: "the login rights ask for the agent: without it nobody gets in but by break-glass", Remedy: "first: sudo sallyport authdb remove"}
+	}
+	return nil
 }
