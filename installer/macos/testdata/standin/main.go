@@ -54,7 +54,7 @@ func main() {
 		n, _ := strconv.Atoi(args[0])
 		put("clock", strconv.Itoa(clock()+n))
 		if get("pid") != "" { // what is real takes its time
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(time.Duration(n) * time.Second)
 		}
 	case "date":
 		fmt.Println(clock())
