@@ -15,6 +15,7 @@
 #include "agent.h"
 #include "breakglass.h"
 #include "host.h"
+#include "platform.h"
 
 #define CHECK(what)                                                              \
 	do {                                                                     \
@@ -1070,6 +1071,9 @@ static const struct test {
 	TEST(phone_approves_while_the_window_is_open),
 	TEST(phone_approves_and_begin_never_comes),
 	TEST(phone_denies_while_the_window_is_open),
+	TEST(prompt_that_authd_skips),
+	TEST(no_interrupt_that_could_overtake_begins_result),
+	TEST(no_interrupt_that_could_skip_an_allowing_verify),
 	TEST(cancel_crosses_the_approval),
 	TEST(code_beside_the_phone),
 	TEST(empty_answer_asks_the_phone_again),
