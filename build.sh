@@ -28,7 +28,8 @@ apt_packages=(ca-certificates git make gcc libc6-dev pkg-config libpam0g-dev lib
 	e2fsprogs mount util-linux iproute2 procps systemd debootstrap wget xz-utils patch
 	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql)
 # For what is for macOS, see macos_lacks; and npm, which also comes with others' packages of Node.
-macos_apt_packages=(clang-19 lld-19 llvm-19 gobjc libgnustep-gui-dev xvfb xdotool valgrind)
+macos_apt_packages=(clang-19 lld-19 llvm-19 gobjc libgnustep-gui-dev xvfb xdotool valgrind
+	libarchive-tools busybox)
 dnf_packages=(ca-certificates git make gcc glibc-devel pkgconf pam-devel libnghttp2-devel nanopb nanopb-devel
 	protobuf-compiler protobuf-devel clang compiler-rt ShellCheck swtpm oathtool pamtester openssh-server openssh-clients
 	sudo util-linux shadow-utils e2fsprogs iproute procps-ng systemd debootstrap debian-keyring wget xz patch google-authenticator pam_oath golang
