@@ -1,6 +1,6 @@
 /*
- * The break-glass list: accounts that get in at the login window with the password
- * alone, so that a broken agent locks nobody out for good. The plug-in reads it
+ * The break-glass list: accounts that get in with the password alone wherever the
+ * plug-in is asked, so that a broken agent locks nobody out for good. The plug-in reads it
  * itself, as the agent need not be alive for it.
  *
  * A line is a uid, as "501" or "uid:501"; "#" begins a comment. By number only: a

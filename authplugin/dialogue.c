@@ -140,6 +140,19 @@ void dialogue_repeat(struct dialogue *d)
 	d->question = question;
 }
 
+/*
+ * Beside a phone that rings the view says number and time in its own words, in place of
+ * the agent's. What the agent says before "Type 42 on your phone ..." must not be lost,
+ * such as "Not approved yet, 9 s left.": up to the time, which goes by.
+ */
+static void keep_remark(char *notice, size_t size, const char *text)
+{
+	size_t n = strcspn(text, ",.\n");
+
+	if (strncmp(text, "Type ", 5) != 0 && n > 0)
+		(void)snprintf(notice, size, "%.*s.", (int)n, text);
+}
+
 void dialogue_show(const struct dialogue *d, struct screen *s)
 {
 	switch (d->stage) {
@@ -165,5 +178,7 @@ void dialogue_show(const struct dialogue *d, struct screen *s)
 		memcpy(s->phone, d->phone, sizeof(s->phone));
 	memcpy(s->text, d->text, sizeof(s->text));
 	memcpy(s->notice, d->notice, sizeof(s->notice));
+	if (d->ringing)
+		keep_remark(s->notice, sizeof(s->notice), d->text);
 	memcpy(s->qr, d->qr, sizeof(s->qr));
 }

@@ -7,7 +7,8 @@
 
 /* kAuthorizationEnvironmentUsername and -Password (AuthorizationTags.h). */
 static const char user_key[] = "username", uid_key[] = "uid", password_key[] = "password";
-/* Which right is asked for; other plug-ins cannot write the immutable hints. */
+/* Which right is asked for. authd sets it as an ordinary hint (engine.c of its published
+ * source), so another plug-in could change it: it only tells unlocking from elevating. */
 static const char right_key[] = "authorize-right";
 
 static const AuthorizationValue *context(struct mechanism *m, const char *key)
@@ -60,20 +61,6 @@ bool who_equal(const struct who *a, const struct who *b)
 	return strcmp(a->user, b->user) == 0 && a->has_uid == b->has_uid && a->uid == b->uid;
 }
 
-void engine_right(struct mechanism *m, char right[RIGHT_MAX + 1])
-{
-	const AuthorizationCallbacks *calls = m->plugin->calls;
-	const AuthorizationValue *value = NULL;
-
-	right[0] = '\0';
-	if (calls->version < 1 || calls->GetImmutableHintValue == NULL)
-		return;
-	if (calls->GetImmutableHintValue(m->engine, right_key, &value) != errAuthorizationSuccess ||
-	    value == NULL || value->data == NULL)
-		return;
-	(void)text_of(value, right, RIGHT_MAX + 1);
-}
-
 void engine_session(struct mechanism *m, char *out, size_t size)
 {
 	AuthorizationSessionId session = NULL;
@@ -110,6 +97,13 @@ static const AuthorizationValue *hint(struct mechanism *m, const char *key)
 	if (m->plugin->calls->GetHintValue(m->engine, key, &value) != errAuthorizationSuccess)
 		return NULL;
 	return value;
+}
+
+void engine_right(struct mechanism *m, char right[RIGHT_MAX + 1])
+{
+	const AuthorizationValue *value = hint(m, right_key);
+
+	(void)text_of(value != NULL && value->data != NULL ? value : NULL, right, RIGHT_MAX + 1);
 }
 
 bool engine_screen(struct mechanism *m, struct screen *screen)

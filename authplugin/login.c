@@ -618,7 +618,7 @@ static bool lists(struct login *l)
 {
 	bool listed;
 
-	if (l->request.scenario != sallyport_login_v1_Scenario_SCENARIO_LOGIN || !l->request.who.has_uid)
+	if (!l->request.who.has_uid)
 		return false;
 	unlock(l);
 	listed = breakglass_lists(l->request.who.uid);
@@ -633,7 +633,7 @@ static void *run(void *arg)
 
 	lock(l);
 	if (lists(l)) {
-		log_line(LOG_LOUD, TEXT_LOG_BREAK_GLASS, l->name, (unsigned)l->request.who.uid);
+		log_line(LOG_LOUD, TEXT_LOG_BREAK_GLASS, l->name, (unsigned)l->request.who.uid, l->request.service);
 		l->break_glass = true;
 		dialogue_break_glass(&l->dialogue);
 	} else {

@@ -131,7 +131,7 @@ struct who {
 /* False when there is no name, or one that is none. */
 bool engine_who(struct mechanism *m, struct who *who);
 bool who_equal(const struct who *a, const struct who *b);
-/* The right that is asked for, by authd's own word; "" when it does not say. */
+/* The right that is asked for, as a hint says; "" when none does. */
 void engine_right(struct mechanism *m, char right[RIGHT_MAX + 1]);
 /* authd's number of the login session, or "". */
 void engine_session(struct mechanism *m, char *out, size_t size);

@@ -14,14 +14,14 @@
 #define TEXT_REFUSED "You were not logged in. Please try again."
 #define TEXT_TOO_LATE "That took too long. Please try again."
 
-/* The log. printf: what went wrong, the user's name, uid. */
+/* The log. printf: what went wrong, the user's name, uid, the service. */
 #define TEXT_LOG_AGENT_ABSENT                                                                      \
 	"The agent is not running, so nobody can log in but the break-glass accounts: %s. "        \
 	"Start it: sudo launchctl kickstart system/com.sallyport.agent"
 #define TEXT_LOG_AGENT_FAILED                                                                      \
 	"A login was refused because the agent gave no verdict: %s. Look at: sallyport doctor"
 #define TEXT_LOG_BREAK_GLASS                                                                       \
-	"BREAK-GLASS: %s (uid %u) was let through at the login window with the password alone."
+	"BREAK-GLASS: %s (uid %u) was let through with the password alone (%s)."
 #define TEXT_LOG_LIST_REFUSED "The break-glass list counts for nobody: %s"
 #define TEXT_LOG_NO_LONGER_LISTED                                                                  \
 	"%s was refused: the break-glass list no longer names the account."

@@ -394,24 +394,31 @@ func (s *standin) writeList(text string, mode os.FileMode) string {
 	return path
 }
 
-// With the agent dead whoever is on the list gets in at the login window, by the
-// password alone, and the log says so; nobody else, and nowhere else.
+// With the agent dead whoever is on the list gets in, unlocks and elevates by the
+// password alone, and the log says so; nobody else.
 func TestBreakGlass(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		dead := t.TempDir()
 		listed, other := newAccount(t, "glass"), newAccount(t, "none")
 		s := b.start(t, dead, options{})
 		s.writeList("# the safe's\n"+uidText(listed)+"\n", 0o644)
-		l := s.login(t, listed, atLogin).runs()
-		l.isIn()
-		l.went(asked)
-		if l.shown != nil {
-			t.Errorf("a window was shown: %+v", l.shown)
+		for _, where := range []struct{ list, right, service string }{
+			{atLogin, "system.login.console", "loginwindow"},
+			{session, "system.login.screensaver", "screensaver"},
+			{session, "system.preferences", "authorization"},
+		} {
+			l := s.login(t, listed, where.list)
+			l.hint("authorize-right", []byte(where.right))
+			l.runs().isIn()
+			l.went(strings.Replace(asked, "begin ", strings.TrimSuffix(strings.Fields(where.list)[0], ",privileged")+" ", 1))
+			if l.shown != nil {
+				t.Errorf("a window was shown: %+v", l.shown)
+			}
+			if !strings.Contains(s.log.text(), fmt.Sprintf("BREAK-GLASS: %s (uid %d) was let through with the password alone (%s).", listed.name, listed.uid, where.service)) {
+				t.Errorf("the log does not say so: %s", s.log.text())
+			}
 		}
-		if !strings.Contains(s.log.text(), "BREAK-GLASS: "+listed.name) {
-			t.Errorf("the log does not say so: %s", s.log.text())
-		}
-		out := []*login{s.login(t, other, atLogin), s.login(t, listed, session), s.login(t, account{listed.name, 0}, atLogin), s.login(t, listed, atLogin)}
+		out := []*login{s.login(t, other, atLogin), s.login(t, other, session), s.login(t, account{listed.name, 0}, atLogin), s.login(t, listed, atLogin)}
 		out[3].do("uncontext uid")
 		for _, l := range out {
 			l.runs()

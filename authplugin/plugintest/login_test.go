@@ -256,29 +256,29 @@ func TestLockedOut(t *testing.T) {
 }
 
 // Unlock and elevation: what the person is about to get comes from the right's name,
-// and only authd can have written that.
+// which authd has among the ordinary hints.
 func TestScenarios(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
 		for _, c := range []struct {
 			name, immutable, hint, scenario, service string
 			version                                  int
 		}{
-			{"unlock", "system.login.screensaver", "", "unlock", "screensaver", 4},
-			{"elevate", "system.preferences", "", "elevate", "authorization", 1},
+			{"unlock", "", "system.login.screensaver", "unlock", "screensaver", 4},
+			{"elevate", "", "system.preferences", "elevate", "authorization", 1},
 			{"no word", "", "", "elevate", "authorization", 4},
-			{"a hint that anybody can write", "", "system.login.screensaver", "elevate", "authorization", 4},
-			{"both", "system.preferences", "system.login.screensaver", "elevate", "authorization", 2},
-			{"an old system", "system.login.screensaver", "system.login.screensaver", "elevate", "authorization", -1},
-			{"an empty one", "-", "", "elevate", "authorization", 3},
-			{"a longer one", "system.login.screensaver.not", "", "elevate", "authorization", 4},
+			{"an immutable hint, which authd has none of", "system.login.screensaver", "", "elevate", "authorization", 4},
+			{"both", "system.preferences", "system.login.screensaver", "unlock", "screensaver", 2},
+			{"an old system", "", "system.login.screensaver", "unlock", "screensaver", -1},
+			{"an empty one", "", "-", "elevate", "authorization", 3},
+			{"a longer one", "", "system.login.screensaver.not", "elevate", "authorization", 4},
 		} {
 			p := enrolled(t, office)
 			l := b.start(t, sockets(office), options{version: c.version}).login(t, p.account, session)
 			if c.immutable != "" {
-				l.do("immutable authorize-right %s", toHex([]byte(strings.TrimPrefix(c.immutable, "-"))))
+				l.do("immutable authorize-right %s", toHex([]byte(c.immutable)))
 			}
 			if c.hint != "" {
-				l.hint("authorize-right", []byte(c.hint))
+				l.hint("authorize-right", []byte(strings.TrimPrefix(c.hint, "-")))
 			}
 			l.runs().isAsked(codePrompt)
 			l.types(p.phone.Next())

@@ -14,6 +14,7 @@
 
 #include "agent.h"
 #include "breakglass.h"
+#include "dialogue.h"
 #include "host.h"
 #include "platform.h"
 
@@ -219,6 +220,31 @@ static void phone_approves_while_the_window_is_open(void)
 	do_prompt(SCREEN_NONE, ANSWER_NONE, "");
 	CHECK(do_verify() == kAuthorizationResultAllow);
 	end();
+}
+
+static void what_is_said_beside_a_ringing_phone(void)
+{
+	static const struct {
+		const char *text, *notice;
+	} cases[] = {
+		{ "Type 42 on your phone to approve, then press Enter here.\nOr type a code: ", "" },
+		{ "Not approved yet, 9 s left. Type 42 on your phone, then press Enter.\nOr type a code: ", "Not approved yet." },
+		{ "Nobody answered. Type 42 on your phone.", "Nobody answered." },
+		{ "Another\nline", "Another." },
+		{ "", "" },
+		{ ".", "" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (int ringing = 0; ringing < 2; ringing++) {
+			struct dialogue d = { .stage = STAGE_ASKING, .ringing = ringing == 1 };
+			struct screen s = { 0 };
+
+			(void)snprintf(d.text, sizeof(d.text), "%s", cases[i].text);
+			dialogue_show(&d, &s);
+			CHECK(strcmp(s.notice, ringing == 1 ? cases[i].notice : "") == 0);
+		}
+	}
 }
 
 static void phone_approves_and_begin_never_comes(void)
@@ -694,9 +720,9 @@ static void scenarios_and_versions(void)
 	said = begun_with(1, "system.login.screensaver");
 	CHECK(said.scenario == sallyport_login_v1_Scenario_SCENARIO_UNLOCK);
 	said = begun_with(0, "system.login.screensaver");
-	CHECK(said.scenario == sallyport_login_v1_Scenario_SCENARIO_ELEVATE && memcmp(said.service.bytes, "authorization", 13) == 0);
+	CHECK(said.scenario == sallyport_login_v1_Scenario_SCENARIO_UNLOCK);
 	said = begun_with(4, "system.preferences");
-	CHECK(said.scenario == sallyport_login_v1_Scenario_SCENARIO_ELEVATE);
+	CHECK(said.scenario == sallyport_login_v1_Scenario_SCENARIO_ELEVATE && memcmp(said.service.bytes, "authorization", 13) == 0);
 	said = begun_with(4, NULL);
 	CHECK(said.scenario == sallyport_login_v1_Scenario_SCENARIO_ELEVATE);
 }
@@ -1069,6 +1095,7 @@ static const struct test {
 	TEST(interrupt_that_is_not_honoured_denies),
 	TEST(interrupt_that_is_refused_denies),
 	TEST(phone_approves_while_the_window_is_open),
+	TEST(what_is_said_beside_a_ringing_phone),
 	TEST(phone_approves_and_begin_never_comes),
 	TEST(phone_denies_while_the_window_is_open),
 	TEST(prompt_that_authd_skips),
