@@ -8,6 +8,9 @@
 
 #include <stdlib.h>
 #include <time.h>
+#ifdef __APPLE__
+#include <xpc/xpc.h>
+#endif
 
 #include "log.h"
 #include "login.h"
@@ -74,6 +77,20 @@ void plugin_wait(struct plugin *p, int64_t ms)
 #endif
 }
 
+/* A host of plug-ins is an XPC service, which macOS may end when it has no request to
+ * answer: and begin has answered long before a login is over (xpc_transaction_begin). */
+static void keep_host(bool keep)
+{
+#ifdef __APPLE__
+	if (keep)
+		xpc_transaction_begin();
+	else
+		xpc_transaction_end();
+#else
+	(void)keep;
+#endif
+}
+
 void plugin_changed(struct plugin *p)
 {
 	(void)pthread_cond_broadcast(&p->changed);
@@ -90,8 +107,10 @@ bool plugin_thread(struct plugin *p, void *(*run)(void *), void *arg)
 	started = pthread_attr_setstacksize(&attr, STACK_SIZE) == 0 &&
 		  pthread_create(&thread, &attr, run, arg) == 0;
 	(void)pthread_attr_destroy(&attr);
-	if (started)
+	if (started) {
 		p->users++;
+		keep_host(true);
+	}
 	return started;
 }
 
@@ -100,6 +119,7 @@ void plugin_thread_end(struct plugin *p)
 	pthread_t before = p->ended;
 	bool join = p->has_ended;
 
+	keep_host(false);
 	p->has_ended = !p->unjoined;
 	if (p->unjoined)
 		(void)pthread_detach(pthread_self());
