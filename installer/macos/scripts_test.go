@@ -678,6 +678,26 @@ func TestUninstallRefusesToLockOut(t *testing.T) {
 		}
 		m.mustInstall(v1)
 
+		// So does one right alone: with the plug-in gone nobody could unlock or elevate.
+		must(t, os.Remove(m.root+agent))
+		for _, right := range []string{authdb.Console, authdb.Authenticate, authdb.Screensaver} {
+			was := map[string]string{}
+			for _, other := range []string{authdb.Console, authdb.Authenticate, authdb.Screensaver} {
+				was[other] = m.get("/fake/rights/" + other)
+				m.put("/fake/rights/"+other, "<plist/>")
+			}
+			m.put("/fake/rights/"+right, "<plist>Sallyport:verify,privileged</plist>")
+			said, err = m.script(home + "/uninstall")
+			m.says(said, err, "install the package again")
+			if !m.has(bundle) {
+				t.Fatalf("only %s names the plug-in, and it was removed", right)
+			}
+			for other, text := range was {
+				m.put("/fake/rights/"+other, text)
+			}
+		}
+		m.mustInstall(v1)
+
 		m.put("/fake/sudo-fails", "yes")
 		said, err = m.script(home + "/uninstall")
 		m.says(said, err, "sudo still names our module")
@@ -697,6 +717,20 @@ func TestUninstallRefusesToLockOut(t *testing.T) {
 		}
 		m.gone()
 	})
+}
+
+// TestUninstallLooksAtTheSameRights: it stands alone, so it has its own copy.
+func TestUninstallLooksAtTheSameRights(t *testing.T) {
+	var functions []string
+	for _, path := range []string{"uninstall", "scripts/paths.sh"} {
+		b, err := os.ReadFile(path)
+		must(t, err)
+		_, f, _ := strings.Cut(string(b), "\nnamed() {\n")
+		f, _, found := strings.Cut(f, "\n}\n")
+		if functions = append(functions, f); !found || f != functions[0] {
+			t.Errorf("%s has another: %s", path, f)
+		}
+	}
 }
 
 // TestUninstallCutShort is done again at any step.

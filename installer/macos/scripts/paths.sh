@@ -43,6 +43,15 @@ bring_back() {
 	bring "$previous"
 }
 
+# named: a right names our plug-in, or it cannot be told. (uninstall, which stands alone, has the same.)
+named() {
+	for right in system.login.console system.login.screensaver authenticate; do
+		text=$(security authorizationdb read "$right" 2>/dev/null) || return 0
+		case $text in *Sallyport:*) return 0 ;; esac
+	done
+	return 1
+}
+
 # The installer's log, /var/log/install.log, has what a script writes.
 say() { printf 'sallyport: %s\n' "$*" >&2; }
 fail() {
