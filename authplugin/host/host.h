@@ -126,7 +126,7 @@ void say(const struct engine *e, const char *format, ...) __attribute__((format(
 void violation(const struct engine *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 unsigned violations(void);
 
-/* --- the scripted view: view.c --- */
+/* --- the scripted view: view.c; or the real one: view_screen.m --- */
 
 struct view *host_view_open(const struct screen *screen, view_done done, void *arg);
 void host_view_close(struct view *view);
@@ -135,6 +135,7 @@ bool view_answer(struct engine *e, enum answer_kind kind, const char *text, size
 /* False: the engine's window is open all that time. The lock is held. */
 bool view_wait_closed(struct engine *e);
 void views_fail(unsigned count); /* so many cannot be shown */
+void view_say(const struct engine *e);
 
 /* Which engine this thread invokes a mechanism of. */
 extern _Thread_local struct engine *invoking;

@@ -22,6 +22,7 @@
  *		N close			destroys the mechanisms, whatever they do
  *		N fail CALLBACK COUNT	so many calls fail; -1: all from now on
  *		N blind COUNT		so many windows cannot be shown
+ *		N views			what the real view shows; typing is X's then
  *		N memory
  *		N end
  * says		ready
@@ -31,6 +32,7 @@
  *		N closed, N unshown
  *		N ended RESULT, N destroyed
  *		N violation TEXT
+ *		N views WINDOWS WINDOWS_EVER VIEWS JSON
  *		N memory RSS_KB HEAP_BYTES THREADS FDS
  *		bye VIOLATIONS
  */
@@ -219,6 +221,8 @@ static void obey(struct engine *e, char *line, char *rest)
 		*fails = atoi(rest);
 	} else if (strcmp(word, "blind") == 0) {
 		views_fail((unsigned)atoi(rest));
+	} else if (strcmp(word, "views") == 0) {
+		view_say(e);
 	} else if (strcmp(word, "memory") == 0) {
 		say_memory(e);
 	} else {

@@ -18,6 +18,8 @@ static unsigned to_fail;
 
 void views_fail(unsigned count) { to_fail = count; }
 
+void view_say(const struct engine *e) { say(e, "idle"); }
+
 static void say_shown(const struct engine *e, const struct screen *s)
 {
 	static const char *const kinds[] = { "none", "ask", "tell" };

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/authplugin/viewtest/screen"
 	"sallyport/internal/testkit/sandbox"
 	"sallyport/pam/e2e/machine"
 )
@@ -27,6 +28,7 @@ type build struct{ name, plugin, authd string }
 
 var (
 	shipped, asan build
+	onScreen      build             // with the real view
 	dist          string            // the agent and the authority
 	office        *machine.Computer // the agent that most tests log in with
 )
@@ -81,6 +83,12 @@ func setUp(from string) error {
 		}
 	}
 	shipped = build{"shipped", out + "/authplugin.so", out + "/authd"}
+	if screen.Missing() == nil {
+		if text, err := runMake("-C", "../host", "OUT="+out, "screen"); err != nil {
+			return fmt.Errorf("make: %w\n%s", err, text)
+		}
+	}
+	onScreen = build{"screen", out + "/screen/authplugin.so", out + "/screen/authd"}
 	asan = build{"asan", out + "/asan/authplugin.so", out + "/asan/authd"}
 	if err := os.Remove("/dev/log"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -95,7 +95,7 @@ func (p *approver) getsPhone(t *testing.T, a *machine.Authority) {
 }
 
 // isRung waits for the window that shows a number.
-func (l *login) isRung() *screen {
+func (l *login) isRung() *shown {
 	l.t.Helper()
 	s := l.isAsked("on your phone")
 	if !s.ringing || !s.mayBeEmpty || s.number == 0 || !strings.HasPrefix(s.phone, "Pixel of ") || !strings.Contains(s.text, fmt.Sprintf("%02d", s.number)) {
@@ -104,7 +104,7 @@ func (l *login) isRung() *screen {
 	return s
 }
 
-func (s *screen) digits() string { return fmt.Sprintf("%02d", s.number) }
+func (s *shown) digits() string { return fmt.Sprintf("%02d", s.number) }
 
 // decides answers on the phone, and wants its page to say how it ended.
 func (p *approver) decides(t *testing.T, d push.Decision, number, want string) {
@@ -199,7 +199,7 @@ func TestPushTimedOutAndSentAgain(t *testing.T) {
 		w, err := p.approves.Rings(soon(t))
 		must(t, err)
 		l.types("")
-		if s := l.isRung(); !strings.Contains(s.text, "Not approved yet") || s.number != first.number {
+		if s := l.isRung(); s.notice != "Not approved yet." || s.number != first.number {
 			t.Errorf("Enter came too early, and the window shows %+v", s)
 		}
 		p.page(t, w, "timed_out")

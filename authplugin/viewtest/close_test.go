@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"sallyport/authplugin/viewtest/screen"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -39,7 +41,7 @@ func hostWithASan(t *testing.T) string {
 func (h *host) gone() {
 	h.t.Helper()
 	var got string
-	h.until("no window", func(v views) bool {
+	h.until("no window", func(v screen.Views) bool {
 		got = h.do("count")
 		return len(v) == 0 && strings.HasPrefix(got, "0 0 0 ")
 	})
@@ -53,7 +55,7 @@ func (h *host) gone() {
 func TestClosedAtAnyMoment(t *testing.T) {
 	h := startHostOf(t, hostWithASan(t))
 	h.do("slow 5") // so that view_close comes while done runs
-	for _, s := range []*screen{ringing(), asking(question), telling("No.")} {
+	for _, s := range []*content{ringing(), asking(question), telling("No.")} {
 		h.open(s)
 		h.do("close")
 		for _, us := range []int{0, 500, 20_000, 60_000} {
@@ -70,7 +72,7 @@ func TestClosedWhileSomebodyTypes(t *testing.T) {
 	h.open(s)
 	h.do("close")
 	typist := exec.Command("xdotool", append([]string{"key", "--delay", "3"}, strings.Fields(strings.Repeat("1 Tab 2 Return Escape space ", 150))...)...)
-	typist.Env = environment()
+	typist.Env = desk.Environment()
 	typist.Stderr = os.Stderr
 	if err := typist.Start(); err != nil {
 		t.Fatal(err)

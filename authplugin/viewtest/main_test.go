@@ -9,34 +9,29 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/authplugin/viewtest/screen"
 )
 
-var update = flag.Bool("update", false, "write the pictures of docs/img anew")
-
-// patience is how long anything here may take; on a busy machine, too.
-const patience = 20 * time.Second
+const patience = screen.Patience
 
 var (
 	dir     string // of what was built, the screen's memory and the host's home
-	display string
-	missing error // why there is no display
+	desk    *screen.Screen
+	missing error // why there is no screen
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
 	status, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "viewtest:", err)
@@ -46,98 +41,28 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (status int, err error) {
-	for _, tool := range []string{"Xvfb", "setxkbmap", "xdotool", "gcc", "make"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing = errors.Join(missing, err)
-		}
-	}
-	if _, err := os.Stat("/usr/include/GNUstep/AppKit/AppKit.h"); err != nil {
-		missing = errors.Join(missing, err)
-	}
-	if missing != nil {
+	if missing = screen.Missing(); missing != nil {
 		return m.Run(), nil // they skip, and say why
 	}
 	if dir, err = os.MkdirTemp("", "viewtest-"); err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	for _, d := range []string{"home", "screen", "asan"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
-			return 0, err
-		}
+	if err := os.Mkdir(filepath.Join(dir, "asan"), 0o700); err != nil {
+		return 0, err
 	}
 	if out, err := exec.Command("make", "-s", "-C", "host", "OUT="+dir).CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("make: %w\n%s", err, out)
 	}
-	stop, err := startX()
-	if err != nil {
+	if desk, err = screen.Start(dir); err != nil {
 		return 0, err
 	}
-	defer stop()
-	defer endServants()
+	defer desk.Stop()
 	return m.Run(), nil
 }
 
-// startX starts an X server on a number that was free (Xvfb(1), -displayfd), its
-// picture in a file (-fbdir).
-func startX() (stop func(), err error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	x := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir", filepath.Join(dir, "screen"))
-	x.ExtraFiles = []*os.File{w}
-	x.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := x.Start(); err != nil {
-		return nil, err
-	}
-	w.Close()
-	stop = func() {
-		x.Process.Signal(syscall.SIGTERM)
-		x.Wait()
-	}
-	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		stop()
-		return nil, err
-	}
-	number, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		stop()
-		return nil, fmt.Errorf("Xvfb names no display: %w", err)
-	}
-	display = ":" + strings.TrimSpace(number)
-	// A layout with letters that are not ASCII: xdotool would have to change the map
-	// for each, faster than GNUstep reads it.
-	layout := exec.Command("setxkbmap", "-layout", "al")
-	layout.Env = environment()
-	if out, err := layout.CombinedOutput(); err != nil {
-		stop()
-		return nil, fmt.Errorf("setxkbmap: %w: %s", err, out)
-	}
-	return stop, nil
-}
-
-// environment is the host's and xdotool's. HOME marks what GNUstep starts.
-func environment() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(dir, "home"), "GNUSTEP_USER_DIR=GNUstep", "DISPLAY=" + display, "LC_ALL=C.UTF-8"}
-}
-
-// endServants ends the daemons (gdnc) that GNUstep has started for the hosts and left.
-func endServants() {
-	mark := []byte("HOME=" + filepath.Join(dir, "home") + "\x00")
-	all, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, file := range all {
-		env, err := os.ReadFile(file)
-		pid, bad := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err == nil && bad == nil && pid != os.Getpid() && bytes.Contains(append([]byte{0}, env...), append([]byte{0}, mark...)) {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
-}
-
-// screen is struct screen of screen.h.
-type screen struct {
+// content is struct screen of screen.h.
+type content struct {
 	Version, Kind                                        uint32
 	Login                                                [16]byte
 	Prompt, Visible, MayBeEmpty, Ringing, Number, Unused uint32
@@ -163,28 +88,28 @@ const (
 )
 
 // asking is a screen with a question.
-func asking(question string) *screen {
-	s := &screen{Version: 1, Kind: ask, Prompt: 1}
+func asking(question string) *content {
+	s := &content{Version: 1, Kind: ask, Prompt: 1}
 	copy(s.User[:255], "zoe")
 	copy(s.Text[:1024], question)
 	return s
 }
 
 // ringing is one with a phone beside it for 57 s.
-func ringing() *screen {
+func ringing() *content {
 	s := asking("Type 42 on your phone (Zoë’s phone) to approve, then press Enter here.\nOr type a code from your authenticator app: ")
 	s.Ringing, s.Number, s.UntilMS, s.MayBeEmpty = 1, 42, start+57_000, 1
 	copy(s.Phone[:64], "Zoë’s phone")
 	return s
 }
 
-func telling(why string) *screen {
+func telling(why string) *content {
 	s := asking(why)
 	s.Kind = tell
 	return s
 }
 
-func (s *screen) hex() string {
+func (s *content) hex() string {
 	var b bytes.Buffer
 	if err := binary.Write(&b, binary.NativeEndian, s); err != nil {
 		panic(err)
@@ -196,32 +121,6 @@ func (s *screen) hex() string {
 type answer struct {
 	kind int
 	text string
-}
-
-// seen is one thing on the screen, in X's coordinates.
-type seen struct {
-	Class, Text, Label                   string
-	X, Y, W, H, Level                    int
-	Enabled, Editable, Selectable, Focus bool
-}
-
-type views []seen
-
-// with finds what has this text, or is of this class.
-func (v views) with(name string) (seen, bool) {
-	i := slices.IndexFunc(v, func(s seen) bool { return s.Text == name || s.Class == name })
-	if i < 0 {
-		return seen{}, false
-	}
-	return v[i], true
-}
-
-func (v views) field() (seen, bool) {
-	i := slices.IndexFunc(v, func(s seen) bool { return s.Editable })
-	if i < 0 {
-		return seen{}, false
-	}
-	return v[i], true
 }
 
 // host is a running stand-in for SecurityAgent.
@@ -247,7 +146,7 @@ func startHostOf(t *testing.T, program string, wrapper ...string) *host {
 	}
 	line := append(wrapper, program, "-GSSuppressAppIcon", "YES")
 	h := &host{t: t, cmd: exec.Command(line[0], line[1:]...), replies: make(chan string, 16), answers: make(chan answer, 1<<12)}
-	h.cmd.Env = append(environment(), "ASAN_OPTIONS=detect_leaks=0:abort_on_error=1")
+	h.cmd.Env = append(desk.Environment(), "ASAN_OPTIONS=detect_leaks=0:abort_on_error=1")
 	stderr, err := os.CreateTemp(dir, "stderr-")
 	if err != nil {
 		t.Fatal(err)
@@ -343,9 +242,9 @@ func (h *host) expect(want string) {
 }
 
 // see is what the window shows now; empty when there is none.
-func (h *host) see() views {
+func (h *host) see() screen.Views {
 	h.t.Helper()
-	var v views
+	var v screen.Views
 	line := h.do("views")
 	if err := json.Unmarshal([]byte(line), &v); err != nil {
 		h.t.Fatalf("%v: %s", err, line)
@@ -354,7 +253,7 @@ func (h *host) see() views {
 }
 
 // until waits until the window shows what it should.
-func (h *host) until(what string, shown func(views) bool) views {
+func (h *host) until(what string, shown func(screen.Views) bool) screen.Views {
 	h.t.Helper()
 	ctx, stop := context.WithTimeout(h.t.Context(), patience)
 	defer stop()
@@ -372,7 +271,7 @@ func (h *host) until(what string, shown func(views) bool) views {
 }
 
 // open shows a screen, and waits until its window has the keyboard.
-func (h *host) open(s *screen) views {
+func (h *host) open(s *content) screen.Views {
 	h.t.Helper()
 	if got := h.do("open " + s.hex()); got != "ok" {
 		h.t.Fatalf("open: %s", got)
@@ -380,25 +279,25 @@ func (h *host) open(s *screen) views {
 	return h.opened()
 }
 
-func (h *host) opened() views {
+func (h *host) opened() screen.Views {
 	h.t.Helper()
-	return h.until("a window with the keyboard", func(v views) bool {
-		w, ok := v.with("window")
-		return ok && w.Focus && xFocus(h.t)
+	return h.until("a window with the keyboard", func(v screen.Views) bool {
+		w, ok := v.With("window")
+		return ok && w.Focus && desk.Focused()
 	})
 }
 
-func (h *host) untilText(text string) views {
+func (h *host) untilText(text string) screen.Views {
 	h.t.Helper()
-	return h.until(strconv.Quote(text), func(v views) bool { _, ok := v.with(text); return ok })
+	return h.until(strconv.Quote(text), func(v screen.Views) bool { _, ok := v.With(text); return ok })
 }
 
 // typed waits until the field has this.
 func (h *host) typed(want string) {
 	h.t.Helper()
 	last := ""
-	h.until("the field with "+strconv.Quote(want), func(v views) bool {
-		if f, ok := v.field(); ok && f.Text != last {
+	h.until("the field with "+strconv.Quote(want), func(v screen.Views) bool {
+		if f, ok := v.Field(); ok && f.Text != last {
 			last = f.Text
 		}
 		return last == want
@@ -426,65 +325,4 @@ func (h *host) nothing() {
 		h.t.Fatalf("done(%d, %q)", a.kind, a.text)
 	default:
 	}
-}
-
-func xdotool(t *testing.T, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("xdotool", args...)
-	cmd.Env = environment()
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("xdotool %v: %v: %s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// xFocus says whether X gives the keys to a window.
-func xFocus(t *testing.T) bool {
-	cmd := exec.Command("xdotool", "getwindowfocus")
-	cmd.Env = environment()
-	out, err := cmd.Output()
-	id, bad := strconv.Atoi(strings.TrimSpace(string(out)))
-	return err == nil && bad == nil && id > 1
-}
-
-func keys(t *testing.T, names ...string) {
-	t.Helper()
-	xdotool(t, append([]string{"key", "--delay", "2"}, names...)...)
-}
-
-// keysyms are names of the layout's that xdotool finds by name alone.
-var keysyms = map[rune]string{'ë': "ediaeresis", 'ç': "ccedilla"}
-
-func typing(t *testing.T, text string) {
-	t.Helper()
-	var named []string
-	for _, c := range text {
-		if c < 0x80 {
-			named = append(named, string(c)) // a letter or a digit is named as it is
-		} else {
-			named = append(named, keysyms[c])
-		}
-	}
-	if !strings.ContainsFunc(text, func(c rune) bool { return c >= 0x80 }) {
-		xdotool(t, "type", "--delay", "2", text)
-		return
-	}
-	keys(t, named...)
-}
-
-// click presses the mouse, and lets it go when the button is seen to be down: GNUstep
-// loses a release that comes with the press, and waits for it for ever.
-func click(t *testing.T, s seen) {
-	t.Helper()
-	xdotool(t, "mousemove", strconv.Itoa(s.X+s.W/2), strconv.Itoa(s.Y+s.H/2))
-	up := steady(t, s)
-	xdotool(t, "mousedown", "1")
-	for end := time.Now().Add(patience); bytes.Equal(up.Pix, picture(t, s).Pix); {
-		if time.Now().After(end) {
-			t.Fatalf("%q does not go down", s.Text)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	xdotool(t, "mouseup", "1")
 }

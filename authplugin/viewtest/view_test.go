@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/authplugin/viewtest/screen"
 )
 
 const question = "Code from your authenticator app: "
@@ -27,16 +29,16 @@ func TestWhatIsTypedIsTheAnswer(t *testing.T) {
 		s := asking(question)
 		s.Visible = c.visible
 		v := h.open(s)
-		f, ok := v.field()
+		f, ok := v.Field()
 		if want := map[uint32]string{0: "NSSecureTextField", 1: "NSTextField"}[c.visible]; !ok || f.Class != want {
 			t.Errorf("%s: the field is %q, want %q", name, f.Class, want)
 		}
 		if !f.Focus {
 			t.Error("the field has not the focus")
 		}
-		typing(t, c.typed)
+		desk.Type(t, c.typed)
 		h.typed(c.typed)
-		keys(t, "Return")
+		desk.Keys(t, "Return")
 		if got := h.answer(); got != (answer{text, c.typed}) {
 			t.Errorf("%s: got %+v", name, got)
 		}
@@ -49,12 +51,12 @@ func TestWhatIsTypedIsTheAnswer(t *testing.T) {
 func TestTheFieldIsEmptyOnceAnswered(t *testing.T) {
 	h := startHost(t)
 	h.open(asking(question))
-	typing(t, "424242")
+	desk.Type(t, "424242")
 	h.typed("424242")
-	keys(t, "Return")
+	desk.Keys(t, "Return")
 	h.answer()
 	v := h.untilText("Checking…")
-	f, _ := v.field()
+	f, _ := v.Field()
 	if f.Text != "" || f.Enabled {
 		t.Errorf("the field: %+v", f)
 	}
@@ -70,18 +72,18 @@ func TestTheFieldIsEmptyOnceAnswered(t *testing.T) {
 func TestMoreThanAnAnswerHolds(t *testing.T) {
 	h := startHost(t)
 	h.open(asking(question))
-	typing(t, strings.Repeat("12345678", 25))
+	desk.Type(t, strings.Repeat("12345678", 25))
 	h.typed(strings.Repeat("12345678", 16))
-	keys(t, "Return")
+	desk.Keys(t, "Return")
 	if got := h.answer(); got.text != strings.Repeat("12345678", 16) {
 		t.Errorf("200 characters became %q", got.text)
 	}
 	h.do("close")
 
 	h.open(asking(question))
-	typing(t, "1"+strings.Repeat("ë", 70))
+	desk.Type(t, "1"+strings.Repeat("ë", 70))
 	h.typed("1" + strings.Repeat("ë", 63))
-	keys(t, "Return")
+	desk.Keys(t, "Return")
 	if got := h.answer(); got.text != "1"+strings.Repeat("ë", 63) {
 		t.Errorf("got %q", got.text)
 	}
@@ -90,13 +92,13 @@ func TestMoreThanAnAnswerHolds(t *testing.T) {
 
 func TestEscapeAndCancel(t *testing.T) {
 	h := startHost(t)
-	for name, act := range map[string]func(v views){
-		"Escape": func(views) { keys(t, "Escape") },
-		"Cancel": func(v views) { b, _ := v.with("Cancel"); click(t, b) },
-		"Tab":    func(views) { keys(t, "Tab", "space") },
+	for name, act := range map[string]func(v screen.Views){
+		"Escape": func(screen.Views) { desk.Keys(t, "Escape") },
+		"Cancel": func(v screen.Views) { b, _ := v.With("Cancel"); desk.Click(t, b) },
+		"Tab":    func(screen.Views) { desk.Keys(t, "Tab", "space") },
 	} {
 		v := h.open(asking(question))
-		typing(t, "123")
+		desk.Type(t, "123")
 		h.typed("123")
 		act(v)
 		if got := h.answer(); got != (answer{cancel, ""}) {
@@ -110,19 +112,19 @@ func TestEscapeAndCancel(t *testing.T) {
 func TestAnEmptyAnswer(t *testing.T) {
 	h := startHost(t)
 	h.open(asking(question))
-	keys(t, "Return")
+	desk.Keys(t, "Return")
 	v := h.untilText("Type the code.")
 	h.nothing()
-	if f, _ := v.field(); !f.Focus {
+	if f, _ := v.Field(); !f.Focus {
 		t.Error("the field has lost the focus")
 	}
-	typing(t, "1")
+	desk.Type(t, "1")
 	h.typed("1")
-	if _, ok := h.see().with("Type the code."); ok {
+	if _, ok := h.see().With("Type the code."); ok {
 		t.Error("the hint stays when a code is typed")
 	}
-	b, _ := v.with("Log In")
-	click(t, b)
+	b, _ := v.With("Log In")
+	desk.Click(t, b)
 	if got := h.answer(); got != (answer{text, "1"}) {
 		t.Errorf("got %+v", got)
 	}
@@ -131,7 +133,7 @@ func TestAnEmptyAnswer(t *testing.T) {
 	s := asking("You are enrolled. Press Enter when you have written them down: ")
 	s.MayBeEmpty = 1
 	h.open(s)
-	keys(t, "Return")
+	desk.Keys(t, "Return")
 	if got := h.answer(); got != (answer{text, ""}) {
 		t.Errorf("got %+v", got)
 	}
@@ -140,12 +142,12 @@ func TestAnEmptyAnswer(t *testing.T) {
 
 func TestDoneIsCalledOnce(t *testing.T) {
 	h := startHost(t)
-	for _, act := range []func(v views){
-		func(views) { keys(t, "Return", "Return", "Return", "Escape") },
-		func(v views) {
-			b, _ := v.with("Log In")
-			click(t, b)
-			xdotool(t, "click", "--repeat", "5", "--delay", "5", "1")
+	for _, act := range []func(v screen.Views){
+		func(screen.Views) { desk.Keys(t, "Return", "Return", "Return", "Escape") },
+		func(v screen.Views) {
+			b, _ := v.With("Log In")
+			desk.Click(t, b)
+			desk.Xdotool(t, "click", "--repeat", "5", "--delay", "5", "1")
 		},
 	} {
 		s := asking(question)
@@ -165,13 +167,13 @@ func TestThePhone(t *testing.T) {
 	h := startHost(t)
 	v := h.open(ringing())
 	for _, want := range []string{"zoe", "42", "Type 42 on your phone (Zoë’s phone) to approve", "Or type a code from your authenticator app:"} {
-		if _, ok := v.with(want); !ok {
+		if _, ok := v.With(want); !ok {
 			t.Errorf("not shown: %q in %+v", want, v)
 		}
 	}
 	h.untilText("Time left: 0:57")
-	number, _ := v.with("42")
-	if sentence, _ := v.with("Type 42 on your phone (Zoë’s phone) to approve"); number.H < 2*sentence.H {
+	number, _ := v.With("42")
+	if sentence, _ := v.With("Type 42 on your phone (Zoë’s phone) to approve"); number.H < 2*sentence.H {
 		t.Errorf("the number is %d high, the words beside it %d", number.H, sentence.H)
 	}
 	if number.Label != "Number 42" {
@@ -184,13 +186,13 @@ func TestThePhone(t *testing.T) {
 	h.do("clock " + itoa(start+57_000))
 	v = h.untilText("Nobody answered on the phone.")
 	for _, gone := range []string{"42", "Type 42 on your phone (Zoë’s phone) to approve"} {
-		if _, ok := v.with(gone); ok {
+		if _, ok := v.With(gone); ok {
 			t.Errorf("still shown: %q", gone)
 		}
 	}
 	h.nothing()
-	b, _ := v.with("Ask again")
-	click(t, b)
+	b, _ := v.With("Ask again")
+	desk.Click(t, b)
 	if got := h.answer(); got != (answer{text, ""}) {
 		t.Errorf("got %+v", got)
 	}
@@ -203,7 +205,7 @@ func TestANumberOfOneDigitAndNoName(t *testing.T) {
 	s.Number, s.Phone = 7, [65]byte{}
 	v := h.open(s)
 	for _, want := range []string{"07", "Type 07 on your phone to approve"} {
-		if _, ok := v.with(want); !ok {
+		if _, ok := v.With(want); !ok {
 			t.Errorf("not shown: %q", want)
 		}
 	}
@@ -212,19 +214,19 @@ func TestANumberOfOneDigitAndNoName(t *testing.T) {
 
 func TestACodeWhileThePhoneRings(t *testing.T) {
 	h := startHost(t)
-	for name, act := range map[string]func(v views){
-		"straight away":      func(views) {},
-		"Use a code instead": func(v views) { keys(t, "Tab"); b, _ := v.with("Use a code instead"); click(t, b) },
-		"by keyboard":        func(views) { keys(t, "Tab", "Tab", "space") },
+	for name, act := range map[string]func(v screen.Views){
+		"straight away":      func(screen.Views) {},
+		"Use a code instead": func(v screen.Views) { desk.Keys(t, "Tab"); b, _ := v.With("Use a code instead"); desk.Click(t, b) },
+		"by keyboard":        func(screen.Views) { desk.Keys(t, "Tab", "Tab", "space") },
 	} {
 		act(h.open(ringing()))
-		h.until("the focus in the field", func(v views) bool { f, ok := v.field(); return ok && f.Focus })
-		typing(t, "123456")
+		h.until("the focus in the field", func(v screen.Views) bool { f, ok := v.Field(); return ok && f.Focus })
+		desk.Type(t, "123456")
 		h.typed("123456")
 		h.do("clock " + itoa(start+3000))
 		h.untilText("Time left: 0:54") // goes on
 		h.typed("123456")              // and harms nothing
-		keys(t, "Return")
+		desk.Keys(t, "Return")
 		if got := h.answer(); got != (answer{text, "123456"}) {
 			t.Errorf("%s: got %+v", name, got)
 		}
@@ -239,22 +241,22 @@ func TestAskingAgainIsTheAgentsToAllow(t *testing.T) {
 	s := ringing()
 	s.MayBeEmpty = 0
 	v := h.open(s)
-	if _, ok := v.with("Ask again"); ok {
+	if _, ok := v.With("Ask again"); ok {
 		t.Error("the phone can be asked again")
 	}
-	keys(t, "Return")
+	desk.Keys(t, "Return")
 	h.untilText("Type the code.")
 	h.nothing()
 	h.do("close")
 
 	h.open(ringing())
-	keys(t, "Return") // an empty field
+	desk.Keys(t, "Return") // an empty field
 	if got := h.answer(); got != (answer{text, ""}) {
 		t.Errorf("got %+v", got)
 	}
 	h.do("close")
 	h.open(ringing())
-	keys(t, "Tab", "space")
+	desk.Keys(t, "Tab", "space")
 	if got := h.answer(); got != (answer{text, ""}) {
 		t.Errorf("by keyboard: got %+v", got)
 	}
@@ -264,17 +266,17 @@ func TestAskingAgainIsTheAgentsToAllow(t *testing.T) {
 func TestWhyNot(t *testing.T) {
 	h := startHost(t)
 	const why = "You denied this login on your phone."
-	for name, act := range map[string]func(v views){
-		"Return": func(views) { keys(t, "Return") },
-		"Escape": func(views) { keys(t, "Escape") },
-		"space":  func(views) { keys(t, "space") },
-		"Back":   func(v views) { b, _ := v.with("Back"); click(t, b) },
+	for name, act := range map[string]func(v screen.Views){
+		"Return": func(screen.Views) { desk.Keys(t, "Return") },
+		"Escape": func(screen.Views) { desk.Keys(t, "Escape") },
+		"space":  func(screen.Views) { desk.Keys(t, "space") },
+		"Back":   func(v screen.Views) { b, _ := v.With("Back"); desk.Click(t, b) },
 	} {
 		v := h.open(telling(why))
-		if _, ok := v.with(why); !ok {
+		if _, ok := v.With(why); !ok {
 			t.Errorf("not shown: %q", why)
 		}
-		if _, ok := v.field(); ok {
+		if _, ok := v.Field(); ok {
 			t.Error("there is something to type into")
 		}
 		act(v)
@@ -284,7 +286,7 @@ func TestWhyNot(t *testing.T) {
 		h.do("close")
 	}
 	v := h.open(telling(""))
-	if _, ok := v.with("You were not logged in. Please try again."); !ok {
+	if _, ok := v.With("You were not logged in. Please try again."); !ok {
 		t.Errorf("a refusal without a word: %+v", v)
 	}
 	h.do("close")
@@ -322,11 +324,11 @@ func TestTextsAreShownAsTheyAre(t *testing.T) {
 		s := asking(text)
 		copy(s.Notice[:1024], text)
 		v := h.open(s)
-		b, ok := v.with("Log In")
-		if f, _ := v.field(); !ok || b.Y < 0 || b.Y+b.H > 768 || f.Y < 0 {
+		b, ok := v.With("Log In")
+		if f, _ := v.Field(); !ok || b.Y < 0 || b.Y+b.H > 768 || f.Y < 0 {
 			t.Errorf("%s: what is to be pressed is off the screen: %+v, %+v", what, b, f)
 		}
-		typing(t, "1")
+		desk.Type(t, "1")
 		h.typed("1")
 		h.do("close")
 	}
@@ -338,7 +340,7 @@ func TestTheOrderOfTab(t *testing.T) {
 	var order []string
 	for range 6 {
 		v := h.see()
-		i := slices.IndexFunc(v, func(s seen) bool { return s.Focus && s.Class != "window" })
+		i := slices.IndexFunc(v, func(s screen.Seen) bool { return s.Focus && s.Class != "window" })
 		if i < 0 {
 			t.Fatalf("nothing has the focus: %+v", v)
 		}
@@ -347,9 +349,9 @@ func TestTheOrderOfTab(t *testing.T) {
 			name = v[i].Label
 		}
 		order = append(order, name)
-		keys(t, "Tab")
-		h.until("another focus", func(after views) bool {
-			return slices.ContainsFunc(after, func(s seen) bool {
+		desk.Keys(t, "Tab")
+		h.until("another focus", func(after screen.Views) bool {
+			return slices.ContainsFunc(after, func(s screen.Seen) bool {
 				return s.Focus && s.Class != "window" && (s.X != v[i].X || s.Y != v[i].Y)
 			})
 		})
@@ -366,7 +368,7 @@ func TestFromTheMainThread(t *testing.T) {
 		t.Fatal(got)
 	}
 	h.opened()
-	typing(t, "99")
+	desk.Type(t, "99")
 	h.typed("99")
 	h.do("closemain")
 	if v := h.see(); len(v) != 0 {
@@ -392,9 +394,9 @@ func TestAKeyHeldDownAnswersNothing(t *testing.T) {
 	h := startHost(t)
 	for _, key := range []string{"Return", "Escape"} {
 		h.open(asking(question))
-		typing(t, "1")
+		desk.Type(t, "1")
 		h.typed("1")
-		xdotool(t, "keydown", key)
+		desk.Xdotool(t, "keydown", key)
 		h.answer()
 		h.do("close")
 		h.open(ringing())
@@ -406,8 +408,8 @@ func TestAKeyHeldDownAnswersNothing(t *testing.T) {
 			}
 		}
 		h.nothing()
-		xdotool(t, "keyup", key)
-		keys(t, key)
+		desk.Xdotool(t, "keyup", key)
+		desk.Keys(t, key)
 		h.answer()
 		h.do("close")
 	}

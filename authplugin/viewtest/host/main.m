@@ -18,7 +18,6 @@
  *
  * Each is answered by one line; "done KIND HEX" comes when done is called.
  */
-#import <AppKit/AppKit.h>
 #import <Foundation/NSDebug.h>
 
 #include <pthread.h>
@@ -29,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "look.h"
 #include "platform.h"
 #include "view.h"
 
@@ -40,7 +40,6 @@ static char last[ANSWER_TEXT_MAX]; /* of done */
 static size_t last_length;
 static volatile bool wiped; /* a copy of last was */
 static struct view *view;
-static NSMutableDictionary *labels; /* what was said to VoiceOver, by element */
 
 int64_t hc_now_ms(void)
 {
@@ -86,112 +85,18 @@ static void on_done(void *arg, enum answer_kind kind, const char *text, size_t l
 	say(line);
 }
 
-/* What macOS has and GNUstep has not. */
-@interface NSView (Accessibility)
-- (void)setAccessibilityLabel:(NSString *)label;
-@end
-@implementation NSView (Accessibility)
-- (void)setAccessibilityLabel:(NSString *)label
-{
-	[labels setObject:label forKey:[NSValue valueWithPointer:self]];
-}
-@end
-
-@interface Application : NSApplication
-@end
-
-static volatile unsigned repeats;
-
-/* Marks repeats as AppKit does: a key that is pressed again and was not let go, or in
- * the same millisecond, as X has it; GNUstep passes that on now so, now so. */
-@implementation Application
-- (void)sendEvent:(NSEvent *)event
-{
-	static int held = -1;
-	static NSTimeInterval up = -1; /* when held was let go; -1 is not yet */
-
-	if ([event type] == NSKeyUp && [event keyCode] == held) {
-		up = [event timestamp];
-	} else if ([event type] == NSKeyDown && ([event keyCode] != held || (up >= 0 && [event timestamp] > up))) {
-		held = [event keyCode];
-		up = -1;
-	} else if ([event type] == NSKeyDown) {
-		up = -1;
-		repeats++;
-		event = [NSEvent keyEventWithType:NSKeyDown
-					 location:[event locationInWindow]
-				    modifierFlags:[event modifierFlags]
-					timestamp:[event timestamp]
-				     windowNumber:[event windowNumber]
-					  context:[event context]
-				       characters:[event characters]
-		      charactersIgnoringModifiers:[event charactersIgnoringModifiers]
-					isARepeat:YES
-					  keyCode:[event keyCode]];
-	}
-	[super sendEvent:event];
-}
-@end
-
 @interface Host : NSObject
 @end
 
 @implementation Host
-- (void)describe:(NSView *)v to:(NSMutableArray *)list
-{
-	NSMutableDictionary *d = [NSMutableDictionary dictionary];
-	NSRect r = [v convertRect:[v bounds] toView:nil];
-	NSWindow *w = [v window];
-	id first = [w firstResponder], label = [labels objectForKey:[NSValue valueWithPointer:v]];
-	NSUInteger i;
-
-	if ([v isHidden])
-		return;
-	r.origin = [w convertBaseToScreen:r.origin];
-	[d setObject:NSStringFromClass([v class]) forKey:@"class"];
-	[d setObject:[NSNumber numberWithInt:(int)r.origin.x] forKey:@"x"];
-	/* X counts from the top. */
-	[d setObject:[NSNumber numberWithInt:(int)([[NSScreen mainScreen] frame].size.height - NSMaxY(r))] forKey:@"y"];
-	[d setObject:[NSNumber numberWithInt:(int)r.size.width] forKey:@"w"];
-	[d setObject:[NSNumber numberWithInt:(int)r.size.height] forKey:@"h"];
-	if ([v isKindOfClass:[NSTextField class]])
-		[d setObject:[(NSTextField *)v stringValue] forKey:@"text"];
-	if ([v isKindOfClass:[NSTextField class]])
-		[d setObject:[NSNumber numberWithBool:[(NSTextField *)v isEditable]] forKey:@"editable"];
-	if ([v isKindOfClass:[NSTextField class]])
-		[d setObject:[NSNumber numberWithBool:[(NSTextField *)v isSelectable]] forKey:@"selectable"];
-	if ([v isKindOfClass:[NSButton class]])
-		[d setObject:[(NSButton *)v title] forKey:@"text"];
-	if ([v isKindOfClass:[NSControl class]])
-		[d setObject:[NSNumber numberWithBool:[(NSControl *)v isEnabled]] forKey:@"enabled"];
-	if (label != nil)
-		[d setObject:label forKey:@"label"];
-	if (first == v || ([first isKindOfClass:[NSView class]] && [(NSView *)first isDescendantOf:v] && [v isKindOfClass:[NSControl class]]))
-		[d setObject:[NSNumber numberWithBool:YES] forKey:@"focus"];
-	[list addObject:d];
-	for (i = 0; i < [[v subviews] count]; i++)
-		[self describe:[[v subviews] objectAtIndex:i] to:list];
-}
-
 - (void)views
 {
-	NSMutableArray *list = [NSMutableArray array];
-	NSEnumerator *e = [[NSApp windows] objectEnumerator];
-	NSWindow *w;
-	NSData *json;
+	say([look_json() UTF8String]);
+}
 
-	while ((w = [e nextObject]) != nil)
-		if ([w isVisible] && [NSStringFromClass([w class]) hasPrefix:@"Sallyport"]) {
-			NSMutableDictionary *d = [NSMutableDictionary dictionary];
-
-			[d setObject:@"window" forKey:@"class"];
-			[d setObject:[NSNumber numberWithBool:[w isKeyWindow]] forKey:@"focus"];
-			[d setObject:[NSNumber numberWithInt:(int)[w level]] forKey:@"level"];
-			[list addObject:d];
-			[self describe:[w contentView] to:list];
-		}
-	json = [NSJSONSerialization dataWithJSONObject:list options:0 error:NULL];
-	say([[[[NSString alloc] initWithData:json encoding:NSUTF8StringEncoding] autorelease] UTF8String]);
+- (void)forget
+{
+	look_forget();
 }
 
 - (void)open:(NSData *)screen
@@ -199,7 +104,7 @@ static volatile unsigned repeats;
 	closed = false;
 	wiped = false;
 	last_length = 0;
-	[labels performSelectorOnMainThread:@selector(removeAllObjects) withObject:nil waitUntilDone:YES];
+	[self performSelectorOnMainThread:@selector(forget) withObject:nil waitUntilDone:YES];
 	view = [screen length] == sizeof(struct screen) ? view_open([screen bytes], on_done, NULL) : NULL;
 	say(view != NULL ? "ok" : "no");
 }
@@ -340,7 +245,7 @@ static NSData *unhex(const char *hex)
 		} else if (strcmp(line, "repeats") == 0) {
 			char number[16];
 
-			(void)snprintf(number, sizeof(number), "%u", repeats);
+			(void)snprintf(number, sizeof(number), "%u", look_repeats);
 			say(number);
 		} else if (strcmp(line, "race") == 0) {
 			int n = 0;
@@ -364,8 +269,7 @@ int main(void)
 	NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
 
 	GSDebugAllocationActive(YES);
-	labels = [[NSMutableDictionary alloc] init];
-	[Application sharedApplication];
+	look_start();
 	[NSThread detachNewThreadSelector:@selector(run:) toTarget:[[Host alloc] init] withObject:nil];
 	[NSApp run];
 	[pool drain];

@@ -81,6 +81,8 @@ func outside(build []string) (int, error) {
 			keep = append(keep, filepath.Dir(f.Value.String()))
 		} else if name == "gocoverdir" {
 			keep = append(keep, f.Value.String())
+		} else if name == "pictures" { // screenshots
+			keep = append(keep, f.Value.String())
 		}
 	})
 	return sandbox.Reexec(keep...)
