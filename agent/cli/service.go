@@ -2,10 +2,14 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/spf13/cobra"
+
+	"sallyport/pam/sudolocal"
 )
 
 func (a *app) serviceCommand() *cobra.Command {
@@ -48,14 +52,24 @@ func (a *app) serviceCommand() *cobra.Command {
 better one. To install and uninstall is for a system without.`}, children...)
 }
 
-// noRights: as long as macOS's rights ask for the agent, nobody gets in without it.
+// noRights: as long as macOS's rights or sudo ask for the agent, nobody gets in
+// without it.
 func (a *app) noRights(ctx context.Context) error {
-	r, _ := a.rights()
-	if r == nil {
-		return nil
+	refused := func(remedy, format string, args ...any) error {
+		return &Error{Exit: ExitFailed, Text: fmt.Sprintf(format, args...), Remedy: remedy}
 	}
-	if result, _ := r.PlanRemove(ctx); len(result.Changed) > 0 {
-		return &Error{Exit: ExitFailed, Text: "the login rights ask for the agent: without it nobody gets in but by break-glass", Remedy: "first: sudo sallyport authdb remove"}
+	if r, _ := a.rights(); r != nil {
+		if result, _ := r.PlanRemove(ctx); len(result.Changed) > 0 {
+			return refused("first: sudo sallyport authdb remove", "the login rights ask for the agent: without it nobody gets in but by break-glass")
+		}
+	}
+	const first = "first: sudo sallyport sudo remove"
+	s, err := sudolocal.Look(func(name string) ([]byte, error) { return fs.ReadFile(a.deps.Root, name) })
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return refused(first, "whether sudo asks for the agent cannot be told: %v", err)
+	case s.Names:
+		return refused(first, "sudo asks for the agent: without it sudo lets nobody in")
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ func (a *app) sudoCommand(root string) *cobra.Command {
 			if err != nil {
 				return sudoError(err)
 			}
+			if use == "remove" && s.Names { // the uninstaller goes by it
+				return failed("what we wrote is out, and sudo still names our module: take it out of /%s, /%s or what the MDM puts there, whichever it is", sudolocal.Sudo, sudolocal.Local)
+			}
 			v := sudoView{State: s}
 			if s.Names {
 				v.Module = textOf(module())

@@ -211,3 +211,37 @@ func TestSudoSaysWhyNothingCanBeWritten(t *testing.T) {
 		}
 	}
 }
+
+// Where it is an MDM's, our lines are not ours to take out, and the uninstaller must
+// not go on.
+func TestSudoThatAnMDMGuardsIsNotCalledUnguarded(t *testing.T) {
+	m := newSudoMac(t)
+	m.sudo("install").wants(ExitOK, "")
+	m.put("private/var/db/ManagedConfigurationFiles/com.apple.pam/"+sudolocal.Local, m.local())
+	m.sudo("remove").wants(ExitFailed, "sudo still names our module")
+}
+
+// TestTheServiceIsNotUninstalledUnderSudo: it would let nobody in any more.
+func TestTheServiceIsNotUninstalledUnderSudo(t *testing.T) {
+	m := newSudoMac(t)
+	m.deps.Root = os.DirFS(m.root)
+	var did []string
+	m.deps.Service = func(action string, _ Target) (string, error) { did = append(did, action); return "done", nil }
+	m.sudo("install").wants(ExitOK, "")
+	m.run("service", "uninstall").wantExit(ExitFailed).wantErr("sudo asks for the agent", "first: sudo sallyport sudo remove")
+	m.sudo("remove").wants(ExitOK, "")
+	m.deps.Root = unreadable{}
+	m.run("service", "uninstall").wantExit(ExitFailed).wantErr("cannot be told")
+	if len(did) > 0 {
+		t.Errorf("it did %q", did)
+	}
+	m.deps.Root = os.DirFS(m.root)
+	m.run("service", "uninstall").wantExit(ExitOK)
+}
+
+// unreadable is a file system of which nothing can be read.
+type unreadable struct{}
+
+func (unreadable) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+}
