@@ -28,14 +28,16 @@ func Rights(c *config.Config) *authdb.Rights {
 }
 
 // repairRights puts the plug-in's mechanisms back where an upgrade of the system has
-// taken them out. What a broken configuration wants is not known: then it does nothing.
-func (d *daemon) repairRights(ctx context.Context, rights func() *authdb.Rights) {
+// taken them out. What a broken configuration wants is not known: then it is what was
+// installed, as else such a file would let in by the password alone.
+func (d *daemon) repairRights(ctx context.Context, rights func(*config.Config) *authdb.Rights) {
 	var said event.Name
 	for n := 0; ; n++ {
-		if d.state().ConfigMissing {
-			return
+		s := d.settings()
+		r := rights(&s.Config)
+		if s.Broken {
+			r.Wanted = authdb.Wanted{Login: true, Unlock: true, Elevate: true} // a repair installs nothing
 		}
-		r := rights()
 		r.Answers = func(context.Context) error {
 			_, err := d.store.Vault()
 			return err

@@ -1,10 +1,6 @@
 package daemon
 
-import (
-	"context"
-
-	"sallyport/authplugin/authdb"
-)
+import "context"
 
 // watchRights looks at the login rights, behind the start alone: an upgrade of macOS
 // ends in one. wait waits until what it changes is whole, once ctx has ended.
@@ -12,10 +8,7 @@ func (d *daemon) watchRights(ctx context.Context) (wait func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		d.repairRights(ctx, func() *authdb.Rights {
-			c := d.settings().Config
-			return Rights(&c)
-		})
+		d.repairRights(ctx, Rights)
 	}()
 	return func() { <-done }
 }

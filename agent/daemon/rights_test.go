@@ -29,27 +29,30 @@ func TestRightsAreAsConfigured(t *testing.T) {
 }
 
 // TestARepairIsRecorded: what the start finds in the rights is an event; while nobody
-// knows what the configuration wants, nothing is looked at. What failed is tried again,
-// and said once.
+// knows what the configuration wants, it is what was installed. What failed is tried
+// again, and said once.
 func TestARepairIsRecorded(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no rights database on Windows")
 	}
-	console, err := os.ReadFile("../../authplugin/authdb/testdata/console-13.plist")
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer func(pauses []time.Duration) { repairAgain = pauses }(repairAgain)
 	repairAgain = []time.Duration{time.Nanosecond}
+	on := config.Default().AuthorizationPlugin
+	off, unwanted := on, on
+	off.Repair, unwanted.Login = false, false
 	for what, c := range map[string]struct {
-		broken, vault, repair bool
-		want                  string
-		tries                 int
+		broken, vault bool
+		config        config.AuthorizationPlugin
+		installed     string
+		want          string
+		tries         int
 	}{
-		"repair is off":             {false, true, false, "authorization_plugin.repair is off", 1},
-		"the plug-in is not there":  {false, true, true, "no such file", 2},
-		"the vault does not open":   {false, false, true, "the agent does not answer logins", 2},
-		"a configuration is broken": {true, true, true, "", 0},
+		"repair is off":             {false, true, off, authdb.Console, "authorization_plugin.repair is off", 1},
+		"the plug-in is not there":  {false, true, on, authdb.Console, "no such file", 2},
+		"the vault does not open":   {false, false, on, authdb.Console, "the agent does not answer logins", 2},
+		"not wanted any more":       {false, true, unwanted, authdb.Console, "", 0},
+		"a configuration is broken": {true, true, on, authdb.Authenticate, "no such file", 2},
+		"broken, and not installed": {true, true, on, "", "", 0},
 	} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "sallyport.toml")
@@ -60,24 +63,41 @@ func TestARepairIsRecorded(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(state, "authdb"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(state, "authdb", "rights.json"), []byte(`{"installed":["system.login.console"]}`), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(state, "authdb", "rights.json"), []byte(`{"installed":["`+c.installed+`"]}`), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		loaded, err := config.Load(path)
 		if err != nil {
 			t.Fatal(err)
 		}
+		loaded.Config.AuthorizationPlugin = c.config
+		problem := ""
+		if c.broken {
+			if err := os.WriteFile(path, []byte("state_dir = \""+state+"\"\n[authorization_plugin\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := config.Start(path)
+			if err == nil {
+				t.Fatal("it is not broken")
+			}
+			loaded, problem = config.Salvaged(path), err.Error()
+		}
 		var log bytes.Buffer
 		o := VaultOptions(loaded, path, clock.System(), slog.New(slog.NewTextHandler(&log, nil)))
 		o.MustExist = !c.vault // there is none
-		d := &daemon{options: Options{ConfigPath: path, Clock: clock.System()}, loaded: loaded, broken: c.broken, store: store.New(o)}
+		d := &daemon{options: Options{ConfigPath: path, Clock: clock.System()}, loaded: loaded, broken: c.broken, problem: problem, store: store.New(o)}
 		calls := 0
-		r := &authdb.Rights{StateDir: state, Wanted: authdb.Wanted{Login: true}, MayRepair: c.repair, Bundle: filepath.Join(dir, "Sallyport.bundle"), Owner: os.Geteuid(),
-			Run: func(context.Context, []byte, string, ...string) (authdb.Output, error) {
+		d.repairRights(t.Context(), func(c *config.Config) *authdb.Rights {
+			r := Rights(c)
+			r.Bundle, r.Owner = filepath.Join(dir, "Sallyport.bundle"), os.Geteuid()
+			r.Run = func(_ context.Context, _ []byte, _ string, args ...string) (authdb.Output, error) {
 				calls++
-				return authdb.Output{Stdout: console}, nil
-			}}
-		d.repairRights(t.Context(), func() *authdb.Rights { return r })
+				name := map[string]string{authdb.Console: "console-13", authdb.Authenticate: "authenticate-15-26"}[args[len(args)-1]]
+				text, err := os.ReadFile("../../authplugin/authdb/testdata/" + name + ".plist")
+				return authdb.Output{Stdout: text}, err
+			}
+			return r
+		})
 		if err := d.store.Close(); err != nil {
 			t.Fatal(err)
 		}
