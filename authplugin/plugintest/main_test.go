@@ -198,3 +198,13 @@ func (s *syslogd) text() string {
 	defer s.mu.Unlock()
 	return strings.Join(s.lines, "\n")
 }
+
+// says waits until it has a text: it is read beside the login.
+func (s *syslogd) says(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !strings.Contains(s.text(), text); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log does not say %q: %s", text, s.text())
+		}
+	}
+}

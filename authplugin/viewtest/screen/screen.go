@@ -71,7 +71,7 @@ func Start(dir string) (*Screen, error) {
 	number, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
 		s.Stop()
-		return nil, fmt.Errorf("Xvfb names no display: %w", err)
+		return nil, fmt.Errorf("no display is named by Xvfb: %w", err)
 	}
 	s.display = ":" + strings.TrimSpace(number)
 	// A layout with letters that are not ASCII: xdotool would have to change the map
