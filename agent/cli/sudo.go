@@ -2,20 +2,18 @@ package cli
 
 import (
 	"context"
-	"debug/macho"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"sallyport/agent/cli/doctor"
 	"sallyport/installer/macos/launchd"
+	"sallyport/internal/loadable"
 	"sallyport/pam/sudolocal"
 )
 
@@ -145,7 +143,7 @@ func (a *app) sudoModule(root string) error {
 			})
 		},
 		func() error {
-			err := isModule(file)
+			err := loadable.Check(file, moduleFunctions...)
 			if err == nil && r.Load == nil {
 				err = errors.New("this build cannot load it to try")
 			}
@@ -165,43 +163,6 @@ func (a *app) sudoModule(root string) error {
 	return nil
 }
 
-// moduleFunctions are what sudo calls of a module (pam_sm_authenticate(3)); a C name
-// has a "_" before it in a Mach-O file. OpenPAM passes over a function that is not
-// there.
-var moduleFunctions = []string{"_pam_sm_acct_mgmt", "_pam_sm_authenticate", "_pam_sm_setcred"}
-
-// isModule says why a file is no module of OpenPAM for this processor.
-func isModule(file string) error {
-	var all []*macho.File
-	fat, err := macho.OpenFat(file)
-	switch {
-	case err == nil:
-		defer func() { _ = fat.Close() }()
-		for _, f := range fat.Arches {
-			all = append(all, f.File)
-		}
-	case errors.Is(err, macho.ErrNotFat):
-		thin, err := macho.Open(file)
-		if err != nil {
-			return fmt.Errorf("it is no code of macOS's: %w", err)
-		}
-		defer func() { _ = thin.Close() }()
-		all = append(all, thin)
-	default:
-		return fmt.Errorf("it is no code of macOS's: %w", err)
-	}
-	cpu := map[string]macho.Cpu{"arm64": macho.CpuArm64, "amd64": macho.CpuAmd64}[runtime.GOARCH]
-	i := slices.IndexFunc(all, func(f *macho.File) bool { return f.Cpu == cpu })
-	if i < 0 {
-		return fmt.Errorf("it is not for this computer's processor (%s)", runtime.GOARCH)
-	}
-	if all[i].Type != macho.TypeBundle || all[i].Symtab == nil {
-		return errors.New("it is no loadable bundle")
-	}
-	for _, name := range moduleFunctions {
-		if !slices.ContainsFunc(all[i].Symtab.Syms, func(s macho.Symbol) bool { return s.Name == name && s.Sect != 0 }) {
-			return fmt.Errorf("it has no %s", name[1:])
-		}
-	}
-	return nil
-}
+// moduleFunctions are what sudo calls of a module (pam_sm_authenticate(3)). OpenPAM
+// passes over a function that is not there.
+var moduleFunctions = []string{"pam_sm_acct_mgmt", "pam_sm_authenticate", "pam_sm_setcred"}

@@ -87,7 +87,7 @@ func machModule(functions ...string) []byte {
 	names.WriteByte(0)
 	for _, f := range functions {
 		_ = binary.Write(&symbols, binary.LittleEndian, []uint32{uint32(names.Len()), 0x0000010f, 0, 0})
-		names.WriteString(f + "\x00")
+		names.WriteString("_" + f + "\x00")
 	}
 	cpu := map[string]uint32{"amd64": 0x01000007, "arm64": 0x0100000c}[runtime.GOARCH]
 	_ = binary.Write(&b, binary.LittleEndian, []uint32{0xfeedfacf, cpu, 0, 8, 1, 24, 0, 0,

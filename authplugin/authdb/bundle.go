@@ -2,20 +2,19 @@ package authdb
 
 import (
 	"context"
-	"debug/macho"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
+
+	"sallyport/internal/loadable"
 )
 
-// entryPoint is what SecurityAgent looks up in a plug-in; a C name has a "_" before it
-// in a Mach-O file.
+// entryPoint is what SecurityAgent looks up in a plug-in.
 const entryPoint = "AuthorizationPluginCreate"
 
 // executable is the bundle's code.
@@ -94,41 +93,7 @@ func (r *Rights) closed(path string, mode fs.FileMode, uid int) error {
 
 // checkArchitecture: the code is a bundle for this processor that has the entry point.
 func (r *Rights) checkArchitecture(context.Context) error {
-	path := filepath.Join(r.Bundle, executable)
-	want := map[string]macho.Cpu{"arm64": macho.CpuArm64, "amd64": macho.CpuAmd64}[runtime.GOARCH]
-	var slices []*macho.File
-	if fat, err := macho.OpenFat(path); err == nil {
-		defer func() { _ = fat.Close() }()
-		for _, a := range fat.Arches {
-			slices = append(slices, a.File)
-		}
-	} else if errors.Is(err, macho.ErrNotFat) {
-		thin, err := macho.Open(path)
-		if err != nil {
-			return fmt.Errorf("its code cannot be read: %w", err)
-		}
-		defer func() { _ = thin.Close() }()
-		slices = append(slices, thin)
-	} else {
-		return fmt.Errorf("its code cannot be read: %w", err)
-	}
-	for _, f := range slices {
-		if f.Cpu != want {
-			continue
-		}
-		if f.Type != macho.TypeBundle {
-			return errors.New("its code is no loadable bundle")
-		}
-		if !exports(f) {
-			return fmt.Errorf("its code has no %s", entryPoint)
-		}
-		return nil
-	}
-	return fmt.Errorf("its code is not for this computer's processor (%s)", runtime.GOARCH)
-}
-
-func exports(f *macho.File) bool {
-	return f.Symtab != nil && slices.ContainsFunc(f.Symtab.Syms, func(s macho.Symbol) bool { return s.Name == "_"+entryPoint && s.Sect != 0 })
+	return loadable.Check(filepath.Join(r.Bundle, executable), entryPoint)
 }
 
 // teamID is how Apple names who signs ("TeamIdentifier" in codesign(1)).

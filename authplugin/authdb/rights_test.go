@@ -572,7 +572,7 @@ func TestNeverWithoutAPlugInThatLoads(t *testing.T) {
 		"a file": {func(r *Rights, _ *authd) { must(os.RemoveAll(r.Bundle)); must(os.WriteFile(r.Bundle, nil, 0o755)) }, "no directory"},
 		"no code": {func(r *Rights, _ *authd) {
 			must(os.WriteFile(filepath.Join(r.Bundle, executable), []byte("#!/bin/sh\n"), 0o755))
-		}, "cannot be read"},
+		}, "no code of macOS"},
 		"the agent unsigned":         {func(_ *Rights, a *authd) { a.team = "" }, "signed by no team"},
 		"another team's":             {func(_ *Rights, a *authd) { a.team = "ZZZZZ99999" }, "requirement"},
 		"a team's name that is none": {func(_ *Rights, a *authd) { a.team = `X" or true` }, "signed by no team"},
