@@ -123,12 +123,20 @@ static void announce(id window, NSString *text)
 }
 - (void)sendEvent:(NSEvent *)event
 {
+	/* A button that a key presses may run the run loop, and drop in it. */
+	[self retain];
 	if (![self isHeld:event])
 		[super sendEvent:event];
+	[self release];
 }
 - (BOOL)performKeyEquivalent:(NSEvent *)event
 {
-	return [self isHeld:event] || [super performKeyEquivalent:event];
+	BOOL taken;
+
+	[self retain];
+	taken = [self isHeld:event] || [super performKeyEquivalent:event];
+	[self release];
+	return taken;
 }
 /* What nobody else has taken, such as a button. */
 - (void)keyDown:(NSEvent *)event
