@@ -18,6 +18,7 @@ import (
 	"sallyport/agent/daemon"
 	"sallyport/installer/macos/launchd"
 	"sallyport/installer/windows/setup"
+	"sallyport/internal/vault/statefile"
 )
 
 // runService is the agent under launchd, which wants neither a fork nor a word
@@ -88,7 +89,7 @@ func install(s service.Service, c *service.Config) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err = kardianos(s, "install")
 	} else if err == nil {
-		err = launchd.Replace(launchd.Path, text) // kardianos/service refuses to
+		err = statefile.Replace(launchd.Path, text, 0o644) // kardianos/service refuses to
 	}
 	if err == nil { // launchd takes no file that others can write, and the umask is the caller's
 		err = errors.Join(os.Chown(launchd.Path, 0, 0), os.Chmod(launchd.Path, 0o644))

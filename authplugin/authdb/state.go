@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/internal/tomlfile"
+	"sallyport/internal/vault/statefile"
 )
 
 // memory is what is remembered between runs.
@@ -60,35 +61,11 @@ func (r *Rights) remember(m memory) error {
 }
 
 // save writes a file whole or not at all, and to the disk.
-func (r *Rights) save(path string, b []byte) (err error) {
+func (r *Rights) save(path string, b []byte) error {
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(r.dir(), "new-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(r.dir())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }()
-	return d.Sync()
+	return statefile.Write(path, b)
 }
 
 // prepare makes our directory, which nobody else may change.

@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"sallyport/internal/vault/statefile"
 )
 
 // Where things are below the root of the file system.
@@ -262,16 +264,7 @@ func edit(root string, change func([]byte) ([]byte, error)) error {
 		return err
 	}
 	if len(text) == 0 {
-		return os.Remove(file)
+		return statefile.Remove(file)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".sudo_local.*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(text)
-	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), file)
+	return statefile.Replace(file, text, mode)
 }

@@ -1,12 +1,10 @@
 package launchd
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 )
 
 // OnlyRoots says why others than root could change a file, or put another one in
@@ -45,22 +43,4 @@ func Bound(stderr *os.File) error {
 		return err
 	}
 	return stderr.Truncate(0)
-}
-
-// Replace writes a file over another one: whoever reads it sees all of the one or of
-// the other.
-func Replace(name string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }

@@ -92,31 +92,3 @@ func TestALogOfCrashesIsBounded(t *testing.T) {
 		t.Errorf("no file: %v", err)
 	}
 }
-
-// TestAnUpgradeReplacesTheDaemonsFile: one that is empty or half would not be loaded
-// at the next start, and nobody would get in.
-func TestAnUpgradeReplacesTheDaemonsFile(t *testing.T) {
-	dir := t.TempDir()
-	name := filepath.Join(dir, Label+".plist")
-	for _, text := range []string{"old", "newer"} {
-		if err := Replace(name, []byte(text)); err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(name)
-		if st, err2 := os.Stat(name); err != nil || err2 != nil || string(got) != text || st.Mode().Perm() != 0o644 {
-			t.Errorf("%q, %v, %v", got, err, err2)
-		}
-	}
-	if err := Replace(filepath.Join(dir, "nowhere", "x.plist"), nil); err == nil {
-		t.Error("a place that is not there")
-	}
-	if err := os.Mkdir(filepath.Join(dir, "taken.plist"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := Replace(filepath.Join(dir, "taken.plist"), nil); err == nil {
-		t.Error("a directory is no file")
-	}
-	if list, err := os.ReadDir(dir); err != nil || len(list) != 2 {
-		t.Errorf("something is left behind: %v, %v", list, err)
-	}
-}

@@ -74,18 +74,28 @@ func Write(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
+	return replace(f, path, data, nil)
+}
+
+// Replace is Write for a file of the system's that others may read, on Unix, and that
+// no lock of ours keeps for one process at a time.
+func Replace(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
+	return replace(f, path, data, f.Chmod(mode))
+}
+
+// replace ends both of them; earlier is what has failed until then.
+func replace(f *os.File, path string, data []byte, earlier error) error {
+	_, err := f.Write(data)
+	err = errors.Join(earlier, err, f.Sync(), f.Close())
 	if err == nil {
-		err = Rename(tmp, path)
+		err = Rename(f.Name(), path)
 	}
 	if err != nil {
-		_ = os.Remove(tmp)
+		_ = os.Remove(f.Name())
 		return err
 	}
 	return SyncDir(filepath.Dir(path))

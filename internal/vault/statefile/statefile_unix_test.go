@@ -85,3 +85,30 @@ func TestWhatIsNotOursIsRefused(t *testing.T) {
 		t.Errorf("opening makes no file: %v", err)
 	}
 }
+
+// TestReplaceLeavesOneWholeFile: of the system's, which others read meanwhile.
+func TestReplaceLeavesOneWholeFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	defer syscall.Umask(syscall.Umask(0o077))
+	for text, mode := range map[string]fs.FileMode{"old": 0o644, "newer": 0o444} {
+		must(t, Replace(path, []byte(text), mode))
+		b, err := os.ReadFile(path)
+		must(t, err)
+		info, err := os.Stat(path)
+		must(t, err)
+		if string(b) != text || info.Mode() != mode {
+			t.Errorf("%q, %v", b, info.Mode())
+		}
+	}
+	if err := Replace(filepath.Join(dir, "nowhere", "x"), nil, 0o644); err == nil {
+		t.Error("a place that is not there")
+	}
+	must(t, os.Mkdir(filepath.Join(dir, "taken"), 0o755))
+	if err := Replace(filepath.Join(dir, "taken"), nil, 0o644); err == nil {
+		t.Error("a directory is no file")
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 2 {
+		t.Errorf("something is left behind: %v, %v", list, err)
+	}
+}
