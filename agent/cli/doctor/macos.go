@@ -116,14 +116,20 @@ func checkDaemon(ctx context.Context, e *Env) []Result {
 func checkMacFiles(_ context.Context, e *Env) []Result {
 	var out []Result
 	if e.Config != "" {
-		err := e.onlyRoots(e.Config)
+		name := e.Config
+		for _, dir := range []string{"/etc/", "/tmp/", "/var/"} {
+			if strings.HasPrefix(name, dir) {
+				name = "/private" + name // macOS's own links
+			}
+		}
+		err := e.onlyRoots(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			out = append(out, info("configuration", "%s is not there: managed preferences and defaults are in force", e.Config))
 		case errors.Is(err, fs.ErrPermission):
 			out = append(out, asRoot("configuration", err))
 		case err != nil:
-			out = append(out, fail("configuration", "sudo chown root:wheel, and sudo chmod go-w, what is named here", "%v", err))
+			out = append(out, fail("configuration", "sudo chown root:wheel, and sudo chmod go-w, what is named here; of a link, --config what it leads to", "%v", err))
 		default:
 			out = append(out, ok("configuration", "%s, which only root can change", e.Config))
 		}

@@ -187,6 +187,16 @@ func TestWhatIsWrongWithAMac(t *testing.T) {
 		}, Fail, "sockets", "not root's"},
 		{"a configuration that others can write", mode(macFiles+"/sallyport.toml", 0o666), Fail, "configuration", "can be written by others"},
 		{"its folder is a user's", belongs(macFiles, 501), Fail, "configuration", "belongs to uid 501"},
+		{"below /etc", func(m *mac) {
+			m.files["/etc"] = &fstest.MapFile{Mode: fs.ModeSymlink | 0o755}
+			m.Config = "/etc/sallyport/x.toml"
+			m.writes("/private/etc/sallyport/x.toml", "")
+		}, OK, "configuration", "/etc/sallyport/x.toml, which only root can change"},
+		{"below /etc, a user's", func(m *mac) {
+			m.Config = "/etc/x.toml"
+			m.writes("/private/etc/x.toml", "")
+			m.owners["/private/etc/x.toml"] = 501
+		}, Fail, "configuration", "belongs to uid 501"},
 		{"no configuration", gone(macFiles + "/sallyport.toml"), Info, "configuration", "defaults are in force"},
 		{"managed", has(config.PreferencesPath, ""), Info, "configuration", "win over the file"},
 		{"not managed", func(*mac) {}, Info, "configuration", "MDM sets nothing"},
