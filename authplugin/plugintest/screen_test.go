@@ -44,7 +44,7 @@ func sits(t *testing.T, dir string) *seat {
 	t.Helper()
 	seats <- struct{}{}
 	t.Cleanup(func() { <-seats })
-	desk, err := screen.Start(t.TempDir())
+	desk, err := screen.Start()
 	must(t, err)
 	t.Cleanup(desk.Stop)
 	s := onScreen.start(t, dir, options{screen: desk})
@@ -101,7 +101,10 @@ func (s *seat) shows(texts ...string) glance {
 	s.t.Helper()
 	return s.until(strings.Join(texts, ", "), func(g glance) bool {
 		window, ok := g.With("window")
-		if !ok || !window.Focus || !s.desk.Focused() {
+		if !ok || !window.Focus || !s.desk.Focused(window) {
+			return false
+		}
+		if f, ok := g.Field(); ok && !f.Focus {
 			return false
 		}
 		for _, v := range g.Views {

@@ -27,9 +27,7 @@ func atoi(t *testing.T, s string) int {
 // hostWithASan is the host built with AddressSanitizer.
 func hostWithASan(t *testing.T) string {
 	t.Helper()
-	if missing != nil {
-		t.Skip("needs GNUstep, Xvfb and xdotool: " + missing.Error())
-	}
+	needScreen(t)
 	out := filepath.Join(dir, "asan")
 	if text, err := exec.Command("make", "-s", "-C", "host", "OUT="+out, "SAN=-fsanitize=address,undefined -fno-sanitize-recover=all").CombinedOutput(); err != nil {
 		t.Fatalf("make: %v\n%s", err, text)
@@ -53,7 +51,7 @@ func (h *host) gone() {
 // TestClosedAtAnyMoment: before the window is made, while it is, when it has the
 // keyboard and while it counts; from another thread than the main one.
 func TestClosedAtAnyMoment(t *testing.T) {
-	h := startHostOf(t, hostWithASan(t))
+	h := startHostOf(t, desk, hostWithASan(t))
 	h.do("slow 5") // so that view_close comes while done runs
 	for _, s := range []*content{ringing(), asking(question), telling("No.")} {
 		h.open(s)
@@ -66,7 +64,7 @@ func TestClosedAtAnyMoment(t *testing.T) {
 }
 
 func TestClosedWhileSomebodyTypes(t *testing.T) {
-	h := startHostOf(t, hostWithASan(t))
+	h := startHostOf(t, desk, hostWithASan(t))
 	h.do("slow 3")
 	s := ringing()
 	h.open(s)
@@ -118,7 +116,7 @@ func TestTwoHundredLoginsLeakNothing(t *testing.T) {
 }
 
 func TestPressedAfterItWasClosed(t *testing.T) {
-	h := startHostOf(t, hostWithASan(t))
+	h := startHostOf(t, desk, hostWithASan(t))
 	h.open(ringing())
 	if got := h.do("late"); got != "ok" {
 		t.Fatal(got)

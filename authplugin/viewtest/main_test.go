@@ -26,7 +26,7 @@ import (
 const patience = screen.Patience
 
 var (
-	dir     string // of what was built, the screen's memory and the host's home
+	dir     string // of what was built
 	desk    *screen.Screen
 	missing error // why there is no screen
 )
@@ -54,7 +54,7 @@ func run(m *testing.M) (status int, err error) {
 	if out, err := exec.Command("make", "-s", "-C", "host", "OUT="+dir).CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("make: %w\n%s", err, out)
 	}
-	if desk, err = screen.Start(dir); err != nil {
+	if desk, err = screen.Start(); err != nil {
 		return 0, err
 	}
 	defer desk.Stop()
@@ -126,6 +126,7 @@ type answer struct {
 // host is a running stand-in for SecurityAgent.
 type host struct {
 	t       *testing.T
+	desk    *screen.Screen
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	replies chan string
@@ -136,16 +137,21 @@ type host struct {
 // startHost runs the host; with a wrapper before it, such as valgrind.
 func startHost(t *testing.T, wrapper ...string) *host {
 	t.Helper()
-	return startHostOf(t, filepath.Join(dir, "viewhost"), wrapper...)
+	return startHostOf(t, desk, filepath.Join(dir, "viewhost"), wrapper...)
 }
 
-func startHostOf(t *testing.T, program string, wrapper ...string) *host {
+func needScreen(t *testing.T) {
 	t.Helper()
 	if missing != nil {
 		t.Skip("needs GNUstep, Xvfb and xdotool: " + missing.Error())
 	}
+}
+
+func startHostOf(t *testing.T, desk *screen.Screen, program string, wrapper ...string) *host {
+	t.Helper()
+	needScreen(t)
 	line := append(wrapper, program, "-GSSuppressAppIcon", "YES")
-	h := &host{t: t, cmd: exec.Command(line[0], line[1:]...), replies: make(chan string, 16), answers: make(chan answer, 1<<12)}
+	h := &host{t: t, desk: desk, cmd: exec.Command(line[0], line[1:]...), replies: make(chan string, 16), answers: make(chan answer, 1<<12)}
 	h.cmd.Env = append(desk.Environment(), "ASAN_OPTIONS=detect_leaks=0:abort_on_error=1")
 	stderr, err := os.CreateTemp(dir, "stderr-")
 	if err != nil {
@@ -283,7 +289,11 @@ func (h *host) opened() screen.Views {
 	h.t.Helper()
 	return h.until("a window with the keyboard", func(v screen.Views) bool {
 		w, ok := v.With("window")
-		return ok && w.Focus && desk.Focused()
+		if !ok || !w.Focus || !h.desk.Focused(w) {
+			return false
+		}
+		f, ok := v.Field()
+		return !ok || f.Focus
 	})
 }
 

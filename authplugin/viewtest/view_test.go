@@ -3,6 +3,7 @@
 package viewtest
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -391,16 +392,19 @@ func TestWhatIsNoScreen(t *testing.T) {
 // TestAKeyHeldDownAnswersNothing: whoever holds Return since the password would ask
 // the phone again without a look.
 func TestAKeyHeldDownAnswersNothing(t *testing.T) {
-	h := startHost(t)
+	needScreen(t)
+	desk, err := screen.Start("-ardelay", "200", "-arinterval", "40")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(desk.Stop)
+	h := startHostOf(t, desk, filepath.Join(dir, "viewhost"))
 	for _, key := range []string{"Return", "Escape"} {
-		h.open(asking(question))
-		desk.Type(t, "1")
-		h.typed("1")
+		h.open(ringing())
 		desk.Xdotool(t, "keydown", key)
 		h.answer()
 		h.do("close")
 		h.open(ringing())
-		// X repeats a key every 40 ms, after 660 ms (Xvfb(1), -ardelay, -arinterval).
 		repeats := atoi(t, h.do("repeats"))
 		for end := time.Now().Add(patience); atoi(t, h.do("repeats")) < repeats+10; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {

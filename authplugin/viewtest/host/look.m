@@ -1,6 +1,8 @@
 /* An application that tells what its windows show; see look.h. */
 #include "look.h"
 
+#include <GNUstepGUI/GSDisplayServer.h>
+
 static NSMutableDictionary *labels; /* what was said to VoiceOver, by element */
 
 /* What macOS has and GNUstep has not. */
@@ -108,6 +110,8 @@ NSString *look_json(void)
 			[d setObject:@"window" forKey:@"class"];
 			[d setObject:[NSNumber numberWithBool:[w isKeyWindow]] forKey:@"focus"];
 			[d setObject:[NSNumber numberWithInt:(int)[w level]] forKey:@"level"];
+			[d setObject:[NSNumber numberWithUnsignedLong:(unsigned long)[GSServerForWindow(w) windowDevice:(int)[w windowNumber]]]
+			      forKey:@"window"];
 			[list addObject:d];
 			describe([w contentView], list);
 		}

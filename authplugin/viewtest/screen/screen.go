@@ -8,11 +8,14 @@ package screen
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,12 +29,12 @@ const Patience = 20 * time.Second
 // Screen is a running X server.
 type Screen struct {
 	dir, display string
-	x            *exec.Cmd
+	running      []*exec.Cmd
 }
 
 // Missing says what of GNUstep, Xvfb and xdotool is not installed.
 func Missing() (missing error) {
-	for _, tool := range []string{"Xvfb", "setxkbmap", "xdotool", "gcc", "make"} {
+	for _, tool := range []string{"Xvfb", "setxkbmap", "xdotool", "gdnc", "gcc", "make"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			missing = errors.Join(missing, err)
 		}
@@ -43,10 +46,21 @@ func Missing() (missing error) {
 }
 
 // Start starts an X server on a number that was free (Xvfb(1), -displayfd), its
-// picture in a file (-fbdir) in dir, where its applications have their home, too.
-func Start(dir string) (*Screen, error) {
-	s := &Screen{dir: dir}
-	for _, d := range []string{s.home(), filepath.Join(dir, "screen")} {
+// picture in a file (-fbdir). A key that is held down is not repeated, or a machine
+// that is busy between its press and its release would make many of one; flags of
+// Xvfb's can undo that.
+func Start(flags ...string) (_ *Screen, err error) {
+	s := &Screen{}
+	// GNUstep's sockets are below it, and their paths must be short.
+	if s.dir, err = os.MkdirTemp("", "screen-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.Stop()
+		}
+	}()
+	for _, d := range []string{s.home(), filepath.Join(s.dir, "screen")} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return nil, err
 		}
@@ -56,21 +70,19 @@ func Start(dir string) (*Screen, error) {
 		return nil, err
 	}
 	defer r.Close()
-	s.x = exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir", filepath.Join(dir, "screen"))
-	s.x.ExtraFiles = []*os.File{w}
-	s.x.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err = s.x.Start()
+	args := []string{"-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir", filepath.Join(s.dir, "screen"), "-ardelay", "65535"}
+	x := exec.Command("Xvfb", append(args, flags...)...)
+	x.ExtraFiles = []*os.File{w}
+	err = s.run(x)
 	w.Close()
 	if err != nil {
 		return nil, err
 	}
 	if err := r.SetReadDeadline(time.Now().Add(Patience)); err != nil {
-		s.Stop()
 		return nil, err
 	}
 	number, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
-		s.Stop()
 		return nil, fmt.Errorf("no display is named by Xvfb: %w", err)
 	}
 	s.display = ":" + strings.TrimSpace(number)
@@ -79,33 +91,55 @@ func Start(dir string) (*Screen, error) {
 	layout := exec.Command("setxkbmap", "-layout", "al")
 	layout.Env = s.Environment()
 	if out, err := layout.CombinedOutput(); err != nil {
-		s.Stop()
 		return nil, fmt.Errorf("setxkbmap: %w: %s", err, out)
 	}
-	return s, nil
+	return s, s.notify()
 }
 
-// Stop ends the server, and the daemons (gdnc) that GNUstep has started for its
-// applications and left.
-func (s *Screen) Stop() {
-	mark := []byte("\x00HOME=" + s.home() + "\x00")
-	all, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, file := range all {
-		env, err := os.ReadFile(file)
-		pid, bad := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err == nil && bad == nil && pid != os.Getpid() && bytes.Contains(append([]byte{0}, env...), mark) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+// notify starts gdnc(1), which an application would start, wait 5 s for, and leave.
+func (s *Screen) notify() error {
+	gdnc := exec.Command("gdnc", "--no-fork")
+	gdnc.Env = s.Environment()
+	if err := s.run(gdnc); err != nil {
+		return err
+	}
+	// A file named in Base64 says where the server of a name listens (NSMessagePort).
+	name := filepath.Join(s.home(), "NSMessagePort", "names", base64.StdEncoding.EncodeToString([]byte("GDNCServer")))
+	for end := time.Now().Add(Patience); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if time.Now().After(end) {
+			return errors.New("gdnc does not listen")
 		}
 	}
-	_ = s.x.Process.Signal(syscall.SIGTERM)
-	_ = s.x.Wait()
+}
+
+// run starts what ends with the screen, or with the test.
+func (s *Screen) run(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	err := cmd.Start()
+	if err == nil {
+		s.running = append(s.running, cmd)
+	}
+	return err
+}
+
+// Stop ends the server and what was started with it.
+func (s *Screen) Stop() {
+	for _, cmd := range slices.Backward(s.running) {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	}
+	_ = os.RemoveAll(s.dir)
 }
 
 func (s *Screen) home() string { return filepath.Join(s.dir, "home") }
 
-// Environment is the applications' and xdotool's. HOME marks what GNUstep starts.
+// Environment is the applications' and xdotool's. What GNUstep keeps of all of a user's
+// applications (who runs, where gdnc is) is below TEMP, not TMPDIR.
 func (s *Screen) Environment() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home(), "TMPDIR=" + s.home(), "GNUSTEP_USER_DIR=GNUstep", "DISPLAY=" + s.display, "LC_ALL=C.UTF-8"}
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home(), "TEMP=" + s.home(), "TMPDIR=" + s.home(), "GNUSTEP_USER_DIR=GNUstep", "DISPLAY=" + s.display, "LC_ALL=C.UTF-8"}
 }
 
 // Xdotool runs xdotool(1).
@@ -120,13 +154,12 @@ func (s *Screen) Xdotool(t testing.TB, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// Focused says whether X gives the keys to a window.
-func (s *Screen) Focused() bool {
-	cmd := exec.Command("xdotool", "getwindowfocus")
+// Focused says whether X gives the keys to this window, not to the one before it.
+func (s *Screen) Focused(window Seen) bool {
+	cmd := exec.Command("xdotool", "getwindowfocus", "-f")
 	cmd.Env = s.Environment()
 	out, err := cmd.Output()
-	id, bad := strconv.Atoi(strings.TrimSpace(string(out)))
-	return err == nil && bad == nil && id > 1
+	return err == nil && strings.TrimSpace(string(out)) == strconv.Itoa(window.Window)
 }
 
 // Keys presses keys, by X's names for them.

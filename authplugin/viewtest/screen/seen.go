@@ -8,6 +8,7 @@ import "slices"
 type Seen struct {
 	Class, Text, Label                   string
 	X, Y, W, H, Level                    int
+	Window                               int // X's number of it
 	Enabled, Editable, Selectable, Focus bool
 }
 
