@@ -60,6 +60,13 @@ static void end(void)
 	CHECK(open == 0);
 }
 
+/* Waits until so many logins have an agent. */
+static void agent_wait(int clients)
+{
+	for (int open = -1; open != clients; agent_seen(NULL, &open, NULL))
+		(void)usleep(1000);
+}
+
 /* begin lets pass. */
 static void do_begin(void)
 {
@@ -329,8 +336,7 @@ static void no_interrupt_that_could_skip_an_allowing_verify(void)
 	CHECK(engine_invoke(prompt) == errAuthorizationSuccess);
 	view_wait(&shown);
 	agent_phone();
-	for (int open = 1; open > 0; agent_seen(NULL, &open, NULL))
-		usleep(1000);
+	agent_wait(0);
 	view_act(ANSWER_TEXT, "");
 	engine_wait_results(prompt, 1);
 	CHECK(begin->interrupts == 0);
@@ -777,9 +783,12 @@ static void deactivated_while_it_works(void)
 		start();
 		CHECK(engine_deactivate(begin) == errAuthorizationSuccess); /* before it was invoked */
 		CHECK(engine_invoke(begin) == errAuthorizationSuccess);
+		if (i == 1)
+			agent_wait(1); /* else the next script could be this login's */
 		CHECK(engine_deactivate(begin) == errAuthorizationSuccess);
 		CHECK(begin->results == 0);
 		if (i == 1) { /* and again */
+			agent_wait(0);
 			PLAY("skip");
 			do_begin();
 			CHECK(do_verify() == kAuthorizationResultAllow);

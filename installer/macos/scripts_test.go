@@ -131,6 +131,9 @@ func newMac(t *testing.T, program string, shell string) *mac {
 func (m *mac) put(path, text string) {
 	m.Helper()
 	must(m, os.MkdirAll(filepath.Dir(m.root+path), 0o755))
+	// Whoever forks meanwhile would keep it open for writing, and nobody could run it.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	must(m, os.WriteFile(m.root+path, []byte(text), 0o755))
 }
 
