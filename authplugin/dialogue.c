@@ -168,7 +168,6 @@ void dialogue_show(const struct dialogue *d, struct screen *s)
 		(void)snprintf(s->text, sizeof(s->text), "%s", d->text[0] != '\0' ? d->text : TEXT_REFUSED);
 		return;
 	}
-	s->prompt = d->question;
 	s->visible = d->visible;
 	s->may_be_empty = d->may_be_empty;
 	s->ringing = d->ringing;

@@ -22,8 +22,8 @@ enum stage {
 struct dialogue {
 	enum stage stage;
 
-	/* The open prompt: the agent's number of it, and ours, which also rises when a
-	 * login is begun anew, so that no old answer fits. */
+	/* The open prompt: the agent's number of it, and how many there have been, by which
+	 * a login sees that another one came. */
 	uint32_t prompt, question;
 	bool visible, may_be_empty;
 
