@@ -3,6 +3,7 @@
 package viewtest
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,15 +70,18 @@ func TestClosedWhileSomebodyTypes(t *testing.T) {
 	s := ringing()
 	h.open(s)
 	h.do("close")
-	typist := exec.Command("xdotool", append([]string{"key", "--delay", "3"}, strings.Fields(strings.Repeat("1 Tab 2 Return Escape space ", 150))...)...)
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	typist := exec.CommandContext(ctx, "xdotool", append([]string{"key", "--delay", "3"}, strings.Fields(strings.Repeat("1 Tab 2 Return Escape space ", 150))...)...)
 	typist.Env = desk.Environment()
 	typist.Stderr = os.Stderr
 	if err := typist.Start(); err != nil {
 		t.Fatal(err)
 	}
 	h.do("race 200 40000")
-	typist.Process.Kill()
-	typist.Wait()
+	if err := typist.Wait(); err != nil { // a key that it left down would stay down
+		t.Error(err)
+	}
 	h.gone()
 	if got := strings.Fields(h.do("count")); got[3] == "0" {
 		t.Error("no key met a window: this test sees nothing")

@@ -48,7 +48,8 @@ func Missing() (missing error) {
 // Start starts an X server on a number that was free (Xvfb(1), -displayfd), its
 // picture in a file (-fbdir). A key that is held down is not repeated, or a machine
 // that is busy between its press and its release would make many of one; flags of
-// Xvfb's can undo that.
+// Xvfb's can undo that. Nor is the layout forgotten when the last application goes
+// (Xserver(1), -noreset).
 func Start(flags ...string) (_ *Screen, err error) {
 	s := &Screen{}
 	// GNUstep's sockets are below it, and their paths must be short.
@@ -70,7 +71,7 @@ func Start(flags ...string) (_ *Screen, err error) {
 		return nil, err
 	}
 	defer r.Close()
-	args := []string{"-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir", filepath.Join(s.dir, "screen"), "-ardelay", "65535"}
+	args := []string{"-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-fbdir", filepath.Join(s.dir, "screen"), "-ardelay", "65535", "-noreset"}
 	x := exec.Command("Xvfb", append(args, flags...)...)
 	x.ExtraFiles = []*os.File{w}
 	err = s.run(x)
