@@ -154,6 +154,21 @@ func newAccount(t *testing.T, prefix string) account {
 	return addAccount(t, fmt.Sprintf("%s%d", prefix, nextUID))
 }
 
+var names = map[string]int{}
+
+// accountNamed adds one under a name that a picture can show; when a test is run again
+// (-count), under one that is new.
+func accountNamed(t *testing.T, name string) account {
+	t.Helper()
+	passwdMu.Lock()
+	defer passwdMu.Unlock()
+	nextUID++
+	if names[name]++; names[name] > 1 {
+		name = fmt.Sprint(name, names[name])
+	}
+	return addAccount(t, name)
+}
+
 // addAccount is newAccount for a name that a configuration knows; passwdMu is held.
 func addAccount(t *testing.T, name string) account {
 	t.Helper()

@@ -17,7 +17,7 @@ import (
 // that nobody waits a minute to see one time out.
 var officeSettings = []string{
 	"[push]", `life = "6s"`, `gap = "6s"`, "in_five_minutes = 1000", "in_an_hour = 1000", "misses = 0", "per_service = 0",
-	"[policy.required]", `users = ["newcomer-shipped", "newcomer-asan", "nora"]`,
+	"[policy.required]", `users = ["newcomer-shipped", "newcomer-asan", "nora", "nora2", "nora3"]`,
 	"[enrolment]", "at_login = true",
 }
 

@@ -171,12 +171,9 @@ func (s *seat) shoots(g glance, name string) {
 // personNamed is enrolled under a name that a picture can show.
 func personNamed(t *testing.T, at *machine.Computer, name string) *person {
 	t.Helper()
-	passwdMu.Lock()
-	nextUID++
-	p := &person{account: addAccount(t, name), at: at}
-	passwdMu.Unlock()
+	p := &person{account: accountNamed(t, name), at: at}
 	var err error
-	p.phone, _, err = at.Enrol(name)
+	p.phone, _, err = at.Enrol(p.name)
 	must(t, err)
 	return p
 }
@@ -394,10 +391,7 @@ func (s *seat) sawNothing() {
 
 func TestScreenEnrolment(t *testing.T) {
 	needsScreen(t)
-	passwdMu.Lock()
-	nextUID++
-	nora := addAccount(t, "nora")
-	passwdMu.Unlock()
+	nora := accountNamed(t, "nora")
 	s := sits(t, sockets(office))
 	var window struct{ Code string }
 	must(t, office.JSON(&window, "enrolment", "open", nora.name, "--for", "1h", "--code"))
