@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"image"
 	"image/png"
 	"os"
 	"path/filepath"
@@ -404,10 +405,14 @@ func TestScreenEnrolment(t *testing.T) {
 	if !ok {
 		t.Fatalf("no QR code is drawn: %+v", g)
 	}
-	uri, err := screen.ReadQR(s.desk.Steady(t, at))
-	must(t, err)
-	app, err := machine.NewPhone(uri)
-	must(t, err)
+	var app *machine.Phone
+	s.desk.Until(t, at, func(img *image.RGBA) error {
+		uri, err := screen.ReadQR(img)
+		if err == nil {
+			app, err = machine.NewPhone(uri)
+		}
+		return err
+	})
 	s.shoots(g, "enrol")
 	l.enters(s, app.Next())
 

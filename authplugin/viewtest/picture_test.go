@@ -3,6 +3,8 @@
 package viewtest
 
 import (
+	"fmt"
+	"image"
 	"image/color"
 	"testing"
 
@@ -43,19 +45,21 @@ func TestThePictureIsTheCode(t *testing.T) {
 	if at.W != module*side || at.H != at.W || module < 4 {
 		t.Fatalf("%d modules in %d by %d points", side, at.W, at.H)
 	}
-	img := desk.Steady(t, at)
-	for y := range at.H {
-		for x := range at.W {
-			c := img.RGBAAt(x, y)
-			want := color.RGBA{255, 255, 255, 255}
-			if code.Black(x/module-quiet, y/module-quiet) {
-				want = color.RGBA{0, 0, 0, 255}
-			}
-			if c != want {
-				t.Fatalf("the pixel at %d, %d is %v, want %v", x, y, c, want)
+	desk.Until(t, at, func(img *image.RGBA) error {
+		for y := range at.H {
+			for x := range at.W {
+				c := img.RGBAAt(x, y)
+				want := color.RGBA{255, 255, 255, 255}
+				if code.Black(x/module-quiet, y/module-quiet) {
+					want = color.RGBA{0, 0, 0, 255}
+				}
+				if c != want {
+					return fmt.Errorf("the pixel at %d, %d is %v, want %v", x, y, c, want)
+				}
 			}
 		}
-	}
+		return nil
+	})
 	h.do("close")
 }
 

@@ -62,6 +62,21 @@ func (s *Screen) Steady(t testing.TB, of Seen) *image.RGBA {
 	return last
 }
 
+// Until waits until the steady picture is right: one that is half drawn is steady, too,
+// when the machine is busy.
+func (s *Screen) Until(t testing.TB, of Seen, right func(*image.RGBA) error) {
+	t.Helper()
+	for end := time.Now().Add(Patience); ; {
+		err := right(s.Steady(t, of))
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Blank says whether a picture shows next to nothing.
 func Blank(img *image.RGBA) bool {
 	colours, most := map[color.RGBA]int{}, 0
