@@ -150,6 +150,7 @@ func needScreen(t *testing.T) {
 func startHostOf(t *testing.T, desk *screen.Screen, program string, wrapper ...string) *host {
 	t.Helper()
 	needScreen(t)
+	desk.Xdotool(t, "mousemove", "1020", "760") // it would be in the pictures
 	line := append(wrapper, program, "-GSSuppressAppIcon", "YES")
 	h := &host{t: t, desk: desk, cmd: exec.Command(line[0], line[1:]...), replies: make(chan string, 16), answers: make(chan answer, 1<<12)}
 	h.cmd.Env = append(desk.Environment(), "ASAN_OPTIONS=detect_leaks=0:abort_on_error=1")
