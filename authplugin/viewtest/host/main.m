@@ -89,8 +89,19 @@ static void on_done(void *arg, enum answer_kind kind, const char *text, size_t l
 @end
 
 @implementation Host
+/* The event has the loop go around: what was autoreleased since the last one goes. */
 - (void)views
 {
+	[NSApp postEvent:[NSEvent otherEventWithType:NSApplicationDefined
+					    location:NSZeroPoint
+				       modifierFlags:0
+					   timestamp:0
+					windowNumber:0
+					     context:nil
+					     subtype:0
+					       data1:0
+					       data2:0]
+		 atStart:NO];
 	say([look_json() UTF8String]);
 }
 
