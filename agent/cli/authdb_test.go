@@ -1,3 +1,5 @@
+//go:build unix
+
 package cli
 
 import (
@@ -97,9 +99,6 @@ func machBundle(t *testing.T) string {
 // that answers logins.
 func rightsSession(t *testing.T) (*session, *rightsDatabase, *authdb.Rights) {
 	t.Helper()
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no rights database on Windows, and no mode of a file that would close the plug-in")
-	}
 	f := newFake()
 	s := newSession(t, f)
 	l, err := localsock.Listen(filepath.Join(s.dir, localsock.LoginName), localsock.OwnerOnly, 100)

@@ -1,3 +1,5 @@
+//go:build unix
+
 package daemon
 
 import (
@@ -6,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -32,9 +33,6 @@ func TestRightsAreAsConfigured(t *testing.T) {
 // knows what the configuration wants, it is what was installed. What failed is tried
 // again, and said once.
 func TestARepairIsRecorded(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no rights database on Windows")
-	}
 	defer func(pauses []time.Duration) { repairAgain = pauses }(repairAgain)
 	repairAgain = []time.Duration{time.Nanosecond}
 	on := config.Default().AuthorizationPlugin

@@ -1,3 +1,5 @@
+//go:build unix
+
 package authdb
 
 import (
@@ -866,9 +868,6 @@ func TestWhatCannotBeRememberedIsForgotten(t *testing.T) {
 
 // TestPrograms is about the real Runner.
 func TestPrograms(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no sh on Windows")
-	}
 	sh := func(ctx context.Context, script string) (Output, error) {
 		return run(ctx, []byte("in\n"), "/bin/sh", "-c", script)
 	}
