@@ -243,6 +243,20 @@ func (s *Setting) check(value any) error {
 	return nil
 }
 
+// MayBe says what a setting may be, for the documents; a switch is written in many
+// ways.
+func (s *Setting) MayBe(aSwitch string) string {
+	switch {
+	case s.Kind == Bool:
+		return aSwitch
+	case s.Kind == List && len(s.Bound.Values) > 0:
+		return "any of " + strings.Join(s.Bound.Values, ", ")
+	case s.Kind == Time:
+		return Short(s.Bound.Min) + " to " + Short(s.Bound.Max)
+	}
+	return s.Bound.String()
+}
+
 // String is the bound as a person reads it; "" when there is none.
 func (b Bound) String() string {
 	switch {

@@ -179,3 +179,20 @@ func PeerOf(conn net.Conn) (Peer, error) {
 	}
 	return peerOfSocket(conn)
 }
+
+func peerOfSocket(conn net.Conn) (Peer, error) {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return Peer{}, fmt.Errorf("a %T has no peer credentials", conn)
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return Peer{}, err
+	}
+	var p Peer
+	var askErr error
+	if err := raw.Control(func(fd uintptr) { p, askErr = peerOfDescriptor(int(fd)) }); err != nil {
+		return Peer{}, err
+	}
+	return p, askErr
+}

@@ -93,7 +93,7 @@ func valueOf(s config.Setting) *property {
 func description(s config.Setting) string {
 	text := s.Key + ": " + s.Comment + "."
 	if s.Kind == config.Time {
-		text += ` Written as "90s", "2m" or "1h", ` + mayBe(s) + "."
+		text += ` Written as "90s", "2m" or "1h", ` + s.MayBe("true or false") + "."
 	}
 	if d := standard(s); d != "" {
 		text += " Default: " + d + "."
@@ -137,7 +137,7 @@ Put all of them into one profile: what macOS makes of two for one domain is its 
 		if shown != "" {
 			shown = "`" + shown + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, kind, mayBe(s), shown, s.Comment)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, kind, s.MayBe("true or false"), shown, s.Comment)
 	}
 	return b.Bytes()
 }
@@ -151,19 +151,6 @@ func unmanaged() []string {
 		}
 	}
 	return list
-}
-
-// mayBe says what a setting may be.
-func mayBe(s config.Setting) string {
-	switch {
-	case s.Kind == config.Bool:
-		return "true or false"
-	case s.Kind == config.List && len(s.Bound.Values) > 0:
-		return "any of " + strings.Join(s.Bound.Values, ", ")
-	case s.Kind == config.Time:
-		return config.Short(s.Bound.Min) + " to " + config.Short(s.Bound.Max)
-	}
-	return s.Bound.String()
 }
 
 // standard is the default as a person reads it.

@@ -148,22 +148,9 @@ without values sets nothing; a REG_MULTI_SZ without texts sets an empty list. A 
 		if shown != "" {
 			shown = "`" + shown + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", value, kind, mayBe(s), shown, s.Comment)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", value, kind, s.MayBe("0 or 1"), shown, s.Comment)
 	}
 	return b.Bytes()
-}
-
-// mayBe says what a setting may be.
-func mayBe(s config.Setting) string {
-	switch {
-	case s.Kind == config.Bool:
-		return "0 or 1"
-	case s.Kind == config.List && len(s.Bound.Values) > 0:
-		return "any of " + strings.Join(s.Bound.Values, ", ")
-	case s.Kind == config.Time:
-		return config.Short(s.Bound.Min) + " to " + config.Short(s.Bound.Max)
-	}
-	return s.Bound.String()
 }
 
 // plain is the default as it is written in the registry.
@@ -199,7 +186,7 @@ func label(s config.Setting) string {
 // help is what the editor shows beside a policy.
 func help(s config.Setting) string {
 	lines := []string{sentence(s.Comment) + "."}
-	if may := mayBe(s); may != "" && s.Kind != config.Bool {
+	if may := s.MayBe("0 or 1"); may != "" && s.Kind != config.Bool {
 		lines = append(lines, "It may be "+may+".")
 	}
 	if s.Kind == config.Time {
