@@ -24,9 +24,7 @@ func (l *login) notVerdict(told string) {
 	l.isTold(told)
 	l.types("")
 	l.isOut()
-	if !strings.Contains(l.log.text(), "agent") {
-		l.t.Errorf("the log does not speak of the agent: %s", l.log.text())
-	}
+	l.log.says(l.t, "agent")
 }
 
 func TestAgentNotRunning(t *testing.T) {

@@ -114,9 +114,7 @@ func TestUserChangedBetweenBeginAndVerify(t *testing.T) {
 			}
 			l.closes()
 		}
-		if !strings.Contains(s.log.text(), "user name or uid are others") {
-			t.Errorf("the log does not say so: %s", s.log.text())
-		}
+		s.log.says(t, "user name or uid are others")
 	})
 }
 
@@ -461,9 +459,7 @@ func TestBreakGlassListThatCountsForNobody(t *testing.T) {
 				l.isTold("Sallyport is not running")
 				l.cancels()
 				l.isOut()
-				if !strings.Contains(s.log.text(), "The break-glass list counts for nobody") {
-					t.Errorf("the log does not say so: %s", s.log.text())
-				}
+				s.log.says(t, "The break-glass list counts for nobody")
 			})
 		}
 		t.Run("taken off", func(t *testing.T) {

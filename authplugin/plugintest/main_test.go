@@ -5,6 +5,7 @@ package plugintest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -184,21 +185,29 @@ func addAccount(t *testing.T, name string) account {
 type syslogd struct {
 	mu    sync.Mutex
 	lines []string
-	conn  *net.UnixConn
+	path  string
+	read  chan struct{} // a mark was read, and so was everything sent before it
 }
+
+const logMark = "read up to here"
 
 func listenLog(t *testing.T, path string) *syslogd {
 	t.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	must(t, err)
-	s := &syslogd{conn: conn}
+	s := &syslogd{path: path, read: make(chan struct{})}
 	t.Cleanup(func() { conn.Close() })
 	go func() {
 		b := make([]byte, 64<<10)
 		for {
 			n, err := conn.Read(b)
 			if err != nil {
+				close(s.read)
 				return
+			}
+			if string(b[:n]) == logMark {
+				s.read <- struct{}{}
+				continue
 			}
 			s.mu.Lock()
 			s.lines = append(s.lines, string(b[:n]))
@@ -208,18 +217,22 @@ func listenLog(t *testing.T, path string) *syslogd {
 	return s
 }
 
+// text is all that was written before the call: syslog(3) returns once its line is in the
+// socket's queue, and the queue keeps its order.
 func (s *syslogd) text() string {
+	if conn, err := net.Dial("unixgram", s.path); err == nil {
+		io.WriteString(conn, logMark)
+		conn.Close()
+		<-s.read
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.lines, "\n")
 }
 
-// says waits until it has a text: it is read beside the login.
 func (s *syslogd) says(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !strings.Contains(s.text(), text); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the log does not say %q: %s", text, s.text())
-		}
+	if got := s.text(); !strings.Contains(got, text) {
+		t.Errorf("the log does not say %q: %s", text, got)
 	}
 }
