@@ -2724,6 +2724,361 @@ func (*LeaveResponse) Descriptor() ([]byte, []int) {
 	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
+// ExplainPolicyRequest is a login that nobody makes. What is not set is as it is now.
+type ExplainPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`                         // PAM service; empty: this system's own login
+	Hook          string                 `protobuf:"bytes,3,opt,name=hook,proto3" json:"hook,omitempty"`                               // "pam", "credential_provider", "authorization_plugin"
+	Scenario      string                 `protobuf:"bytes,4,opt,name=scenario,proto3" json:"scenario,omitempty"`                       // "login", "unlock", "elevate", "remote"; empty: what the rest says
+	RemoteHost    string                 `protobuf:"bytes,5,opt,name=remote_host,json=remoteHost,proto3" json:"remote_host,omitempty"` // as the hook would give it; empty: at this computer
+	Network       string                 `protobuf:"bytes,6,opt,name=network,proto3" json:"network,omitempty"`                         // "online", "offline"; empty: as it is
+	At            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
+	Session       string                 `protobuf:"bytes,8,opt,name=session,proto3" json:"session,omitempty"` // terminal, for what is remembered
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPolicyRequest) Reset() {
+	*x = ExplainPolicyRequest{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPolicyRequest) ProtoMessage() {}
+
+func (x *ExplainPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPolicyRequest.ProtoReflect.Descriptor instead.
+func (*ExplainPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ExplainPolicyRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ExplainPolicyRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ExplainPolicyRequest) GetHook() string {
+	if x != nil {
+		return x.Hook
+	}
+	return ""
+}
+
+func (x *ExplainPolicyRequest) GetScenario() string {
+	if x != nil {
+		return x.Scenario
+	}
+	return ""
+}
+
+func (x *ExplainPolicyRequest) GetRemoteHost() string {
+	if x != nil {
+		return x.RemoteHost
+	}
+	return ""
+}
+
+func (x *ExplainPolicyRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *ExplainPolicyRequest) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ExplainPolicyRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+type ExplainPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"` // as the system spells it
+	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`   // empty: it does not resolve
+	// "skip", "ask", "ask_if_enrolled", "deny"; and what comes of it now:
+	// "not_asked", "asked", "denied".
+	Effect        string               `protobuf:"bytes,3,opt,name=effect,proto3" json:"effect,omitempty"`
+	Outcome       string               `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Rule          string               `protobuf:"bytes,5,opt,name=rule,proto3" json:"rule,omitempty"`       // as in the event of the login
+	Why           string               `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`         // one line for people
+	Factors       []string             `protobuf:"bytes,7,rep,name=factors,proto3" json:"factors,omitempty"` // empty: any
+	Digits        int32                `protobuf:"varint,8,opt,name=digits,proto3" json:"digits,omitempty"`  // of the number; 0: as push.digits
+	Remember      *durationpb.Duration `protobuf:"bytes,9,opt,name=remember,proto3" json:"remember,omitempty"`
+	Steps         []*PolicyStep        `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"` // in the order they were looked at
+	Facts         []*PolicyFact        `protobuf:"bytes,11,rep,name=facts,proto3" json:"facts,omitempty"` // what the rules saw
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPolicyResponse) Reset() {
+	*x = ExplainPolicyResponse{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPolicyResponse) ProtoMessage() {}
+
+func (x *ExplainPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPolicyResponse.ProtoReflect.Descriptor instead.
+func (*ExplainPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ExplainPolicyResponse) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ExplainPolicyResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ExplainPolicyResponse) GetEffect() string {
+	if x != nil {
+		return x.Effect
+	}
+	return ""
+}
+
+func (x *ExplainPolicyResponse) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *ExplainPolicyResponse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ExplainPolicyResponse) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ExplainPolicyResponse) GetFactors() []string {
+	if x != nil {
+		return x.Factors
+	}
+	return nil
+}
+
+func (x *ExplainPolicyResponse) GetDigits() int32 {
+	if x != nil {
+		return x.Digits
+	}
+	return 0
+}
+
+func (x *ExplainPolicyResponse) GetRemember() *durationpb.Duration {
+	if x != nil {
+		return x.Remember
+	}
+	return nil
+}
+
+func (x *ExplainPolicyResponse) GetSteps() []*PolicyStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *ExplainPolicyResponse) GetFacts() []*PolicyFact {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+type PolicyStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`   // "computer" or "organisation"
+	Outcome       string                 `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"` // "decides", "no", "cannot_tell", "ignored"
+	Text          string                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`       // why it cannot tell, or was ignored
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyStep) Reset() {
+	*x = PolicyStep{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyStep) ProtoMessage() {}
+
+func (x *PolicyStep) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyStep.ProtoReflect.Descriptor instead.
+func (*PolicyStep) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *PolicyStep) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *PolicyStep) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *PolicyStep) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *PolicyStep) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type PolicyFact struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // as CEL; empty: not known
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`   // why not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyFact) Reset() {
+	*x = PolicyFact{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyFact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyFact) ProtoMessage() {}
+
+func (x *PolicyFact) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyFact.ProtoReflect.Descriptor instead.
+func (*PolicyFact) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *PolicyFact) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PolicyFact) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *PolicyFact) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_sallyport_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
@@ -2943,14 +3298,49 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\fJoinResponse\x12A\n" +
 	"\tauthority\x18\x01 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\"\x0e\n" +
 	"\fLeaveRequest\"\x0f\n" +
-	"\rLeaveResponse2\xd7\x0e\n" +
+	"\rLeaveResponse\"\xf5\x01\n" +
+	"\x14ExplainPolicyRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
+	"\x04hook\x18\x03 \x01(\tR\x04hook\x12\x1a\n" +
+	"\bscenario\x18\x04 \x01(\tR\bscenario\x12\x1f\n" +
+	"\vremote_host\x18\x05 \x01(\tR\n" +
+	"remoteHost\x12\x18\n" +
+	"\anetwork\x18\x06 \x01(\tR\anetwork\x12*\n" +
+	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
+	"\asession\x18\b \x01(\tR\asession\"\xea\x02\n" +
+	"\x15ExplainPolicyResponse\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
+	"\x06effect\x18\x03 \x01(\tR\x06effect\x12\x18\n" +
+	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x12\x12\n" +
+	"\x04rule\x18\x05 \x01(\tR\x04rule\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12\x18\n" +
+	"\afactors\x18\a \x03(\tR\afactors\x12\x16\n" +
+	"\x06digits\x18\b \x01(\x05R\x06digits\x125\n" +
+	"\bremember\x18\t \x01(\v2\x19.google.protobuf.DurationR\bremember\x124\n" +
+	"\x05steps\x18\n" +
+	" \x03(\v2\x1e.sallyport.admin.v1.PolicyStepR\x05steps\x124\n" +
+	"\x05facts\x18\v \x03(\v2\x1e.sallyport.admin.v1.PolicyFactR\x05facts\"f\n" +
+	"\n" +
+	"PolicyStep\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x18\n" +
+	"\aoutcome\x18\x03 \x01(\tR\aoutcome\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"J\n" +
+	"\n" +
+	"PolicyFact\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text2\xbd\x0f\n" +
 	"\fAdminService\x12O\n" +
 	"\x06Status\x12!.sallyport.admin.v1.StatusRequest\x1a\".sallyport.admin.v1.StatusResponse\x12X\n" +
 	"\tListUsers\x12$.sallyport.admin.v1.ListUsersRequest\x1a%.sallyport.admin.v1.ListUsersResponse\x12E\n" +
 	"\bShowUser\x12\x1f.sallyport.admin.v1.UserRequest\x1a\x18.sallyport.admin.v1.User\x12H\n" +
 	"\x06Events\x12!.sallyport.admin.v1.EventsRequest\x1a\x19.sallyport.admin.v1.Event0\x01\x12[\n" +
 	"\n" +
-	"ShowConfig\x12%.sallyport.admin.v1.ShowConfigRequest\x1a&.sallyport.admin.v1.ShowConfigResponse\x12L\n" +
+	"ShowConfig\x12%.sallyport.admin.v1.ShowConfigRequest\x1a&.sallyport.admin.v1.ShowConfigResponse\x12d\n" +
+	"\rExplainPolicy\x12(.sallyport.admin.v1.ExplainPolicyRequest\x1a).sallyport.admin.v1.ExplainPolicyResponse\x12L\n" +
 	"\x05Enrol\x12 .sallyport.admin.v1.EnrolRequest\x1a!.sallyport.admin.v1.EnrolResponse\x12b\n" +
 	"\x10ConfirmEnrolment\x12+.sallyport.admin.v1.ConfirmEnrolmentRequest\x1a!.sallyport.admin.v1.EnrolResponse\x12O\n" +
 	"\x06Import\x12!.sallyport.admin.v1.ImportRequest\x1a\".sallyport.admin.v1.ImportResponse\x12G\n" +
@@ -2984,7 +3374,7 @@ func file_sallyport_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sallyport_admin_v1_admin_proto_rawDescData
 }
 
-var file_sallyport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_sallyport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_sallyport_admin_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),            // 0: sallyport.admin.v1.StatusRequest
 	(*StatusResponse)(nil),           // 1: sallyport.admin.v1.StatusResponse
@@ -3027,90 +3417,100 @@ var file_sallyport_admin_v1_admin_proto_goTypes = []any{
 	(*JoinResponse)(nil),             // 38: sallyport.admin.v1.JoinResponse
 	(*LeaveRequest)(nil),             // 39: sallyport.admin.v1.LeaveRequest
 	(*LeaveResponse)(nil),            // 40: sallyport.admin.v1.LeaveResponse
-	(*timestamppb.Timestamp)(nil),    // 41: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 42: google.protobuf.Duration
+	(*ExplainPolicyRequest)(nil),     // 41: sallyport.admin.v1.ExplainPolicyRequest
+	(*ExplainPolicyResponse)(nil),    // 42: sallyport.admin.v1.ExplainPolicyResponse
+	(*PolicyStep)(nil),               // 43: sallyport.admin.v1.PolicyStep
+	(*PolicyFact)(nil),               // 44: sallyport.admin.v1.PolicyFact
+	(*timestamppb.Timestamp)(nil),    // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 46: google.protobuf.Duration
 }
 var file_sallyport_admin_v1_admin_proto_depIdxs = []int32{
-	41, // 0: sallyport.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	45, // 0: sallyport.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
 	3,  // 1: sallyport.admin.v1.StatusResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
 	4,  // 2: sallyport.admin.v1.StatusResponse.problems:type_name -> sallyport.admin.v1.Problem
-	41, // 3: sallyport.admin.v1.StatusResponse.config_loaded:type_name -> google.protobuf.Timestamp
+	45, // 3: sallyport.admin.v1.StatusResponse.config_loaded:type_name -> google.protobuf.Timestamp
 	12, // 4: sallyport.admin.v1.StatusResponse.last_events:type_name -> sallyport.admin.v1.Event
 	2,  // 5: sallyport.admin.v1.StatusResponse.authority:type_name -> sallyport.admin.v1.AuthorityStatus
-	41, // 6: sallyport.admin.v1.AuthorityStatus.since:type_name -> google.protobuf.Timestamp
-	41, // 7: sallyport.admin.v1.AuthorityStatus.certificate_expires:type_name -> google.protobuf.Timestamp
-	41, // 8: sallyport.admin.v1.VaultStatus.highest_time:type_name -> google.protobuf.Timestamp
-	42, // 9: sallyport.admin.v1.VaultStatus.clock_behind:type_name -> google.protobuf.Duration
+	45, // 6: sallyport.admin.v1.AuthorityStatus.since:type_name -> google.protobuf.Timestamp
+	45, // 7: sallyport.admin.v1.AuthorityStatus.certificate_expires:type_name -> google.protobuf.Timestamp
+	45, // 8: sallyport.admin.v1.VaultStatus.highest_time:type_name -> google.protobuf.Timestamp
+	46, // 9: sallyport.admin.v1.VaultStatus.clock_behind:type_name -> google.protobuf.Duration
 	8,  // 10: sallyport.admin.v1.ListUsersResponse.users:type_name -> sallyport.admin.v1.User
 	10, // 11: sallyport.admin.v1.ListUsersResponse.pending:type_name -> sallyport.admin.v1.PendingUser
-	41, // 12: sallyport.admin.v1.User.bypass_until:type_name -> google.protobuf.Timestamp
-	42, // 13: sallyport.admin.v1.User.locked_for:type_name -> google.protobuf.Duration
-	41, // 14: sallyport.admin.v1.User.enrolled:type_name -> google.protobuf.Timestamp
-	41, // 15: sallyport.admin.v1.User.last_success:type_name -> google.protobuf.Timestamp
+	45, // 12: sallyport.admin.v1.User.bypass_until:type_name -> google.protobuf.Timestamp
+	46, // 13: sallyport.admin.v1.User.locked_for:type_name -> google.protobuf.Duration
+	45, // 14: sallyport.admin.v1.User.enrolled:type_name -> google.protobuf.Timestamp
+	45, // 15: sallyport.admin.v1.User.last_success:type_name -> google.protobuf.Timestamp
 	9,  // 16: sallyport.admin.v1.User.phones:type_name -> sallyport.admin.v1.Phone
-	42, // 17: sallyport.admin.v1.User.push_paused_for:type_name -> google.protobuf.Duration
-	41, // 18: sallyport.admin.v1.PendingUser.imported:type_name -> google.protobuf.Timestamp
+	46, // 17: sallyport.admin.v1.User.push_paused_for:type_name -> google.protobuf.Duration
+	45, // 18: sallyport.admin.v1.PendingUser.imported:type_name -> google.protobuf.Timestamp
 	15, // 19: sallyport.admin.v1.ShowConfigResponse.values:type_name -> sallyport.admin.v1.ConfigValue
 	20, // 20: sallyport.admin.v1.ImportRequest.entries:type_name -> sallyport.admin.v1.ImportEntry
 	22, // 21: sallyport.admin.v1.ImportResponse.results:type_name -> sallyport.admin.v1.ImportResult
-	42, // 22: sallyport.admin.v1.CreateBypassRequest.valid_for:type_name -> google.protobuf.Duration
-	41, // 23: sallyport.admin.v1.CreateBypassResponse.expires:type_name -> google.protobuf.Timestamp
-	42, // 24: sallyport.admin.v1.OpenEnrolmentRequest.valid_for:type_name -> google.protobuf.Duration
-	41, // 25: sallyport.admin.v1.OpenEnrolmentResponse.expires:type_name -> google.protobuf.Timestamp
-	41, // 26: sallyport.admin.v1.ResetClockResponse.now:type_name -> google.protobuf.Timestamp
+	46, // 22: sallyport.admin.v1.CreateBypassRequest.valid_for:type_name -> google.protobuf.Duration
+	45, // 23: sallyport.admin.v1.CreateBypassResponse.expires:type_name -> google.protobuf.Timestamp
+	46, // 24: sallyport.admin.v1.OpenEnrolmentRequest.valid_for:type_name -> google.protobuf.Duration
+	45, // 25: sallyport.admin.v1.OpenEnrolmentResponse.expires:type_name -> google.protobuf.Timestamp
+	45, // 26: sallyport.admin.v1.ResetClockResponse.now:type_name -> google.protobuf.Timestamp
 	3,  // 27: sallyport.admin.v1.VaultResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
-	41, // 28: sallyport.admin.v1.EnrolPushResponse.expires:type_name -> google.protobuf.Timestamp
+	45, // 28: sallyport.admin.v1.EnrolPushResponse.expires:type_name -> google.protobuf.Timestamp
 	9,  // 29: sallyport.admin.v1.EnrolPushResponse.phone:type_name -> sallyport.admin.v1.Phone
 	2,  // 30: sallyport.admin.v1.JoinResponse.authority:type_name -> sallyport.admin.v1.AuthorityStatus
-	0,  // 31: sallyport.admin.v1.AdminService.Status:input_type -> sallyport.admin.v1.StatusRequest
-	6,  // 32: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
-	5,  // 33: sallyport.admin.v1.AdminService.ShowUser:input_type -> sallyport.admin.v1.UserRequest
-	11, // 34: sallyport.admin.v1.AdminService.Events:input_type -> sallyport.admin.v1.EventsRequest
-	13, // 35: sallyport.admin.v1.AdminService.ShowConfig:input_type -> sallyport.admin.v1.ShowConfigRequest
-	16, // 36: sallyport.admin.v1.AdminService.Enrol:input_type -> sallyport.admin.v1.EnrolRequest
-	18, // 37: sallyport.admin.v1.AdminService.ConfirmEnrolment:input_type -> sallyport.admin.v1.ConfirmEnrolmentRequest
-	19, // 38: sallyport.admin.v1.AdminService.Import:input_type -> sallyport.admin.v1.ImportRequest
-	5,  // 39: sallyport.admin.v1.AdminService.RemoveUser:input_type -> sallyport.admin.v1.UserRequest
-	5,  // 40: sallyport.admin.v1.AdminService.Unlock:input_type -> sallyport.admin.v1.UserRequest
-	5,  // 41: sallyport.admin.v1.AdminService.NewRecoveryCodes:input_type -> sallyport.admin.v1.UserRequest
-	24, // 42: sallyport.admin.v1.AdminService.CreateBypass:input_type -> sallyport.admin.v1.CreateBypassRequest
-	26, // 43: sallyport.admin.v1.AdminService.OpenEnrolment:input_type -> sallyport.admin.v1.OpenEnrolmentRequest
-	34, // 44: sallyport.admin.v1.AdminService.EnrolPush:input_type -> sallyport.admin.v1.EnrolPushRequest
-	36, // 45: sallyport.admin.v1.AdminService.RemovePhone:input_type -> sallyport.admin.v1.RemovePhoneRequest
-	5,  // 46: sallyport.admin.v1.AdminService.ClearPush:input_type -> sallyport.admin.v1.UserRequest
-	37, // 47: sallyport.admin.v1.AdminService.Join:input_type -> sallyport.admin.v1.JoinRequest
-	39, // 48: sallyport.admin.v1.AdminService.Leave:input_type -> sallyport.admin.v1.LeaveRequest
-	28, // 49: sallyport.admin.v1.AdminService.ResetClock:input_type -> sallyport.admin.v1.ResetClockRequest
-	30, // 50: sallyport.admin.v1.AdminService.InitVault:input_type -> sallyport.admin.v1.InitVaultRequest
-	31, // 51: sallyport.admin.v1.AdminService.AcceptVault:input_type -> sallyport.admin.v1.AcceptVaultRequest
-	32, // 52: sallyport.admin.v1.AdminService.RekeyVault:input_type -> sallyport.admin.v1.RekeyVaultRequest
-	1,  // 53: sallyport.admin.v1.AdminService.Status:output_type -> sallyport.admin.v1.StatusResponse
-	7,  // 54: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	8,  // 55: sallyport.admin.v1.AdminService.ShowUser:output_type -> sallyport.admin.v1.User
-	12, // 56: sallyport.admin.v1.AdminService.Events:output_type -> sallyport.admin.v1.Event
-	14, // 57: sallyport.admin.v1.AdminService.ShowConfig:output_type -> sallyport.admin.v1.ShowConfigResponse
-	17, // 58: sallyport.admin.v1.AdminService.Enrol:output_type -> sallyport.admin.v1.EnrolResponse
-	17, // 59: sallyport.admin.v1.AdminService.ConfirmEnrolment:output_type -> sallyport.admin.v1.EnrolResponse
-	21, // 60: sallyport.admin.v1.AdminService.Import:output_type -> sallyport.admin.v1.ImportResponse
-	8,  // 61: sallyport.admin.v1.AdminService.RemoveUser:output_type -> sallyport.admin.v1.User
-	8,  // 62: sallyport.admin.v1.AdminService.Unlock:output_type -> sallyport.admin.v1.User
-	23, // 63: sallyport.admin.v1.AdminService.NewRecoveryCodes:output_type -> sallyport.admin.v1.NewRecoveryCodesResponse
-	25, // 64: sallyport.admin.v1.AdminService.CreateBypass:output_type -> sallyport.admin.v1.CreateBypassResponse
-	27, // 65: sallyport.admin.v1.AdminService.OpenEnrolment:output_type -> sallyport.admin.v1.OpenEnrolmentResponse
-	35, // 66: sallyport.admin.v1.AdminService.EnrolPush:output_type -> sallyport.admin.v1.EnrolPushResponse
-	8,  // 67: sallyport.admin.v1.AdminService.RemovePhone:output_type -> sallyport.admin.v1.User
-	8,  // 68: sallyport.admin.v1.AdminService.ClearPush:output_type -> sallyport.admin.v1.User
-	38, // 69: sallyport.admin.v1.AdminService.Join:output_type -> sallyport.admin.v1.JoinResponse
-	40, // 70: sallyport.admin.v1.AdminService.Leave:output_type -> sallyport.admin.v1.LeaveResponse
-	29, // 71: sallyport.admin.v1.AdminService.ResetClock:output_type -> sallyport.admin.v1.ResetClockResponse
-	33, // 72: sallyport.admin.v1.AdminService.InitVault:output_type -> sallyport.admin.v1.VaultResponse
-	33, // 73: sallyport.admin.v1.AdminService.AcceptVault:output_type -> sallyport.admin.v1.VaultResponse
-	33, // 74: sallyport.admin.v1.AdminService.RekeyVault:output_type -> sallyport.admin.v1.VaultResponse
-	53, // [53:75] is the sub-list for method output_type
-	31, // [31:53] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	45, // 31: sallyport.admin.v1.ExplainPolicyRequest.at:type_name -> google.protobuf.Timestamp
+	46, // 32: sallyport.admin.v1.ExplainPolicyResponse.remember:type_name -> google.protobuf.Duration
+	43, // 33: sallyport.admin.v1.ExplainPolicyResponse.steps:type_name -> sallyport.admin.v1.PolicyStep
+	44, // 34: sallyport.admin.v1.ExplainPolicyResponse.facts:type_name -> sallyport.admin.v1.PolicyFact
+	0,  // 35: sallyport.admin.v1.AdminService.Status:input_type -> sallyport.admin.v1.StatusRequest
+	6,  // 36: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
+	5,  // 37: sallyport.admin.v1.AdminService.ShowUser:input_type -> sallyport.admin.v1.UserRequest
+	11, // 38: sallyport.admin.v1.AdminService.Events:input_type -> sallyport.admin.v1.EventsRequest
+	13, // 39: sallyport.admin.v1.AdminService.ShowConfig:input_type -> sallyport.admin.v1.ShowConfigRequest
+	41, // 40: sallyport.admin.v1.AdminService.ExplainPolicy:input_type -> sallyport.admin.v1.ExplainPolicyRequest
+	16, // 41: sallyport.admin.v1.AdminService.Enrol:input_type -> sallyport.admin.v1.EnrolRequest
+	18, // 42: sallyport.admin.v1.AdminService.ConfirmEnrolment:input_type -> sallyport.admin.v1.ConfirmEnrolmentRequest
+	19, // 43: sallyport.admin.v1.AdminService.Import:input_type -> sallyport.admin.v1.ImportRequest
+	5,  // 44: sallyport.admin.v1.AdminService.RemoveUser:input_type -> sallyport.admin.v1.UserRequest
+	5,  // 45: sallyport.admin.v1.AdminService.Unlock:input_type -> sallyport.admin.v1.UserRequest
+	5,  // 46: sallyport.admin.v1.AdminService.NewRecoveryCodes:input_type -> sallyport.admin.v1.UserRequest
+	24, // 47: sallyport.admin.v1.AdminService.CreateBypass:input_type -> sallyport.admin.v1.CreateBypassRequest
+	26, // 48: sallyport.admin.v1.AdminService.OpenEnrolment:input_type -> sallyport.admin.v1.OpenEnrolmentRequest
+	34, // 49: sallyport.admin.v1.AdminService.EnrolPush:input_type -> sallyport.admin.v1.EnrolPushRequest
+	36, // 50: sallyport.admin.v1.AdminService.RemovePhone:input_type -> sallyport.admin.v1.RemovePhoneRequest
+	5,  // 51: sallyport.admin.v1.AdminService.ClearPush:input_type -> sallyport.admin.v1.UserRequest
+	37, // 52: sallyport.admin.v1.AdminService.Join:input_type -> sallyport.admin.v1.JoinRequest
+	39, // 53: sallyport.admin.v1.AdminService.Leave:input_type -> sallyport.admin.v1.LeaveRequest
+	28, // 54: sallyport.admin.v1.AdminService.ResetClock:input_type -> sallyport.admin.v1.ResetClockRequest
+	30, // 55: sallyport.admin.v1.AdminService.InitVault:input_type -> sallyport.admin.v1.InitVaultRequest
+	31, // 56: sallyport.admin.v1.AdminService.AcceptVault:input_type -> sallyport.admin.v1.AcceptVaultRequest
+	32, // 57: sallyport.admin.v1.AdminService.RekeyVault:input_type -> sallyport.admin.v1.RekeyVaultRequest
+	1,  // 58: sallyport.admin.v1.AdminService.Status:output_type -> sallyport.admin.v1.StatusResponse
+	7,  // 59: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	8,  // 60: sallyport.admin.v1.AdminService.ShowUser:output_type -> sallyport.admin.v1.User
+	12, // 61: sallyport.admin.v1.AdminService.Events:output_type -> sallyport.admin.v1.Event
+	14, // 62: sallyport.admin.v1.AdminService.ShowConfig:output_type -> sallyport.admin.v1.ShowConfigResponse
+	42, // 63: sallyport.admin.v1.AdminService.ExplainPolicy:output_type -> sallyport.admin.v1.ExplainPolicyResponse
+	17, // 64: sallyport.admin.v1.AdminService.Enrol:output_type -> sallyport.admin.v1.EnrolResponse
+	17, // 65: sallyport.admin.v1.AdminService.ConfirmEnrolment:output_type -> sallyport.admin.v1.EnrolResponse
+	21, // 66: sallyport.admin.v1.AdminService.Import:output_type -> sallyport.admin.v1.ImportResponse
+	8,  // 67: sallyport.admin.v1.AdminService.RemoveUser:output_type -> sallyport.admin.v1.User
+	8,  // 68: sallyport.admin.v1.AdminService.Unlock:output_type -> sallyport.admin.v1.User
+	23, // 69: sallyport.admin.v1.AdminService.NewRecoveryCodes:output_type -> sallyport.admin.v1.NewRecoveryCodesResponse
+	25, // 70: sallyport.admin.v1.AdminService.CreateBypass:output_type -> sallyport.admin.v1.CreateBypassResponse
+	27, // 71: sallyport.admin.v1.AdminService.OpenEnrolment:output_type -> sallyport.admin.v1.OpenEnrolmentResponse
+	35, // 72: sallyport.admin.v1.AdminService.EnrolPush:output_type -> sallyport.admin.v1.EnrolPushResponse
+	8,  // 73: sallyport.admin.v1.AdminService.RemovePhone:output_type -> sallyport.admin.v1.User
+	8,  // 74: sallyport.admin.v1.AdminService.ClearPush:output_type -> sallyport.admin.v1.User
+	38, // 75: sallyport.admin.v1.AdminService.Join:output_type -> sallyport.admin.v1.JoinResponse
+	40, // 76: sallyport.admin.v1.AdminService.Leave:output_type -> sallyport.admin.v1.LeaveResponse
+	29, // 77: sallyport.admin.v1.AdminService.ResetClock:output_type -> sallyport.admin.v1.ResetClockResponse
+	33, // 78: sallyport.admin.v1.AdminService.InitVault:output_type -> sallyport.admin.v1.VaultResponse
+	33, // 79: sallyport.admin.v1.AdminService.AcceptVault:output_type -> sallyport.admin.v1.VaultResponse
+	33, // 80: sallyport.admin.v1.AdminService.RekeyVault:output_type -> sallyport.admin.v1.VaultResponse
+	58, // [58:81] is the sub-list for method output_type
+	35, // [35:58] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_admin_v1_admin_proto_init() }
@@ -3124,7 +3524,7 @@ func file_sallyport_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_admin_v1_admin_proto_rawDesc), len(file_sallyport_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

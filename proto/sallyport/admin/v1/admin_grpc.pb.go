@@ -33,6 +33,7 @@ const (
 	AdminService_ShowUser_FullMethodName         = "/sallyport.admin.v1.AdminService/ShowUser"
 	AdminService_Events_FullMethodName           = "/sallyport.admin.v1.AdminService/Events"
 	AdminService_ShowConfig_FullMethodName       = "/sallyport.admin.v1.AdminService/ShowConfig"
+	AdminService_ExplainPolicy_FullMethodName    = "/sallyport.admin.v1.AdminService/ExplainPolicy"
 	AdminService_Enrol_FullMethodName            = "/sallyport.admin.v1.AdminService/Enrol"
 	AdminService_ConfirmEnrolment_FullMethodName = "/sallyport.admin.v1.AdminService/ConfirmEnrolment"
 	AdminService_Import_FullMethodName           = "/sallyport.admin.v1.AdminService/Import"
@@ -64,6 +65,8 @@ type AdminServiceClient interface {
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 	// The configuration in force: each value and where it came from.
 	ShowConfig(ctx context.Context, in *ShowConfigRequest, opts ...grpc.CallOption) (*ShowConfigResponse, error)
+	// What a login would be asked for, by which rule, and why.
+	ExplainPolicy(ctx context.Context, in *ExplainPolicyRequest, opts ...grpc.CallOption) (*ExplainPolicyResponse, error)
 	// Changes.
 	// Makes a TOTP secret. With no_confirm (or an existing otpauth URI) it is in
 	// force at once; otherwise only after ConfirmEnrolment, within 10 minutes.
@@ -163,6 +166,16 @@ func (c *adminServiceClient) ShowConfig(ctx context.Context, in *ShowConfigReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ShowConfigResponse)
 	err := c.cc.Invoke(ctx, AdminService_ShowConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ExplainPolicy(ctx context.Context, in *ExplainPolicyRequest, opts ...grpc.CallOption) (*ExplainPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainPolicyResponse)
+	err := c.cc.Invoke(ctx, AdminService_ExplainPolicy_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -360,6 +373,8 @@ type AdminServiceServer interface {
 	Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error
 	// The configuration in force: each value and where it came from.
 	ShowConfig(context.Context, *ShowConfigRequest) (*ShowConfigResponse, error)
+	// What a login would be asked for, by which rule, and why.
+	ExplainPolicy(context.Context, *ExplainPolicyRequest) (*ExplainPolicyResponse, error)
 	// Changes.
 	// Makes a TOTP secret. With no_confirm (or an existing otpauth URI) it is in
 	// force at once; otherwise only after ConfirmEnrolment, within 10 minutes.
@@ -420,6 +435,9 @@ func (UnimplementedAdminServiceServer) Events(*EventsRequest, grpc.ServerStreami
 }
 func (UnimplementedAdminServiceServer) ShowConfig(context.Context, *ShowConfigRequest) (*ShowConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ShowConfig not implemented")
+}
+func (UnimplementedAdminServiceServer) ExplainPolicy(context.Context, *ExplainPolicyRequest) (*ExplainPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainPolicy not implemented")
 }
 func (UnimplementedAdminServiceServer) Enrol(context.Context, *EnrolRequest) (*EnrolResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Enrol not implemented")
@@ -572,6 +590,24 @@ func _AdminService_ShowConfig_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).ShowConfig(ctx, req.(*ShowConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ExplainPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ExplainPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ExplainPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ExplainPolicy(ctx, req.(*ExplainPolicyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -897,6 +933,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ShowConfig",
 			Handler:    _AdminService_ShowConfig_Handler,
+		},
+		{
+			MethodName: "ExplainPolicy",
+			Handler:    _AdminService_ExplainPolicy_Handler,
 		},
 		{
 			MethodName: "Enrol",

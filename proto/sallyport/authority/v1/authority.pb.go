@@ -26,6 +26,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	wrapperspb "google.golang.org/protobuf/types/known/wrapperspb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -51,9 +52,12 @@ type RegisterRequest struct {
 	// where the token is bound to one.
 	Serial string `protobuf:"bytes,4,opt,name=serial,proto3" json:"serial,omitempty"`
 	// X25519 key (32 bytes) that secrets for this device are sealed to.
-	SealingKey    []byte `protobuf:"bytes,5,opt,name=sealing_key,json=sealingKey,proto3" json:"sealing_key,omitempty"`
-	Version       string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`   // of the agent
-	Platform      string `protobuf:"bytes,7,opt,name=platform,proto3" json:"platform,omitempty"` // "linux/amd64"
+	SealingKey []byte `protobuf:"bytes,5,opt,name=sealing_key,json=sealingKey,proto3" json:"sealing_key,omitempty"`
+	Version    string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`   // of the agent
+	Platform   string `protobuf:"bytes,7,opt,name=platform,proto3" json:"platform,omitempty"` // "linux/amd64"
+	// The key of this device's offline bypasses, 32 bytes: the helpdesk answers the
+	// challenge on a screen that no network reaches. Empty: it takes none.
+	BypassKey     []byte `protobuf:"bytes,8,opt,name=bypass_key,json=bypassKey,proto3" json:"bypass_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,6 +139,13 @@ func (x *RegisterRequest) GetPlatform() string {
 		return x.Platform
 	}
 	return ""
+}
+
+func (x *RegisterRequest) GetBypassKey() []byte {
+	if x != nil {
+		return x.BypassKey
+	}
+	return nil
 }
 
 type RegisterResponse struct {
@@ -308,6 +319,8 @@ type DeviceMessage struct {
 	//	*DeviceMessage_EnrolmentBegin
 	//	*DeviceMessage_EnrolmentEnd
 	//	*DeviceMessage_SyncApplied
+	//	*DeviceMessage_Report
+	//	*DeviceMessage_Escrow
 	Message       isDeviceMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -413,6 +426,24 @@ func (x *DeviceMessage) GetSyncApplied() *SyncApplied {
 	return nil
 }
 
+func (x *DeviceMessage) GetReport() *Report {
+	if x != nil {
+		if x, ok := x.Message.(*DeviceMessage_Report); ok {
+			return x.Report
+		}
+	}
+	return nil
+}
+
+func (x *DeviceMessage) GetEscrow() *Escrow {
+	if x != nil {
+		if x, ok := x.Message.(*DeviceMessage_Escrow); ok {
+			return x.Escrow
+		}
+	}
+	return nil
+}
+
 type isDeviceMessage_Message interface {
 	isDeviceMessage_Message()
 }
@@ -445,6 +476,14 @@ type DeviceMessage_SyncApplied struct {
 	SyncApplied *SyncApplied `protobuf:"bytes,7,opt,name=sync_applied,json=syncApplied,proto3,oneof"`
 }
 
+type DeviceMessage_Report struct {
+	Report *Report `protobuf:"bytes,8,opt,name=report,proto3,oneof"`
+}
+
+type DeviceMessage_Escrow struct {
+	Escrow *Escrow `protobuf:"bytes,9,opt,name=escrow,proto3,oneof"`
+}
+
 func (*DeviceMessage_Hello) isDeviceMessage_Message() {}
 
 func (*DeviceMessage_Probe) isDeviceMessage_Message() {}
@@ -458,6 +497,368 @@ func (*DeviceMessage_EnrolmentBegin) isDeviceMessage_Message() {}
 func (*DeviceMessage_EnrolmentEnd) isDeviceMessage_Message() {}
 
 func (*DeviceMessage_SyncApplied) isDeviceMessage_Message() {}
+
+func (*DeviceMessage_Report) isDeviceMessage_Message() {}
+
+func (*DeviceMessage_Escrow) isDeviceMessage_Message() {}
+
+// Report is how the device stands, for the helpdesk: behind Welcome, when
+// something changed, and at most every 30 s. It decides nothing.
+type Report struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Os            string                 `protobuf:"bytes,1,opt,name=os,proto3" json:"os,omitempty"`                                               // "Debian GNU/Linux 12 (bookworm)"; at most 128 bytes
+	AgentState    string                 `protobuf:"bytes,2,opt,name=agent_state,json=agentState,proto3" json:"agent_state,omitempty"`             // "ok", or the code of what is wrong, as 'sallyport status' has it
+	Problems      []*ReportProblem       `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`                                   // at most 32
+	People        []*ReportPerson        `protobuf:"bytes,4,rep,name=people,proto3" json:"people,omitempty"`                                       // at most 1000, those with a record
+	PeopleLeftOut uint32                 `protobuf:"varint,5,opt,name=people_left_out,json=peopleLeftOut,proto3" json:"people_left_out,omitempty"` // beyond them
+	EventsWaiting uint64                 `protobuf:"varint,6,opt,name=events_waiting,json=eventsWaiting,proto3" json:"events_waiting,omitempty"`
+	EventsDropped uint64                 `protobuf:"varint,7,opt,name=events_dropped,json=eventsDropped,proto3" json:"events_dropped,omitempty"`
+	PolicyVersion uint64                 `protobuf:"varint,8,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"` // of the organisation's policy in force; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Report) Reset() {
+	*x = Report{}
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Report) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Report) ProtoMessage() {}
+
+func (x *Report) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Report.ProtoReflect.Descriptor instead.
+func (*Report) Descriptor() ([]byte, []int) {
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Report) GetOs() string {
+	if x != nil {
+		return x.Os
+	}
+	return ""
+}
+
+func (x *Report) GetAgentState() string {
+	if x != nil {
+		return x.AgentState
+	}
+	return ""
+}
+
+func (x *Report) GetProblems() []*ReportProblem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *Report) GetPeople() []*ReportPerson {
+	if x != nil {
+		return x.People
+	}
+	return nil
+}
+
+func (x *Report) GetPeopleLeftOut() uint32 {
+	if x != nil {
+		return x.PeopleLeftOut
+	}
+	return 0
+}
+
+func (x *Report) GetEventsWaiting() uint64 {
+	if x != nil {
+		return x.EventsWaiting
+	}
+	return 0
+}
+
+func (x *Report) GetEventsDropped() uint64 {
+	if x != nil {
+		return x.EventsDropped
+	}
+	return 0
+}
+
+func (x *Report) GetPolicyVersion() uint64 {
+	if x != nil {
+		return x.PolicyVersion
+	}
+	return 0
+}
+
+type ReportProblem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`     // at most 512 bytes
+	Remedy        string                 `protobuf:"bytes,3,opt,name=remedy,proto3" json:"remedy,omitempty"` // at most 512 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportProblem) Reset() {
+	*x = ReportProblem{}
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportProblem) ProtoMessage() {}
+
+func (x *ReportProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportProblem.ProtoReflect.Descriptor instead.
+func (*ReportProblem) Descriptor() ([]byte, []int) {
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ReportProblem) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ReportProblem) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ReportProblem) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+// ReportPerson is what one person can log in with on this device.
+type ReportPerson struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	User         string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"` // as the device resolves it; at most 320 bytes
+	Key          string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`   // "uid:1000"
+	Totp         bool                   `protobuf:"varint,3,opt,name=totp,proto3" json:"totp,omitempty"`
+	RecoveryLeft uint32                 `protobuf:"varint,4,opt,name=recovery_left,json=recoveryLeft,proto3" json:"recovery_left,omitempty"`
+	Phones       uint32                 `protobuf:"varint,5,opt,name=phones,proto3" json:"phones,omitempty"`                             // that may approve, enrolled here or by the organisation
+	PushState    string                 `protobuf:"bytes,6,opt,name=push_state,json=pushState,proto3" json:"push_state,omitempty"`       // as sallyport.admin.v1.User has it
+	LockedUntil  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=locked_until,json=lockedUntil,proto3" json:"locked_until,omitempty"` // unset: not locked
+	BypassUntil  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=bypass_until,json=bypassUntil,proto3" json:"bypass_until,omitempty"` // unset: no bypass is open
+	LastSuccess  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_success,json=lastSuccess,proto3" json:"last_success,omitempty"`
+	LastFactor   string                 `protobuf:"bytes,10,opt,name=last_factor,json=lastFactor,proto3" json:"last_factor,omitempty"`
+	OfflineReady bool                   `protobuf:"varint,11,opt,name=offline_ready,json=offlineReady,proto3" json:"offline_ready,omitempty"`
+	Failures     uint32                 `protobuf:"varint,12,opt,name=failures,proto3" json:"failures,omitempty"` // wrong codes in a row
+	// Logins without contact to the authority since the last one, and how many are
+	// left; unset where nothing limits them.
+	OfflineLogins uint32                  `protobuf:"varint,13,opt,name=offline_logins,json=offlineLogins,proto3" json:"offline_logins,omitempty"`
+	OfflineLeft   *wrapperspb.UInt32Value `protobuf:"bytes,14,opt,name=offline_left,json=offlineLeft,proto3" json:"offline_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportPerson) Reset() {
+	*x = ReportPerson{}
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportPerson) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportPerson) ProtoMessage() {}
+
+func (x *ReportPerson) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportPerson.ProtoReflect.Descriptor instead.
+func (*ReportPerson) Descriptor() ([]byte, []int) {
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ReportPerson) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ReportPerson) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ReportPerson) GetTotp() bool {
+	if x != nil {
+		return x.Totp
+	}
+	return false
+}
+
+func (x *ReportPerson) GetRecoveryLeft() uint32 {
+	if x != nil {
+		return x.RecoveryLeft
+	}
+	return 0
+}
+
+func (x *ReportPerson) GetPhones() uint32 {
+	if x != nil {
+		return x.Phones
+	}
+	return 0
+}
+
+func (x *ReportPerson) GetPushState() string {
+	if x != nil {
+		return x.PushState
+	}
+	return ""
+}
+
+func (x *ReportPerson) GetLockedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LockedUntil
+	}
+	return nil
+}
+
+func (x *ReportPerson) GetBypassUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BypassUntil
+	}
+	return nil
+}
+
+func (x *ReportPerson) GetLastSuccess() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSuccess
+	}
+	return nil
+}
+
+func (x *ReportPerson) GetLastFactor() string {
+	if x != nil {
+		return x.LastFactor
+	}
+	return ""
+}
+
+func (x *ReportPerson) GetOfflineReady() bool {
+	if x != nil {
+		return x.OfflineReady
+	}
+	return false
+}
+
+func (x *ReportPerson) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *ReportPerson) GetOfflineLogins() uint32 {
+	if x != nil {
+		return x.OfflineLogins
+	}
+	return 0
+}
+
+func (x *ReportPerson) GetOfflineLeft() *wrapperspb.UInt32Value {
+	if x != nil {
+		return x.OfflineLeft
+	}
+	return nil
+}
+
+// Escrow gives the authority the key of offline bypasses, where Welcome asks for it.
+type Escrow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BypassKey     []byte                 `protobuf:"bytes,1,opt,name=bypass_key,json=bypassKey,proto3" json:"bypass_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Escrow) Reset() {
+	*x = Escrow{}
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Escrow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Escrow) ProtoMessage() {}
+
+func (x *Escrow) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Escrow.ProtoReflect.Descriptor instead.
+func (*Escrow) Descriptor() ([]byte, []int) {
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Escrow) GetBypassKey() []byte {
+	if x != nil {
+		return x.BypassKey
+	}
+	return nil
+}
 
 // Hello opens the stream.
 type Hello struct {
@@ -478,7 +879,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[5]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +891,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[5]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +904,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{5}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Hello) GetProtocolVersion() uint32 {
@@ -559,7 +960,7 @@ type Have struct {
 
 func (x *Have) Reset() {
 	*x = Have{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[6]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +972,7 @@ func (x *Have) String() string {
 func (*Have) ProtoMessage() {}
 
 func (x *Have) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[6]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +985,7 @@ func (x *Have) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Have.ProtoReflect.Descriptor instead.
 func (*Have) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Have) GetKind() string {
@@ -618,7 +1019,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[7]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +1031,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[7]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +1044,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{7}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Probe) GetNonce() uint64 {
@@ -673,7 +1074,7 @@ type PushBegin struct {
 
 func (x *PushBegin) Reset() {
 	*x = PushBegin{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[8]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +1086,7 @@ func (x *PushBegin) String() string {
 func (*PushBegin) ProtoMessage() {}
 
 func (x *PushBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[8]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +1099,7 @@ func (x *PushBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushBegin.ProtoReflect.Descriptor instead.
 func (*PushBegin) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{8}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PushBegin) GetId() string {
@@ -756,7 +1157,7 @@ type PushEnd struct {
 
 func (x *PushEnd) Reset() {
 	*x = PushEnd{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[9]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +1169,7 @@ func (x *PushEnd) String() string {
 func (*PushEnd) ProtoMessage() {}
 
 func (x *PushEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[9]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +1182,7 @@ func (x *PushEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushEnd.ProtoReflect.Descriptor instead.
 func (*PushEnd) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{9}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PushEnd) GetId() string {
@@ -811,7 +1212,7 @@ type EnrolmentBegin struct {
 
 func (x *EnrolmentBegin) Reset() {
 	*x = EnrolmentBegin{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[10]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +1224,7 @@ func (x *EnrolmentBegin) String() string {
 func (*EnrolmentBegin) ProtoMessage() {}
 
 func (x *EnrolmentBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[10]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +1237,7 @@ func (x *EnrolmentBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolmentBegin.ProtoReflect.Descriptor instead.
 func (*EnrolmentBegin) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{10}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EnrolmentBegin) GetId() string {
@@ -874,7 +1275,7 @@ type EnrolmentEnd struct {
 
 func (x *EnrolmentEnd) Reset() {
 	*x = EnrolmentEnd{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[11]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +1287,7 @@ func (x *EnrolmentEnd) String() string {
 func (*EnrolmentEnd) ProtoMessage() {}
 
 func (x *EnrolmentEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[11]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +1300,7 @@ func (x *EnrolmentEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolmentEnd.ProtoReflect.Descriptor instead.
 func (*EnrolmentEnd) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{11}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EnrolmentEnd) GetId() string {
@@ -943,7 +1344,7 @@ type SyncApplied struct {
 
 func (x *SyncApplied) Reset() {
 	*x = SyncApplied{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[12]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1356,7 @@ func (x *SyncApplied) String() string {
 func (*SyncApplied) ProtoMessage() {}
 
 func (x *SyncApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[12]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1369,7 @@ func (x *SyncApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncApplied.ProtoReflect.Descriptor instead.
 func (*SyncApplied) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{12}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SyncApplied) GetKind() string {
@@ -1019,7 +1420,7 @@ type AuthorityMessage struct {
 
 func (x *AuthorityMessage) Reset() {
 	*x = AuthorityMessage{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[13]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1432,7 @@ func (x *AuthorityMessage) String() string {
 func (*AuthorityMessage) ProtoMessage() {}
 
 func (x *AuthorityMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[13]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1445,7 @@ func (x *AuthorityMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityMessage.ProtoReflect.Descriptor instead.
 func (*AuthorityMessage) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{13}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AuthorityMessage) GetMessage() isAuthorityMessage_Message {
@@ -1188,13 +1589,17 @@ type Welcome struct {
 	// The organisation key lies on the authority: whoever owns the authority can
 	// enrol a phone for anybody.
 	HoldsOrganisationKey bool `protobuf:"varint,3,opt,name=holds_organisation_key,json=holdsOrganisationKey,proto3" json:"holds_organisation_key,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// The authority takes reports and has room for the key of offline bypasses: an
+	// older one knows neither, and cuts off who sends what it does not know.
+	TakesReports   bool `protobuf:"varint,4,opt,name=takes_reports,json=takesReports,proto3" json:"takes_reports,omitempty"`
+	WantsBypassKey bool `protobuf:"varint,5,opt,name=wants_bypass_key,json=wantsBypassKey,proto3" json:"wants_bypass_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[14]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1611,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[14]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1624,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{14}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Welcome) GetVersion() string {
@@ -1243,6 +1648,20 @@ func (x *Welcome) GetHoldsOrganisationKey() bool {
 	return false
 }
 
+func (x *Welcome) GetTakesReports() bool {
+	if x != nil {
+		return x.TakesReports
+	}
+	return false
+}
+
+func (x *Welcome) GetWantsBypassKey() bool {
+	if x != nil {
+		return x.WantsBypassKey
+	}
+	return false
+}
+
 type ProbeReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nonce         uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
@@ -1252,7 +1671,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[15]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1683,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[15]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1696,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{15}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ProbeReply) GetNonce() uint64 {
@@ -1299,7 +1718,7 @@ type PushStarted struct {
 
 func (x *PushStarted) Reset() {
 	*x = PushStarted{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[16]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1730,7 @@ func (x *PushStarted) String() string {
 func (*PushStarted) ProtoMessage() {}
 
 func (x *PushStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[16]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1743,7 @@ func (x *PushStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushStarted.ProtoReflect.Descriptor instead.
 func (*PushStarted) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{16}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PushStarted) GetId() string {
@@ -1364,7 +1783,7 @@ type PushAnswer struct {
 
 func (x *PushAnswer) Reset() {
 	*x = PushAnswer{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[17]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1795,7 @@ func (x *PushAnswer) String() string {
 func (*PushAnswer) ProtoMessage() {}
 
 func (x *PushAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[17]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1808,7 @@ func (x *PushAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushAnswer.ProtoReflect.Descriptor instead.
 func (*PushAnswer) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{17}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PushAnswer) GetId() string {
@@ -1446,7 +1865,7 @@ type EnrolmentStarted struct {
 
 func (x *EnrolmentStarted) Reset() {
 	*x = EnrolmentStarted{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[18]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1877,7 @@ func (x *EnrolmentStarted) String() string {
 func (*EnrolmentStarted) ProtoMessage() {}
 
 func (x *EnrolmentStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[18]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1890,7 @@ func (x *EnrolmentStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolmentStarted.ProtoReflect.Descriptor instead.
 func (*EnrolmentStarted) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{18}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *EnrolmentStarted) GetId() string {
@@ -1511,7 +1930,7 @@ type EnrolmentKey struct {
 
 func (x *EnrolmentKey) Reset() {
 	*x = EnrolmentKey{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[19]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1942,7 @@ func (x *EnrolmentKey) String() string {
 func (*EnrolmentKey) ProtoMessage() {}
 
 func (x *EnrolmentKey) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[19]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1955,7 @@ func (x *EnrolmentKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolmentKey.ProtoReflect.Descriptor instead.
 func (*EnrolmentKey) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{19}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EnrolmentKey) GetId() string {
@@ -1591,7 +2010,7 @@ type Sync struct {
 
 func (x *Sync) Reset() {
 	*x = Sync{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[20]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +2022,7 @@ func (x *Sync) String() string {
 func (*Sync) ProtoMessage() {}
 
 func (x *Sync) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[20]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +2035,7 @@ func (x *Sync) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sync.ProtoReflect.Descriptor instead.
 func (*Sync) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{20}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Sync) GetEnvelope() []byte {
@@ -1641,7 +2060,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[21]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +2072,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[21]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +2085,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{21}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Goodbye) GetReason() string {
@@ -1696,7 +2115,7 @@ type UploadEventsRequest struct {
 
 func (x *UploadEventsRequest) Reset() {
 	*x = UploadEventsRequest{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[22]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +2127,7 @@ func (x *UploadEventsRequest) String() string {
 func (*UploadEventsRequest) ProtoMessage() {}
 
 func (x *UploadEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[22]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +2140,7 @@ func (x *UploadEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadEventsRequest.ProtoReflect.Descriptor instead.
 func (*UploadEventsRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{22}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UploadEventsRequest) GetVaultId() string {
@@ -1754,7 +2173,7 @@ type UploadEventsResponse struct {
 
 func (x *UploadEventsResponse) Reset() {
 	*x = UploadEventsResponse{}
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[23]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +2185,7 @@ func (x *UploadEventsResponse) String() string {
 func (*UploadEventsResponse) ProtoMessage() {}
 
 func (x *UploadEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[23]
+	mi := &file_sallyport_authority_v1_authority_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +2198,7 @@ func (x *UploadEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadEventsResponse.ProtoReflect.Descriptor instead.
 func (*UploadEventsResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{23}
+	return file_sallyport_authority_v1_authority_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UploadEventsResponse) GetLastSeq() uint64 {
@@ -1793,7 +2212,7 @@ var File_sallyport_authority_v1_authority_proto protoreflect.FileDescriptor
 
 const file_sallyport_authority_v1_authority_proto_rawDesc = "" +
 	"\n" +
-	"&sallyport/authority/v1/authority.proto\x12\x16sallyport.authority.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x01\n" +
+	"&sallyport/authority/v1/authority.proto\x12\x16sallyport.authority.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xdb\x01\n" +
 	"\x0fRegisterRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\fR\x05token\x12\x10\n" +
 	"\x03csr\x18\x02 \x01(\fR\x03csr\x12\x12\n" +
@@ -1802,7 +2221,9 @@ const file_sallyport_authority_v1_authority_proto_rawDesc = "" +
 	"\vsealing_key\x18\x05 \x01(\fR\n" +
 	"sealingKey\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x1a\n" +
-	"\bplatform\x18\a \x01(\tR\bplatform\"\x8c\x01\n" +
+	"\bplatform\x18\a \x01(\tR\bplatform\x12\x1d\n" +
+	"\n" +
+	"bypass_key\x18\b \x01(\fR\tbypassKey\"\x8c\x01\n" +
 	"\x10RegisterResponse\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x14\n" +
 	"\x05chain\x18\x02 \x03(\fR\x05chain\x12)\n" +
@@ -1811,7 +2232,7 @@ const file_sallyport_authority_v1_authority_proto_rawDesc = "" +
 	"\fRenewRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\"%\n" +
 	"\rRenewResponse\x12\x14\n" +
-	"\x05chain\x18\x01 \x03(\fR\x05chain\"\xf4\x03\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\"\xe8\x04\n" +
 	"\rDeviceMessage\x125\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1d.sallyport.authority.v1.HelloH\x00R\x05hello\x125\n" +
 	"\x05probe\x18\x02 \x01(\v2\x1d.sallyport.authority.v1.ProbeH\x00R\x05probe\x12B\n" +
@@ -1820,8 +2241,45 @@ const file_sallyport_authority_v1_authority_proto_rawDesc = "" +
 	"\bpush_end\x18\x04 \x01(\v2\x1f.sallyport.authority.v1.PushEndH\x00R\apushEnd\x12Q\n" +
 	"\x0fenrolment_begin\x18\x05 \x01(\v2&.sallyport.authority.v1.EnrolmentBeginH\x00R\x0eenrolmentBegin\x12K\n" +
 	"\renrolment_end\x18\x06 \x01(\v2$.sallyport.authority.v1.EnrolmentEndH\x00R\fenrolmentEnd\x12H\n" +
-	"\fsync_applied\x18\a \x01(\v2#.sallyport.authority.v1.SyncAppliedH\x00R\vsyncAppliedB\t\n" +
-	"\amessage\"\xe0\x01\n" +
+	"\fsync_applied\x18\a \x01(\v2#.sallyport.authority.v1.SyncAppliedH\x00R\vsyncApplied\x128\n" +
+	"\x06report\x18\b \x01(\v2\x1e.sallyport.authority.v1.ReportH\x00R\x06report\x128\n" +
+	"\x06escrow\x18\t \x01(\v2\x1e.sallyport.authority.v1.EscrowH\x00R\x06escrowB\t\n" +
+	"\amessage\"\xd7\x02\n" +
+	"\x06Report\x12\x0e\n" +
+	"\x02os\x18\x01 \x01(\tR\x02os\x12\x1f\n" +
+	"\vagent_state\x18\x02 \x01(\tR\n" +
+	"agentState\x12A\n" +
+	"\bproblems\x18\x03 \x03(\v2%.sallyport.authority.v1.ReportProblemR\bproblems\x12<\n" +
+	"\x06people\x18\x04 \x03(\v2$.sallyport.authority.v1.ReportPersonR\x06people\x12&\n" +
+	"\x0fpeople_left_out\x18\x05 \x01(\rR\rpeopleLeftOut\x12%\n" +
+	"\x0eevents_waiting\x18\x06 \x01(\x04R\reventsWaiting\x12%\n" +
+	"\x0eevents_dropped\x18\a \x01(\x04R\reventsDropped\x12%\n" +
+	"\x0epolicy_version\x18\b \x01(\x04R\rpolicyVersion\"O\n" +
+	"\rReportProblem\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy\"\xab\x04\n" +
+	"\fReportPerson\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
+	"\x04totp\x18\x03 \x01(\bR\x04totp\x12#\n" +
+	"\rrecovery_left\x18\x04 \x01(\rR\frecoveryLeft\x12\x16\n" +
+	"\x06phones\x18\x05 \x01(\rR\x06phones\x12\x1d\n" +
+	"\n" +
+	"push_state\x18\x06 \x01(\tR\tpushState\x12=\n" +
+	"\flocked_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vlockedUntil\x12=\n" +
+	"\fbypass_until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\vbypassUntil\x12=\n" +
+	"\flast_success\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vlastSuccess\x12\x1f\n" +
+	"\vlast_factor\x18\n" +
+	" \x01(\tR\n" +
+	"lastFactor\x12#\n" +
+	"\roffline_ready\x18\v \x01(\bR\fofflineReady\x12\x1a\n" +
+	"\bfailures\x18\f \x01(\rR\bfailures\x12%\n" +
+	"\x0eoffline_logins\x18\r \x01(\rR\rofflineLogins\x12?\n" +
+	"\foffline_left\x18\x0e \x01(\v2\x1c.google.protobuf.UInt32ValueR\vofflineLeft\"'\n" +
+	"\x06Escrow\x12\x1d\n" +
+	"\n" +
+	"bypass_key\x18\x01 \x01(\fR\tbypassKey\"\xe0\x01\n" +
 	"\x05Hello\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
@@ -1870,11 +2328,13 @@ const file_sallyport_authority_v1_authority_proto_rawDesc = "" +
 	"\renrolment_key\x18\x06 \x01(\v2$.sallyport.authority.v1.EnrolmentKeyH\x00R\fenrolmentKey\x122\n" +
 	"\x04sync\x18\a \x01(\v2\x1c.sallyport.authority.v1.SyncH\x00R\x04sync\x12;\n" +
 	"\agoodbye\x18\b \x01(\v2\x1f.sallyport.authority.v1.GoodbyeH\x00R\agoodbyeB\t\n" +
-	"\amessage\"o\n" +
+	"\amessage\"\xbe\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x14\n" +
 	"\x05users\x18\x02 \x03(\tR\x05users\x124\n" +
-	"\x16holds_organisation_key\x18\x03 \x01(\bR\x14holdsOrganisationKey\"\"\n" +
+	"\x16holds_organisation_key\x18\x03 \x01(\bR\x14holdsOrganisationKey\x12#\n" +
+	"\rtakes_reports\x18\x04 \x01(\bR\ftakesReports\x12(\n" +
+	"\x10wants_bypass_key\x18\x05 \x01(\bR\x0ewantsBypassKey\"\"\n" +
 	"\n" +
 	"ProbeReply\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\"M\n" +
@@ -1932,66 +2392,79 @@ func file_sallyport_authority_v1_authority_proto_rawDescGZIP() []byte {
 	return file_sallyport_authority_v1_authority_proto_rawDescData
 }
 
-var file_sallyport_authority_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sallyport_authority_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_sallyport_authority_v1_authority_proto_goTypes = []any{
-	(*RegisterRequest)(nil),       // 0: sallyport.authority.v1.RegisterRequest
-	(*RegisterResponse)(nil),      // 1: sallyport.authority.v1.RegisterResponse
-	(*RenewRequest)(nil),          // 2: sallyport.authority.v1.RenewRequest
-	(*RenewResponse)(nil),         // 3: sallyport.authority.v1.RenewResponse
-	(*DeviceMessage)(nil),         // 4: sallyport.authority.v1.DeviceMessage
-	(*Hello)(nil),                 // 5: sallyport.authority.v1.Hello
-	(*Have)(nil),                  // 6: sallyport.authority.v1.Have
-	(*Probe)(nil),                 // 7: sallyport.authority.v1.Probe
-	(*PushBegin)(nil),             // 8: sallyport.authority.v1.PushBegin
-	(*PushEnd)(nil),               // 9: sallyport.authority.v1.PushEnd
-	(*EnrolmentBegin)(nil),        // 10: sallyport.authority.v1.EnrolmentBegin
-	(*EnrolmentEnd)(nil),          // 11: sallyport.authority.v1.EnrolmentEnd
-	(*SyncApplied)(nil),           // 12: sallyport.authority.v1.SyncApplied
-	(*AuthorityMessage)(nil),      // 13: sallyport.authority.v1.AuthorityMessage
-	(*Welcome)(nil),               // 14: sallyport.authority.v1.Welcome
-	(*ProbeReply)(nil),            // 15: sallyport.authority.v1.ProbeReply
-	(*PushStarted)(nil),           // 16: sallyport.authority.v1.PushStarted
-	(*PushAnswer)(nil),            // 17: sallyport.authority.v1.PushAnswer
-	(*EnrolmentStarted)(nil),      // 18: sallyport.authority.v1.EnrolmentStarted
-	(*EnrolmentKey)(nil),          // 19: sallyport.authority.v1.EnrolmentKey
-	(*Sync)(nil),                  // 20: sallyport.authority.v1.Sync
-	(*Goodbye)(nil),               // 21: sallyport.authority.v1.Goodbye
-	(*UploadEventsRequest)(nil),   // 22: sallyport.authority.v1.UploadEventsRequest
-	(*UploadEventsResponse)(nil),  // 23: sallyport.authority.v1.UploadEventsResponse
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*RegisterRequest)(nil),        // 0: sallyport.authority.v1.RegisterRequest
+	(*RegisterResponse)(nil),       // 1: sallyport.authority.v1.RegisterResponse
+	(*RenewRequest)(nil),           // 2: sallyport.authority.v1.RenewRequest
+	(*RenewResponse)(nil),          // 3: sallyport.authority.v1.RenewResponse
+	(*DeviceMessage)(nil),          // 4: sallyport.authority.v1.DeviceMessage
+	(*Report)(nil),                 // 5: sallyport.authority.v1.Report
+	(*ReportProblem)(nil),          // 6: sallyport.authority.v1.ReportProblem
+	(*ReportPerson)(nil),           // 7: sallyport.authority.v1.ReportPerson
+	(*Escrow)(nil),                 // 8: sallyport.authority.v1.Escrow
+	(*Hello)(nil),                  // 9: sallyport.authority.v1.Hello
+	(*Have)(nil),                   // 10: sallyport.authority.v1.Have
+	(*Probe)(nil),                  // 11: sallyport.authority.v1.Probe
+	(*PushBegin)(nil),              // 12: sallyport.authority.v1.PushBegin
+	(*PushEnd)(nil),                // 13: sallyport.authority.v1.PushEnd
+	(*EnrolmentBegin)(nil),         // 14: sallyport.authority.v1.EnrolmentBegin
+	(*EnrolmentEnd)(nil),           // 15: sallyport.authority.v1.EnrolmentEnd
+	(*SyncApplied)(nil),            // 16: sallyport.authority.v1.SyncApplied
+	(*AuthorityMessage)(nil),       // 17: sallyport.authority.v1.AuthorityMessage
+	(*Welcome)(nil),                // 18: sallyport.authority.v1.Welcome
+	(*ProbeReply)(nil),             // 19: sallyport.authority.v1.ProbeReply
+	(*PushStarted)(nil),            // 20: sallyport.authority.v1.PushStarted
+	(*PushAnswer)(nil),             // 21: sallyport.authority.v1.PushAnswer
+	(*EnrolmentStarted)(nil),       // 22: sallyport.authority.v1.EnrolmentStarted
+	(*EnrolmentKey)(nil),           // 23: sallyport.authority.v1.EnrolmentKey
+	(*Sync)(nil),                   // 24: sallyport.authority.v1.Sync
+	(*Goodbye)(nil),                // 25: sallyport.authority.v1.Goodbye
+	(*UploadEventsRequest)(nil),    // 26: sallyport.authority.v1.UploadEventsRequest
+	(*UploadEventsResponse)(nil),   // 27: sallyport.authority.v1.UploadEventsResponse
+	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
+	(*wrapperspb.UInt32Value)(nil), // 29: google.protobuf.UInt32Value
 }
 var file_sallyport_authority_v1_authority_proto_depIdxs = []int32{
-	5,  // 0: sallyport.authority.v1.DeviceMessage.hello:type_name -> sallyport.authority.v1.Hello
-	7,  // 1: sallyport.authority.v1.DeviceMessage.probe:type_name -> sallyport.authority.v1.Probe
-	8,  // 2: sallyport.authority.v1.DeviceMessage.push_begin:type_name -> sallyport.authority.v1.PushBegin
-	9,  // 3: sallyport.authority.v1.DeviceMessage.push_end:type_name -> sallyport.authority.v1.PushEnd
-	10, // 4: sallyport.authority.v1.DeviceMessage.enrolment_begin:type_name -> sallyport.authority.v1.EnrolmentBegin
-	11, // 5: sallyport.authority.v1.DeviceMessage.enrolment_end:type_name -> sallyport.authority.v1.EnrolmentEnd
-	12, // 6: sallyport.authority.v1.DeviceMessage.sync_applied:type_name -> sallyport.authority.v1.SyncApplied
-	6,  // 7: sallyport.authority.v1.Hello.have:type_name -> sallyport.authority.v1.Have
-	24, // 8: sallyport.authority.v1.PushBegin.expires:type_name -> google.protobuf.Timestamp
-	24, // 9: sallyport.authority.v1.EnrolmentBegin.expires:type_name -> google.protobuf.Timestamp
-	14, // 10: sallyport.authority.v1.AuthorityMessage.welcome:type_name -> sallyport.authority.v1.Welcome
-	15, // 11: sallyport.authority.v1.AuthorityMessage.probe_reply:type_name -> sallyport.authority.v1.ProbeReply
-	16, // 12: sallyport.authority.v1.AuthorityMessage.push_started:type_name -> sallyport.authority.v1.PushStarted
-	17, // 13: sallyport.authority.v1.AuthorityMessage.push_answer:type_name -> sallyport.authority.v1.PushAnswer
-	18, // 14: sallyport.authority.v1.AuthorityMessage.enrolment_started:type_name -> sallyport.authority.v1.EnrolmentStarted
-	19, // 15: sallyport.authority.v1.AuthorityMessage.enrolment_key:type_name -> sallyport.authority.v1.EnrolmentKey
-	20, // 16: sallyport.authority.v1.AuthorityMessage.sync:type_name -> sallyport.authority.v1.Sync
-	21, // 17: sallyport.authority.v1.AuthorityMessage.goodbye:type_name -> sallyport.authority.v1.Goodbye
-	0,  // 18: sallyport.authority.v1.AuthorityService.Register:input_type -> sallyport.authority.v1.RegisterRequest
-	2,  // 19: sallyport.authority.v1.AuthorityService.Renew:input_type -> sallyport.authority.v1.RenewRequest
-	4,  // 20: sallyport.authority.v1.AuthorityService.Connect:input_type -> sallyport.authority.v1.DeviceMessage
-	22, // 21: sallyport.authority.v1.AuthorityService.UploadEvents:input_type -> sallyport.authority.v1.UploadEventsRequest
-	1,  // 22: sallyport.authority.v1.AuthorityService.Register:output_type -> sallyport.authority.v1.RegisterResponse
-	3,  // 23: sallyport.authority.v1.AuthorityService.Renew:output_type -> sallyport.authority.v1.RenewResponse
-	13, // 24: sallyport.authority.v1.AuthorityService.Connect:output_type -> sallyport.authority.v1.AuthorityMessage
-	23, // 25: sallyport.authority.v1.AuthorityService.UploadEvents:output_type -> sallyport.authority.v1.UploadEventsResponse
-	22, // [22:26] is the sub-list for method output_type
-	18, // [18:22] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	9,  // 0: sallyport.authority.v1.DeviceMessage.hello:type_name -> sallyport.authority.v1.Hello
+	11, // 1: sallyport.authority.v1.DeviceMessage.probe:type_name -> sallyport.authority.v1.Probe
+	12, // 2: sallyport.authority.v1.DeviceMessage.push_begin:type_name -> sallyport.authority.v1.PushBegin
+	13, // 3: sallyport.authority.v1.DeviceMessage.push_end:type_name -> sallyport.authority.v1.PushEnd
+	14, // 4: sallyport.authority.v1.DeviceMessage.enrolment_begin:type_name -> sallyport.authority.v1.EnrolmentBegin
+	15, // 5: sallyport.authority.v1.DeviceMessage.enrolment_end:type_name -> sallyport.authority.v1.EnrolmentEnd
+	16, // 6: sallyport.authority.v1.DeviceMessage.sync_applied:type_name -> sallyport.authority.v1.SyncApplied
+	5,  // 7: sallyport.authority.v1.DeviceMessage.report:type_name -> sallyport.authority.v1.Report
+	8,  // 8: sallyport.authority.v1.DeviceMessage.escrow:type_name -> sallyport.authority.v1.Escrow
+	6,  // 9: sallyport.authority.v1.Report.problems:type_name -> sallyport.authority.v1.ReportProblem
+	7,  // 10: sallyport.authority.v1.Report.people:type_name -> sallyport.authority.v1.ReportPerson
+	28, // 11: sallyport.authority.v1.ReportPerson.locked_until:type_name -> google.protobuf.Timestamp
+	28, // 12: sallyport.authority.v1.ReportPerson.bypass_until:type_name -> google.protobuf.Timestamp
+	28, // 13: sallyport.authority.v1.ReportPerson.last_success:type_name -> google.protobuf.Timestamp
+	29, // 14: sallyport.authority.v1.ReportPerson.offline_left:type_name -> google.protobuf.UInt32Value
+	10, // 15: sallyport.authority.v1.Hello.have:type_name -> sallyport.authority.v1.Have
+	28, // 16: sallyport.authority.v1.PushBegin.expires:type_name -> google.protobuf.Timestamp
+	28, // 17: sallyport.authority.v1.EnrolmentBegin.expires:type_name -> google.protobuf.Timestamp
+	18, // 18: sallyport.authority.v1.AuthorityMessage.welcome:type_name -> sallyport.authority.v1.Welcome
+	19, // 19: sallyport.authority.v1.AuthorityMessage.probe_reply:type_name -> sallyport.authority.v1.ProbeReply
+	20, // 20: sallyport.authority.v1.AuthorityMessage.push_started:type_name -> sallyport.authority.v1.PushStarted
+	21, // 21: sallyport.authority.v1.AuthorityMessage.push_answer:type_name -> sallyport.authority.v1.PushAnswer
+	22, // 22: sallyport.authority.v1.AuthorityMessage.enrolment_started:type_name -> sallyport.authority.v1.EnrolmentStarted
+	23, // 23: sallyport.authority.v1.AuthorityMessage.enrolment_key:type_name -> sallyport.authority.v1.EnrolmentKey
+	24, // 24: sallyport.authority.v1.AuthorityMessage.sync:type_name -> sallyport.authority.v1.Sync
+	25, // 25: sallyport.authority.v1.AuthorityMessage.goodbye:type_name -> sallyport.authority.v1.Goodbye
+	0,  // 26: sallyport.authority.v1.AuthorityService.Register:input_type -> sallyport.authority.v1.RegisterRequest
+	2,  // 27: sallyport.authority.v1.AuthorityService.Renew:input_type -> sallyport.authority.v1.RenewRequest
+	4,  // 28: sallyport.authority.v1.AuthorityService.Connect:input_type -> sallyport.authority.v1.DeviceMessage
+	26, // 29: sallyport.authority.v1.AuthorityService.UploadEvents:input_type -> sallyport.authority.v1.UploadEventsRequest
+	1,  // 30: sallyport.authority.v1.AuthorityService.Register:output_type -> sallyport.authority.v1.RegisterResponse
+	3,  // 31: sallyport.authority.v1.AuthorityService.Renew:output_type -> sallyport.authority.v1.RenewResponse
+	17, // 32: sallyport.authority.v1.AuthorityService.Connect:output_type -> sallyport.authority.v1.AuthorityMessage
+	27, // 33: sallyport.authority.v1.AuthorityService.UploadEvents:output_type -> sallyport.authority.v1.UploadEventsResponse
+	30, // [30:34] is the sub-list for method output_type
+	26, // [26:30] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_authority_v1_authority_proto_init() }
@@ -2007,8 +2480,10 @@ func file_sallyport_authority_v1_authority_proto_init() {
 		(*DeviceMessage_EnrolmentBegin)(nil),
 		(*DeviceMessage_EnrolmentEnd)(nil),
 		(*DeviceMessage_SyncApplied)(nil),
+		(*DeviceMessage_Report)(nil),
+		(*DeviceMessage_Escrow)(nil),
 	}
-	file_sallyport_authority_v1_authority_proto_msgTypes[13].OneofWrappers = []any{
+	file_sallyport_authority_v1_authority_proto_msgTypes[17].OneofWrappers = []any{
 		(*AuthorityMessage_Welcome)(nil),
 		(*AuthorityMessage_ProbeReply)(nil),
 		(*AuthorityMessage_PushStarted)(nil),
@@ -2024,7 +2499,7 @@ func file_sallyport_authority_v1_authority_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_authority_v1_authority_proto_rawDesc), len(file_sallyport_authority_v1_authority_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
