@@ -25,7 +25,7 @@ wait_healthy "$dir/again"
 systemctl show -p NRestarts sallyport >"$dir/killed"
 journalctl -u sallyport --no-pager >"$dir/journal"
 
-# A new vault whose key is a systemd credential, as docs/it.md sets it up.
+# A new vault whose key is a systemd credential, as docs/linux.md sets it up.
 systemctl stop sallyport
 rm -rf /var/lib/sallyport /etc/sallyport/.sallyport.toml.vault
 mkdir -p /etc/systemd/system/sallyport.service.d
