@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -591,23 +590,6 @@ func TestIdsThatNoDatabaseTakes(t *testing.T) {
 	}
 	if strings.Contains(w.log.String(), "ERROR") {
 		t.Errorf("logged: %s", w.log.String())
-	}
-}
-
-func TestALimiterForgets(t *testing.T) {
-	l := newLimiter(1, 2)
-	now := time.Unix(1e9, 0)
-	for i := range maxBuckets + 10 {
-		l.allow(strconv.Itoa(i), now)
-	}
-	if len(l.buckets) > maxBuckets+1 {
-		t.Errorf("%d buckets", len(l.buckets))
-	}
-	if l.allow("somebody new", now) {
-		t.Error("past the bound strangers share one bucket, which is empty by now")
-	}
-	if !l.allow("somebody new", now.Add(time.Hour)) {
-		t.Error("full buckets were not forgotten")
 	}
 }
 

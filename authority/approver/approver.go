@@ -60,6 +60,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/authority/rate"
 	"sallyport/authority/store"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
@@ -103,9 +104,9 @@ type Options struct {
 // server is the handler's state.
 type server struct {
 	Options
-	strangers *limiter // by address: whoever has no session
-	lookups   *limiter // by address: tokens that nobody here has seen lately
-	sessions  *limiter // by session
+	strangers *rate.Limiter // by address: whoever has no session
+	lookups   *rate.Limiter // by address: tokens that nobody here has seen lately
+	sessions  *rate.Limiter // by session
 
 	mu  sync.Mutex
 	key []byte // of nonces, once it was read
@@ -115,9 +116,9 @@ type server struct {
 // lies here.
 func Handler(o Options) http.Handler {
 	if o.Address == nil {
-		o.Address = peer
+		o.Address = rate.Peer
 	}
-	s := &server{Options: o, strangers: newLimiter(10, 100), lookups: newLimiter(200, 1000), sessions: newLimiter(5, 60)}
+	s := &server{Options: o, strangers: rate.New(10, 100), lookups: rate.New(200, 1000), sessions: rate.New(5, 60)}
 	mux := http.NewServeMux()
 	stranger := func(route string, do func(r *http.Request) (int, any, error)) {
 		method, path, _ := strings.Cut(route, " ")
@@ -298,7 +299,7 @@ type caller struct {
 }
 
 func (s *server) limitStranger(r *http.Request) error {
-	if !s.strangers.allow(addressKey(s.Address(r)), s.Now()) {
+	if !s.strangers.Allow(rate.Key(s.Address(r)), s.Now()) {
 		return errLimited
 	}
 	return nil
@@ -312,7 +313,7 @@ func (s *server) authenticate(r *http.Request) (caller, error) {
 		return caller{}, cmp.Or(s.limitStranger(r), error(errSignedOut))
 	}
 	// The database is not asked as often as somebody makes tokens up.
-	if !s.sessions.knows(string(hash)) && !s.lookups.allow(addressKey(s.Address(r)), s.Now()) {
+	if !s.sessions.Knows(string(hash)) && !s.lookups.Allow(rate.Key(s.Address(r)), s.Now()) {
 		return caller{}, errLimited
 	}
 	var who caller
@@ -323,7 +324,7 @@ func (s *server) authenticate(r *http.Request) (caller, error) {
 	if errors.Is(err, store.ErrNotFound) {
 		return caller{}, cmp.Or(s.limitStranger(r), error(errSignedOut))
 	}
-	if err == nil && !s.sessions.allow(string(hash), s.Now()) {
+	if err == nil && !s.sessions.Allow(string(hash), s.Now()) {
 		err = errLimited
 	}
 	if err == nil && s.Now().Sub(who.Seen) > seenEvery {

@@ -1,4 +1,6 @@
-package approver
+// Package rate bounds how often somebody may do something: an address, or a session.
+// The approver's page and the console share it.
+package rate
 
 import (
 	"net/http"
@@ -7,12 +9,12 @@ import (
 	"time"
 )
 
-// maxBuckets bounds what a limiter remembers. Past it whoever is new shares one
+// maxBuckets bounds what a Limiter remembers. Past it whoever is new shares one
 // bucket.
 const maxBuckets = 20_000
 
-// limiter lets each key do `burst` things at once and `rate` a second later on.
-type limiter struct {
+// Limiter lets each key do `burst` things at once and `rate` a second later on.
+type Limiter struct {
 	rate, burst float64
 
 	mu      sync.Mutex
@@ -24,11 +26,13 @@ type bucket struct {
 	at   time.Time
 }
 
-func newLimiter(rate, burst float64) *limiter {
-	return &limiter{rate: rate, burst: burst, buckets: map[string]bucket{}}
+// New returns a Limiter.
+func New(rate, burst float64) *Limiter {
+	return &Limiter{rate: rate, burst: burst, buckets: map[string]bucket{}}
 }
 
-func (l *limiter) allow(key string, now time.Time) bool {
+// Allow says whether the key may do one more thing now.
+func (l *Limiter) Allow(key string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b, known := l.buckets[key]
@@ -53,8 +57,8 @@ func (l *limiter) allow(key string, now time.Time) bool {
 	return ok
 }
 
-// knows says whether a key was there lately.
-func (l *limiter) knows(key string) bool {
+// Knows says whether a key was there lately.
+func (l *Limiter) Knows(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, known := l.buckets[key]
@@ -62,14 +66,14 @@ func (l *limiter) knows(key string) bool {
 }
 
 // fill is the bucket as it is by now. A clock that went back fills nothing.
-func (l *limiter) fill(b bucket, now time.Time) bucket {
+func (l *Limiter) fill(b bucket, now time.Time) bucket {
 	b.left = min(l.burst, b.left+max(0, now.Sub(b.at).Seconds())*l.rate)
 	b.at = now
 	return b
 }
 
 // forget drops buckets that are full again: they say nothing.
-func (l *limiter) forget(now time.Time) {
+func (l *Limiter) forget(now time.Time) {
 	for key, b := range l.buckets {
 		if l.fill(b, now).left >= l.burst {
 			delete(l.buckets, key)
@@ -77,9 +81,9 @@ func (l *limiter) forget(now time.Time) {
 	}
 }
 
-// addressKey is who a request comes from, for limits: an IPv4 address, or an IPv6
+// Key is who a request comes from, for limits: an IPv4 address, or an IPv6
 // network, of which a customer has 2^64 addresses.
-func addressKey(address string) string {
+func Key(address string) string {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return "unknown"
@@ -93,8 +97,8 @@ func addressKey(address string) string {
 	return a.String()
 }
 
-// peer is the address at the other end of the connection.
-func peer(r *http.Request) string {
+// Peer is the address at the other end of the connection.
+func Peer(r *http.Request) string {
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		return a.Addr().String()
 	}
