@@ -191,7 +191,7 @@ func (s *Service) Unlock(ctx context.Context, r *adminv1.UserRequest) (*adminv1.
 		return nil, err
 	}
 	if err := s.change(ctx, p, false, event.Event{Name: event.UserUnlocked}, func(_ *vault.Tx, a *factor.Account, _ []byte) error {
-		a.Lockout.Clear()
+		a.Unlock()
 		return nil
 	}); err != nil {
 		return nil, err

@@ -29,8 +29,11 @@ type Account struct {
 	Lockout     Lockout         `json:"lockout"`
 	Phones      []push.Approver `json:"phones,omitempty"` // enrolled at this computer; the authority's are kept apart
 	Push        *push.State     `json:"push,omitempty"`
+	Offline     Offline         `json:"offline,omitzero"`
 	Enrolled    time.Time       `json:"enrolled,omitzero"`
 	LastSuccess time.Time       `json:"last_success,omitzero"`
+	Last        *Use            `json:"last,omitempty"`
+	Remembered  []Remembered    `json:"remembered,omitempty"`
 }
 
 // Enrolment lets the person enrol at the login, until it expires.
@@ -84,6 +87,8 @@ const (
 	Recovery Name = "recovery"
 	Bypass   Name = "bypass"
 	Push     Name = "push"
+	// OfflineBypass is the helpdesk's answer to the challenge on the screen.
+	OfflineBypass Name = "offline_bypass"
 )
 
 // Reason says why an answer was taken or not; stable, for events.
@@ -101,6 +106,10 @@ const (
 	NotEnrolled   Reason = "not_enrolled"
 	// ClockWasAhead: codes of the time now count as used up; see Account.ClockWasAhead.
 	ClockWasAhead Reason = "clock_was_ahead"
+	// NotAllowed: the policy takes other factors in this login.
+	NotAllowed Reason = "factor_not_allowed"
+	// OfflineLimit: the computer was without contact for too long.
+	OfflineLimit Reason = "offline_limit"
 )
 
 // Outcome is what an answer was worth. The zero value lets nobody in.
@@ -118,14 +127,21 @@ type Outcome struct {
 //
 // The shape of the answer says which factor it is for, so there is one prompt:
 // 6 or 8 digits are TOTP, 10 letters and digits a recovery code, 12 digits a
-// bypass. Only what could have been a code is counted as a failure: a password
-// typed at the wrong prompt locks nobody out.
+// bypass, or the answer to the open challenge. Only what could have been a code is
+// counted as a failure: a password typed at the wrong prompt locks nobody out.
 func Check(account *Account, answer secret.String, now clock.Instant, codeKey []byte) Outcome {
+	return CheckOffline(account, answer, now, codeKey, Line{})
+}
+
+// CheckOffline is Check on a computer whose line to the authority is as line says.
+func CheckOffline(account *Account, answer secret.String, now clock.Instant, codeKey []byte, line Line) Outcome {
 	code := onetime.Normalize(answer.Reveal())
 	if account == nil {
 		return Outcome{Reason: NotEnrolled}
 	}
 	switch {
+	case line.Reached && !onetime.IsSpoken(code):
+		return Outcome{Reason: OfflineLimit} // nothing is counted, and nothing used up
 	case onetime.IsSpoken(code):
 		if account.Bypass.Matches(codeKey, account.Key, code) {
 			expired := account.Bypass.Expires.Passed(now)
@@ -134,6 +150,9 @@ func Check(account *Account, answer secret.String, now clock.Instant, codeKey []
 				return Outcome{Factor: Bypass, Reason: Expired}
 			}
 			return account.accept(Bypass, now)
+		}
+		if account.Offline.Open != nil && line.Key != nil {
+			return account.checkOfflineBypass(code, line.Key, now)
 		}
 		return account.refuse(Bypass, now)
 	case onetime.IsRecovery(code):
@@ -166,6 +185,7 @@ func Check(account *Account, answer secret.String, now clock.Instant, codeKey []
 func (a *Account) accept(name Name, now clock.Instant) Outcome {
 	a.Lockout.succeed(now)
 	a.LastSuccess = now.Wall
+	a.Last = &Use{name, now.In(0)}
 	return Outcome{OK: true, Factor: name, Reason: Accepted}
 }
 
@@ -173,6 +193,7 @@ func (a *Account) refuse(name Name, now clock.Instant) Outcome {
 	o := Outcome{Factor: name, Reason: WrongCode, LockedNow: a.Lockout.fail(now)}
 	if o.LockedNow {
 		o.LockedFor = a.Lockout.Until.Left(now)
+		a.Remembered = nil
 	}
 	return o
 }
@@ -205,7 +226,14 @@ func (a *Account) SetSecret(state *totp.State, now clock.Instant) {
 		a.Bypass = nil
 	}
 	a.TOTP, a.Enrolment, a.Enrolled = state, nil, now.Wall
+	a.Unlock()
+}
+
+// Unlock ends a lockout. Whoever ends one asks again, too.
+func (a *Account) Unlock() {
 	a.Lockout.Clear()
+	a.Offline.Lockout.Clear()
+	a.Remembered = nil
 }
 
 // Enrol is SetSecret with fresh recovery codes, which it returns to be shown.

@@ -90,6 +90,9 @@ func CheckPush(a *Account, live *push.Live, answer push.Answer, approvers []push
 	paused := a.Push.IsPaused(now)
 	a.Push.End(live.Challenge.ID, v.Reason, now, l)
 	o.PausedNow = !paused && a.Push.IsPaused(now)
+	if v.Reason == push.Reported {
+		a.Remembered = nil
+	}
 	if o.OK {
 		o.Outcome = a.accept(Push, now)
 		o.Outcome.Reason = PushApproved
