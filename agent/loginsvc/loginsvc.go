@@ -427,7 +427,7 @@ func (l *login) lookUp(begun *engine.Begun) error {
 	if err := l.Store.View(read); err != nil {
 		return err
 	}
-	if !waiting && begun.Decision.Group == "" {
+	if !waiting && len(begun.Decision.Groups) == 0 {
 		return nil
 	}
 	return l.Store.Update(l.ctx, func(tx *vault.Tx) error {
@@ -436,7 +436,7 @@ func (l *login) lookUp(begun *engine.Begun) error {
 				return err
 			}
 		}
-		if group := begun.Decision.Group; group != "" {
+		for _, group := range begun.Decision.Groups {
 			if err := store.NoteSeen(tx, l.user.ID, group); err != nil {
 				return err
 			}

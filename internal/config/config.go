@@ -127,7 +127,7 @@ func defaults(sys System, stateDir string) Config {
 		TPMDevice:  "/dev/tpmrm0",
 		Log:        "stderr",
 		Events:     20000,
-		Policy:     policy.Rules{Ask: policy.AskEnrolled},
+		Policy:     policy.Rules{Ask: policy.AskEnrolled, Offline: policy.Offline{WarnDays: 2, WarnLogins: 3}},
 		Limits:     Limits{LoginsPerUID: 8, LoginsTotal: 64, PromptTime: Duration(90 * time.Second)},
 		Push: Push{Enabled: true, Digits: 2, Life: Duration(time.Minute), AllowSynced: true, Concurrent: 1, PerService: 1, Gap: Duration(time.Minute),
 			InFiveMinutes: 3, InAnHour: 10, Misses: 3, Pause: Duration(15 * time.Minute)},

@@ -21,6 +21,19 @@ type Rules struct {
 	Ask      string `toml:"ask" comment:"who is asked when no list below matches: \"enrolled\" or \"required\""`
 	Required Match  `toml:"required"`
 	Exempt   Match  `toml:"exempt"`
+	// Rules come after the exemptions and before what is required; each is one line,
+	// NAME: EFFECT when CONDITION.
+	Rules   []string `toml:"rules" json:",omitempty" comment:"rules such as 'at night: deny when hour < 6': the first whose condition is true decides, after the exemptions and before the rest"`
+	Offline Offline  `toml:"offline" json:",omitzero"`
+}
+
+// Offline bounds how long a computer that has joined an authority lets people in
+// without contact.
+type Offline struct {
+	Days       int `toml:"days" comment:"how many days without contact to the authority; 0: any number"`
+	Logins     int `toml:"logins" comment:"how many logins of one person without contact; 0: any number"`
+	WarnDays   int `toml:"warn_days" comment:"how many days before the end the prompt says so"`
+	WarnLogins int `toml:"warn_logins" comment:"how many logins before the end the prompt says so"`
 }
 
 // Match names people and places. Any one entry that fits makes it match.
@@ -123,39 +136,6 @@ type Resolver interface {
 	LastSeen(id identity.ID, group string) bool
 }
 
-// Subject is who wants in, and where.
-type Subject struct {
-	Name     string // as the system spells it; "" when it does not resolve
-	ID       identity.ID
-	Resolved bool // false: unknown to the system
-	Service  string
-	Remote   netip.Addr // the zero Addr when missing or not a literal address
-	// RemoteUnknown: it comes over the network, from where cannot be told.
-	RemoteUnknown bool
-	// Trusted: Service and Remote come from a root process. What anyone else
-	// says of them never matches a rule that weakens.
-	Trusted bool
-}
-
-// Effect is what to do.
-type Effect int
-
-// The zero value asks.
-const (
-	Ask        Effect = iota // a second factor, or no entry
-	Skip                     // nothing is asked
-	IfEnrolled               // ask whoever has a second factor, skip the others
-)
-
-// Decision is an effect and the rule that led to it.
-type Decision struct {
-	Effect Effect
-	Rule   string // "exempt.groups=ops", "default=enrolled"
-	// Group is the required group that the user is in now, when that decided:
-	// what LastSeen is to remember.
-	Group string
-}
-
 // Decide applies the rules. An exemption wins over a requirement, but only when
 // everything it rests on is known; a look-up that failed requires.
 func (r *Rules) Decide(s Subject, names Resolver) Decision {
@@ -165,10 +145,11 @@ func (r *Rules) Decide(s Subject, names Resolver) Decision {
 	rule, failed := r.Required.match(s, names, true, true)
 	if rule != "" {
 		group, isGroup := strings.CutPrefix(rule, "groups=")
-		if !isGroup {
-			group = ""
+		d := Decision{Effect: Ask, Rule: "required." + rule}
+		if isGroup {
+			d.Groups = []string{group}
 		}
-		return Decision{Ask, "required." + rule, group}
+		return d
 	}
 	if failed != "" {
 		return Decision{Effect: Ask, Rule: "required." + failed + " (look-up failed)"}
