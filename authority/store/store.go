@@ -209,6 +209,8 @@ type Store interface {
 // Tx is what can be done in a transaction. Get methods return ErrNotFound; Put
 // methods insert or replace.
 type Tx interface {
+	OperatorTx
+
 	Setting(key string) ([]byte, error)
 	PutSetting(key string, value []byte) error
 
@@ -292,8 +294,20 @@ type Tx interface {
 	// highest seq. They are of one vault, at most MaxEvents; seq 0 is given the next
 	// number.
 	AddEvents(events []Event) (last uint64, err error)
-	// Events are those after the cursor, oldest first, at most n; "" = every device
-	// or user.
+	// TakeEvents keeps the events of one device's vault, in order, each once, after
+	// dropped of which the device says that they are gone. last is how far the device's
+	// events are here, missing how many of those dropped had not come before.
+	TakeEvents(events []Event, dropped uint64) (last, missing uint64, err error)
+	// EventsDropped is how many of a device's events never came.
+	EventsDropped(device string) (uint64, error)
+	// SearchEvents finds events by what they say, a page at a time, in the order of
+	// their own time.
+	SearchEvents(q EventQuery) (EventPage, error)
+	// LastEvent is the cursor at the end of Events.
+	LastEvent() (pos uint64, err error)
+	// Events are those after the cursor, in the order in which they came to be seen, at
+	// most n; "" = every device or user. It passes by none, and reads all that came
+	// since: to find some there is SearchEvents.
 	Events(after uint64, device, user string, n int) (list []Event, next uint64, err error)
 
 	// Attach says that the device's stream is on this node now. It returns the node
@@ -325,7 +339,19 @@ type Tx interface {
 	// that are gone. It takes at most 2000 of each, so that nobody waits long for it:
 	// call it every minute.
 	Sweep(before time.Time) error
+	// LeaseDelivery has this node be the one that delivers to an outlet, which is new
+	// with the first lease, until then, unless another node is; and says how far it is.
+	LeaseDelivery(sink string, now, until time.Time) (d Delivery, ours bool, err error)
+	// Delivered says that the outlet has n events more, up to pos. missed are those that
+	// SweepEvents removed before it had them, once. ErrNotFound: another node delivers.
+	Delivered(sink string, pos uint64, n int, now time.Time) (missed uint64, err error)
+	// DeliveryFailed says why the outlet does not take them.
+	DeliveryFailed(sink, why string, now time.Time) error
+	// Deliveries are those of every outlet there ever was.
+	Deliveries() ([]Delivery, error)
+
 	// SweepEvents removes events kept before, at most 2000: call it every minute. The
-	// newest event stays, as the next is numbered after it.
+	// newest event stays, as the next is numbered after it. It counts those that an
+	// outlet has not got; one that is on its way is counted as well.
 	SweepEvents(before time.Time) error
 }
