@@ -39,6 +39,7 @@ type Config struct {
 	EventsKept      Duration     `toml:"events_kept" comment:"how long events of the computers stay in the database"`
 	Web             Web          `toml:"web"`
 	TLS             TLS          `toml:"tls"`
+	Console         Console      `toml:"console"`
 	Limits          Limits       `toml:"limits"`
 	PushServices    PushServices `toml:"push_services"`
 }
@@ -66,6 +67,25 @@ type TLS struct {
 	ACMEEmail     string `toml:"acme_email" comment:"acme: who is told of trouble with the certificate"`
 	ACMEDirectory string `toml:"acme_directory" comment:"acme: the certificate authority; empty: Let's Encrypt"`
 }
+
+// Console is the helpdesk's page. It shares nothing with the page of the phones but
+// the kind of its certificate.
+type Console struct {
+	Origin string `toml:"origin" comment:"of the helpdesk's page: https://helpdesk.example.com; empty: there is none. The operators' passkeys are bound to its host name"`
+	Listen string `toml:"listen" comment:"where browsers connect to it"`
+	Cert   string `toml:"cert" comment:"tls.mode files: its own chain, in PEM; empty: tls.cert, which must then be for both names"`
+	Key    string `toml:"key" comment:"tls.mode files: the private key, in PEM"`
+
+	SessionIdle Duration `toml:"session_idle" comment:"a session ends when it was not used for so long"`
+	SessionLife Duration `toml:"session_life" comment:"and in any case so long after the login"`
+	// SecondPerson names what one operator asks for and another approves.
+	SecondPerson []string `toml:"second_person" comment:"actions that a second operator has to approve, such as [\"bypass\", \"offline_bypass\", \"recovery\", \"totp\"]; with any, those that make operators need one too"`
+}
+
+// ConsoleActions are what an operator can do in the console, as second_person and
+// events name them.
+var ConsoleActions = []string{"unlock", "push_clear", "recovery", "bypass", "offline_bypass", "totp", "phone", "phone_remove", "revoke",
+	"operator_add", "operator_role", "operator_invite", "operator_remove", "passkey_remove"}
 
 // Limits bound how often phones ring: one user on one computer.
 type Limits struct {
@@ -109,6 +129,7 @@ func Default() Config {
 		ListenMetrics: "127.0.0.1:9464",
 		EventsKept:    Duration(90 * 24 * time.Hour),
 		TLS:           TLS{Mode: TLSFiles},
+		Console:       Console{Listen: "[::]:8443", SessionIdle: Duration(15 * time.Minute), SessionLife: Duration(12 * time.Hour)},
 		Limits: Limits{Life: Duration(time.Minute), Concurrent: l.Concurrent, PerService: l.PerResource, Gap: Duration(l.Gap),
 			InFiveMinutes: l.InFiveMinutes, InAnHour: l.InAnHour, Misses: l.Misses, Pause: Duration(l.Pause), PerSecond: 20},
 		PushServices: PushServices{Hosts: webpush.DefaultHosts()},
@@ -187,7 +208,8 @@ func (c *Config) fill() {
 // validate says what is wrong, beginning with the key.
 func (c *Config) validate() error {
 	for _, path := range []struct{ key, value string }{
-		{"state_dir", c.StateDir}, {"database_url_file", c.DatabaseURLFile}, {"tls.cert", c.TLS.Cert}, {"tls.key", c.TLS.Key}} {
+		{"state_dir", c.StateDir}, {"database_url_file", c.DatabaseURLFile}, {"tls.cert", c.TLS.Cert}, {"tls.key", c.TLS.Key},
+		{"console.cert", c.Console.Cert}, {"console.key", c.Console.Key}} {
 		if path.value != "" && !filepath.IsAbs(path.value) || path.key == "state_dir" && path.value == "" {
 			return fmt.Errorf("%s is %q; it must be an absolute path", path.key, path.value)
 		}
@@ -221,6 +243,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("events_kept is %s; it must be 24h to 87600h (ten years)", d)
 	}
 	if err := c.validateWeb(); err != nil {
+		return err
+	}
+	if err := c.validateConsole(); err != nil {
 		return err
 	}
 	if err := c.validateLimits(); err != nil {
@@ -286,6 +311,59 @@ func (c *Config) validateWeb() error {
 		return fmt.Errorf("tls.mode is %q; it must be files, acme, self-signed or none", t.Mode)
 	}
 	return nil
+}
+
+func (c *Config) validateConsole() error {
+	for _, b := range []struct {
+		key       string
+		v, lo, hi time.Duration
+	}{
+		{"console.session_idle", time.Duration(c.Console.SessionIdle), time.Minute, 12 * time.Hour},
+		{"console.session_life", time.Duration(c.Console.SessionLife), 10 * time.Minute, 24 * time.Hour},
+	} {
+		if b.v < b.lo || b.v > b.hi {
+			return fmt.Errorf("%s is %s; it must be %s to %s", b.key, b.v, b.lo, b.hi)
+		}
+	}
+	for _, a := range c.Console.SecondPerson {
+		if !slices.Contains(ConsoleActions, a) {
+			return fmt.Errorf("console.second_person names %q; it can name %s", a, strings.Join(ConsoleActions, ", "))
+		}
+	}
+	if c.Console.Origin == "" {
+		return nil
+	}
+	page, err := parseOrigin(c.Console.Origin)
+	if err != nil {
+		return fmt.Errorf("console.origin %w", err)
+	}
+	listen, err := net.ResolveTCPAddr("tcp", c.Console.Listen)
+	switch {
+	case page.Scheme != "https":
+		return fmt.Errorf("console.origin is %q; it must be https: its cookie exists only there", c.Console.Origin)
+	case c.Console.Origin == c.Web.Origin, c.Console.Origin == c.Web.API:
+		return fmt.Errorf("console.origin is %q, as of the phones' page; it must be another, or a fault in one would be one in both", c.Console.Origin)
+	case err != nil || !strings.Contains(c.Console.Listen, ":"):
+		return fmt.Errorf("console.listen is %q; it must be an address and a port, such as \"[::]:8443\"", c.Console.Listen)
+	case (c.Console.Cert == "") != (c.Console.Key == ""):
+		return errors.New("console.cert and console.key belong together; name both files, or none")
+	case c.TLS.Mode == TLSNone && !listen.IP.IsLoopback():
+		return fmt.Errorf("tls.mode is \"none\"; console.listen must then be on loopback, and is %s", c.Console.Listen)
+	case c.TLS.Mode == TLSSelfSigned && page.Hostname() != "localhost":
+		return fmt.Errorf("tls.mode is \"self-signed\"; it is only for https://localhost, not console.origin %s", c.Console.Origin)
+	case c.TLS.Mode == TLSACME && page.Hostname() == "localhost":
+		return errors.New("tls.mode is \"acme\"; nobody gives a certificate for console.origin's localhost")
+	}
+	return nil
+}
+
+// ConsoleRPID is the host name that the operators' passkeys are bound to.
+func (c *Config) ConsoleRPID() string {
+	u, err := url.Parse(c.Console.Origin)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
 }
 
 func (c *Config) validateLimits() error {
@@ -458,6 +536,13 @@ acme_email = {{q .TLS.ACMEEmail}}
 {{- end}}
 {{- if .TLS.ACMEDirectory}}
 acme_directory = {{q .TLS.ACMEDirectory}}
+{{- end}}
+{{- if .Console.Origin}}
+
+# The helpdesk.
+[console]
+origin = {{q .Console.Origin}}   # never change its host name: every operator would have to be invited again
+listen = {{q .Console.Listen}}
 {{- end}}
 {{- if .PushServices.UnsafeLocal}}
 

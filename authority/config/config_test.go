@@ -109,6 +109,10 @@ func TestGoodFiles(t *testing.T) {
 		{`push_services.unsafe_local = ["127.0.0.1:9", "localhost:9", "[::1]:9"]`},
 		{`push_services.hosts = ["push.example.com", "*.push.example.com"]`},
 		{`limits.concurrent = 0`, `limits.life = "30s"`},
+		{`console.origin = "https://helpdesk.example.com"`, `console.second_person = ["bypass", "totp"]`},
+		{`console.origin = "https://approve.example.com:8443"`, `console.cert = "/etc/c.pem"`, `console.key = "/etc/c.key"`},
+		{`console.origin = "https://helpdesk.example.com"`, `tls.mode = "none"`, `listen_web = "127.0.0.1:8080"`, `console.listen = "127.0.0.1:8443"`},
+		{`web.origin = "https://localhost:8443"`, `tls.mode = "self-signed"`, `console.origin = "https://localhost:8444"`},
 	} {
 		if _, err := Load(put(t, edit(changes...))); err != nil {
 			t.Errorf("%v: %v", changes, err)
@@ -156,6 +160,14 @@ func TestBadFilesNameTheLineAndTheRemedy(t *testing.T) {
 		{`limits.gap = "1s"`, "limits.gap is 1s"},
 		{`limits.life = "1h"`, "limits.life is"},
 		{`limits.pause = "1s"`, "limits.pause is"},
+		{`console.origin = "http://helpdesk.example.com"`, "console.origin is"},
+		{`console.origin = "http://localhost:8443"`, "must be https"},
+		{`console.origin = "https://10.0.0.1"`, "console.origin is"},
+		{`console.origin = "https://approve.example.com"`, "must be another"},
+		{`console.second_person = ["login"]`, "console.second_person names"},
+		{`console.session_idle = "10s"`, "console.session_idle is"},
+		{`console.session_life = "100h"`, "console.session_life is"},
+		{`console.cert = "c.pem"`, "absolute path"},
 		{`push_services.hosts = ["10.0.0.1"]`, "push_services.hosts names"},
 		{`push_services.hosts = ["*"]`, "push_services.hosts names"},
 		{`push_services.contact = "it@example.com"`, "push_services.contact is"},
@@ -165,6 +177,24 @@ func TestBadFilesNameTheLineAndTheRemedy(t *testing.T) {
 		_, err := Load(put(t, edit(c.change)))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v; want %q", c.change, err, c.want)
+		}
+	}
+}
+
+// TestAConsoleThatCannotBeIsRefused: what is wrong only together with other settings.
+func TestAConsoleThatCannotBeIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		want    string
+		changes []string
+	}{
+		{"console.listen is", []string{`console.listen = "8443"`}},
+		{"belong together", []string{`console.cert = "/etc/c.pem"`}},
+		{"must then be on loopback", []string{`tls.mode = "none"`, `listen_web = "127.0.0.1:8080"`}},
+		{"only for https://localhost", []string{`web.origin = "https://localhost:8443"`, `tls.mode = "self-signed"`}},
+	} {
+		_, err := Load(put(t, edit(append(c.changes, `console.origin = "https://helpdesk.example.com"`)...)))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v; want %q", c.changes, err, c.want)
 		}
 	}
 }
