@@ -302,30 +302,18 @@ func (s *Service) UploadEvents(ctx context.Context, r *authorityv1.UploadEventsR
 	var last uint64
 	err = use(ctx, s.database, func() error {
 		return s.store.Change(ctx, func(tx store.Tx) error {
-			if last, err = tx.AddEvents(list); err != nil || r.GetDropped() == 0 {
+			var missing uint64
+			if last, missing, err = tx.TakeEvents(list, r.GetDropped()); err != nil || missing == 0 {
 				return err
 			}
-			return reportDropped(tx, who.Device, r.GetVaultId(), list[0].Seq, r.GetDropped(), now)
+			return enrol.Record(tx, now, event.Event{Name: enrol.EventsDropped, By: "device:" + who.Device,
+				Text: strconv.FormatUint(missing, 10) + " events of this computer never came: they were dropped there before they could be sent, or this database is an older one put back"})
 		})
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &authorityv1.UploadEventsResponse{LastSeq: last}, nil
-}
-
-// reportDropped says once that a gap is there: a batch may come again.
-func reportDropped(tx store.Tx, device, vault string, first, dropped uint64, now time.Time) error {
-	key, mark := "events_dropped/"+device, vault+"/"+strconv.FormatUint(first, 10)
-	old, err := tx.Setting(key)
-	if err != nil && !errors.Is(err, store.ErrNotFound) || string(old) == mark {
-		return err
-	}
-	if err := tx.PutSetting(key, []byte(mark)); err != nil {
-		return err
-	}
-	return enrol.Record(tx, now, event.Event{Name: enrol.EventsDropped, By: "device:" + device,
-		Text: strconv.FormatUint(dropped, 10) + " events were dropped on the device before they could be sent"})
 }
 
 func parseEvents(device string, r *authorityv1.UploadEventsRequest, now time.Time) ([]store.Event, error) {

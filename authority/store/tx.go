@@ -1,8 +1,10 @@
 package store
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sallyport/internal/factor/push"
@@ -473,15 +475,28 @@ func (t *tx) AddEvents(events []Event) (last uint64, err error) {
 			}
 		}
 		last = max(last, e.Seq)
+		verdict, reason := verdictOf(e.JSON)
 		// WHERE TRUE: without it SQLite takes ON for a join's.
-		err := t.addEvent(t, `INSERT INTO events (id, pos, device, vault_id, seq, at, kept, name, user_name, json)
-			SELECT n.id, `+t.eventPos+`, $1, $2, $3, $4, $5, $6, $7, $8 FROM (SELECT `+t.eventID+` AS id) n WHERE TRUE`+once,
-			e.Device, e.VaultID, e.Seq, nano(e.Time), nano(e.Kept), e.Name, e.User, blob(e.JSON))
+		err := t.addEvent(t, `INSERT INTO events (id, pos, device, vault_id, seq, at, kept, name, user_name, json, verdict, reason)
+			SELECT n.id, `+t.eventPos+`, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM (SELECT `+t.eventID+` AS id) n WHERE TRUE`+once,
+			e.Device, e.VaultID, e.Seq, nano(e.Time), nano(e.Kept), e.Name, e.User, blob(e.JSON), verdict, reason)
 		if err != nil {
 			return 0, err
 		}
 	}
 	return last, nil
+}
+
+// verdictOf are the two fields that are searched for and are words of ours.
+func verdictOf(b []byte) (verdict, reason string) {
+	var f struct{ Verdict, Reason string }
+	_ = json.Unmarshal(b, &f) // what is none is found by neither
+	for _, s := range []*string{&f.Verdict, &f.Reason} {
+		if len(*s) > 64 || strings.Trim(*s, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			*s = ""
+		}
+	}
+	return f.Verdict, f.Reason
 }
 
 func (t *tx) Events(after uint64, device, user string, n int) (list []Event, next uint64, err error) {
@@ -593,6 +608,15 @@ func (t *tx) Sweep(before time.Time) error {
 // SweepEvents looks at the oldest only, in the order they are read in: most often
 // none of them is old.
 func (t *tx) SweepEvents(before time.Time) error {
-	return t.exec(`DELETE FROM events WHERE id IN (SELECT id FROM (SELECT id, kept FROM events WHERE pos < (SELECT MAX(pos) FROM events) ORDER BY pos LIMIT $2) oldest WHERE kept < $1)`,
-		nano(before), int64(sweepAtOnce))
+	const old = ` FROM (SELECT id, pos, kept FROM events WHERE pos < (SELECT MAX(pos) FROM events) ORDER BY pos LIMIT $2) oldest WHERE kept < $1`
+	b, limit := nano(before), int64(sweepAtOnce)
+	var last uint64
+	if err := t.one([]any{&last}, `SELECT COALESCE(MAX(pos), 0)`+old, b, limit); err != nil || last == 0 {
+		return err
+	}
+	if err := t.exec(`UPDATE deliveries SET missed_at = $4, missed = missed + (SELECT COUNT(*)`+old+` AND oldest.pos > deliveries.pos) WHERE deliveries.pos < $3`,
+		b, limit, last, nano(t.now())); err != nil {
+		return err
+	}
+	return t.exec(`DELETE FROM events WHERE id IN (SELECT id`+old+`)`, b, limit)
 }
