@@ -40,7 +40,7 @@ type pending struct {
 	seen    [][sha256.Size]byte
 }
 
-func offline(why string) error { return &loginsvc.PushRefused{Reason: loginsvc.PushOffline, Text: why} }
+func noPush(why string) error { return &loginsvc.PushRefused{Reason: loginsvc.PushOffline, Text: why} }
 
 // Send has the user's phones ring. It is loginsvc.Courier's.
 func (l *Link) Send(ctx context.Context, user string, c *push.Live, approvers []push.Approver) (loginsvc.Sent, error) {
@@ -53,11 +53,11 @@ func (l *Link) Send(ctx context.Context, user string, c *push.Live, approvers []
 		begin.CredentialIds = append(begin.CredentialIds, a.CredentialID)
 	}
 	if err := checkUser(user); err != nil {
-		return loginsvc.Sent{}, offline(err.Error())
+		return loginsvc.Sent{}, noPush(err.Error())
 	}
 	s, err := l.await(ctx)
 	if err != nil {
-		return loginsvc.Sent{}, offline(err.Error())
+		return loginsvc.Sent{}, noPush(err.Error())
 	}
 	l.mu.Lock()
 	l.prune()
@@ -67,7 +67,7 @@ func (l *Link) Send(ctx context.Context, user string, c *push.Live, approvers []
 	}
 	l.mu.Unlock()
 	if full {
-		return loginsvc.Sent{}, offline("too many challenges wait for an answer")
+		return loginsvc.Sent{}, noPush("too many challenges wait for an answer")
 	}
 	heard, sent := s.heard.Load(), time.Now()
 	var once sync.Once
@@ -93,13 +93,13 @@ func (l *Link) Send(ctx context.Context, user string, c *push.Live, approvers []
 		return loginsvc.Sent{Phone: phone, Answers: p.answers, End: end}, nil
 	case <-s.ctx.Done():
 		end("cancelled")
-		return loginsvc.Sent{}, offline("the connection broke")
+		return loginsvc.Sent{}, noPush("the connection broke")
 	case <-ctx.Done():
 		if ctx.Err() == context.DeadlineExceeded && s.heard.Load() == heard && time.Since(sent) >= deadAfter {
 			s.end(errFrozen) // and Run dials anew
 		}
 		end("cancelled")
-		return loginsvc.Sent{}, offline(context.Cause(ctx).Error())
+		return loginsvc.Sent{}, noPush(context.Cause(ctx).Error())
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -64,6 +65,9 @@ type wire struct {
 	used bool
 	raw  net.Conn
 	err  error // why there is no connection
+
+	heard atomic.Int64 // when something last came, in the boot clock; see contact.go
+	boot  func() time.Duration
 }
 
 var errUsed = errors.New("the channel was used")
@@ -71,7 +75,7 @@ var errUsed = errors.New("the channel was used")
 // dial makes a channel. No proxy of the environment is asked: whoever sets one
 // for a service must not come between it and its authority.
 func (l *Link) dial(p place, config *tls.Config) (*wire, error) {
-	w := &wire{place: p}
+	w := &wire{place: p, boot: func() time.Duration { return l.o.Clock.Now().Boot }}
 	var err error
 	w.ClientConn, err = grpc.NewClient("passthrough:///"+p.String(),
 		grpc.WithNoProxy(),
@@ -108,10 +112,11 @@ func (w *wire) connect(ctx context.Context, addr string) (net.Conn, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.err = err
-	if err == nil {
-		w.raw = c
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	w.raw = c
+	return heardConn{c, w}, nil
 }
 
 // cut ends the connection now: whoever is at the other end of a black hole is not

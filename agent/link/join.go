@@ -21,6 +21,7 @@ import (
 
 	"sallyport/agent/store"
 	"sallyport/internal/event"
+	"sallyport/internal/factor/offline"
 	"sallyport/internal/organisation"
 	"sallyport/internal/vault"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
@@ -70,7 +71,7 @@ func (l *Link) Join(ctx context.Context, by, address, token, name string) error 
 	if err != nil {
 		return err
 	}
-	a := &store.Authority{URL: "https://" + p.String(), DeviceName: name, SealingKey: sealing.Bytes()}
+	a := &store.Authority{URL: "https://" + p.String(), DeviceName: name, SealingKey: sealing.Bytes(), BypassKey: offline.NewKey()}
 	if a.Key, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
 		return err
 	}
@@ -96,6 +97,9 @@ func (l *Link) Join(ctx context.Context, by, address, token, name string) error 
 		a.EventsVault, a.EventsSent, a.Joined = v.Info().VaultID, tx.LastSeq(), tx.Now().Wall
 		tx.Append(e)
 		if err := store.PutSigned(tx, organisation.KindSettings, "", settings); err != nil {
+			return err
+		}
+		if err := store.PutContact(tx, offline.Contact{}.New(tx.Now())); err != nil {
 			return err
 		}
 		return store.PutAuthority(tx, a)
@@ -197,7 +201,7 @@ func (l *Link) register(ctx context.Context, p place, t organisation.Token, a *s
 	}
 	defer w.Close()
 	r, err := authorityv1.NewAuthorityServiceClient(w).Register(ctx, &authorityv1.RegisterRequest{Token: t.Secret[:], Csr: csr, Name: a.DeviceName,
-		Serial: truncate(l.o.Serial, maxSerial), SealingKey: sealing, Version: l.o.Version, Platform: l.o.Platform})
+		Serial: truncate(l.o.Serial, maxSerial), SealingKey: sealing, Version: l.o.Version, Platform: l.o.Platform, BypassKey: a.BypassKey})
 	if status.Code(err) == codes.Unauthenticated {
 		return store.Item{}, fmt.Errorf("the authority does not take the token: %s", clean(status.Convert(err).Message(), maxText))
 	} else if err != nil {

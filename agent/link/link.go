@@ -144,6 +144,7 @@ type ending struct {
 // Run keeps the connection until ctx ends.
 func (l *Link) Run(ctx context.Context) {
 	failed := 0
+	l.carryContact(ctx)
 	for ctx.Err() == nil {
 		drain(l.changed) // what it tells of is read now
 		a, vaultChanged, err := l.joined()

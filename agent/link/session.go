@@ -52,7 +52,9 @@ type session struct {
 	cancel context.CancelCauseFunc
 	out    chan *authorityv1.DeviceMessage
 	syncs  chan []byte
-	heard  atomic.Uint64 // messages that came
+	// welcomes are for keepContact.
+	welcomes chan *authorityv1.Welcome
+	heard    atomic.Uint64 // messages that came
 }
 
 type stream = grpc.BidiStreamingClient[authorityv1.DeviceMessage, authorityv1.AuthorityMessage]
@@ -100,7 +102,7 @@ func (l *Link) session(parent context.Context, a *store.Authority) ending {
 		return ending{err: err}
 	}
 	s := &session{l: l, a: a, wire: w, client: authorityv1.NewAuthorityServiceClient(w),
-		out: make(chan *authorityv1.DeviceMessage, outLength), syncs: make(chan []byte, syncLength)}
+		out: make(chan *authorityv1.DeviceMessage, outLength), syncs: make(chan []byte, syncLength), welcomes: make(chan *authorityv1.Welcome, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(parent)
 	var workers sync.WaitGroup
 	l.enter(s)
@@ -133,6 +135,7 @@ func (l *Link) session(parent context.Context, a *store.Authority) ending {
 	workers.Go(func() { s.write(in) })
 	workers.Go(s.applySyncs)
 	workers.Go(s.upload)
+	workers.Go(s.keepContact)
 	workers.Go(func() { s.keepCertificate(a) })
 	end := s.read(in)
 	end.stable = l.o.Clock.Now().Boot-began >= stableAfter
@@ -186,6 +189,7 @@ func (s *session) open() (stream, error) {
 		return nil, errors.New("the authority does not speak this protocol: its first word is not a welcome")
 	}
 	s.welcome(welcome)
+	s.welcomes <- welcome
 	return in, nil
 }
 
@@ -242,9 +246,13 @@ func allowed(w *authorityv1.Welcome) (users []string) {
 func (s *session) welcomeAgain(w *authorityv1.Welcome) {
 	l, users := s.l, allowed(w)
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.live == s {
 		l.state.Users, l.state.HoldsKey = users, w.GetHoldsOrganisationKey()
+	}
+	l.mu.Unlock()
+	select {
+	case s.welcomes <- w:
+	case <-s.ctx.Done():
 	}
 }
 

@@ -27,6 +27,8 @@ type Authority struct {
 	Key          []byte    `json:"key"`   // PKCS#8: the device's own
 	Chain        [][]byte  `json:"chain"` // its certificate, then the CA's
 	SealingKey   []byte    `json:"sealing_key"`
+	BypassKey    []byte    `json:"bypass_key,omitempty"` // of offline bypasses; see offline.NewKey
+	Escrowed     bool      `json:"escrowed,omitempty"`   // the authority has it
 	Joined       time.Time `json:"joined"`
 	// EventsSent is the seq of the last event that the authority has, in the vault
 	// named EventsVault.
@@ -142,7 +144,7 @@ func ForgetAuthority(tx *vault.Tx) error {
 	}
 	var keys []string
 	if err := tx.Each(vault.Settings, func(key string, _ func(any) error) error {
-		if key == authoritySetting || strings.HasPrefix(key, itemSetting) {
+		if key == authoritySetting || key == contactSetting || strings.HasPrefix(key, itemSetting) {
 			keys = append(keys, key)
 		}
 		return nil

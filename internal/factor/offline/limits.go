@@ -35,8 +35,10 @@ func (c Contact) New(now clock.Instant) Contact {
 	return Contact{Serial: c.Serial + 1, At: now.In(0)}
 }
 
-// Still is the same contact, at a later moment.
-func (c Contact) Still(now clock.Instant) Contact { return Contact{Serial: c.Serial, At: now.In(0)} }
+// Still is the same contact, which there was until so long ago.
+func (c Contact) Still(now clock.Instant, ago time.Duration) Contact {
+	return Contact{Serial: c.Serial, At: now.In(-max(0, ago))}
+}
 
 // Known says whether there was a contact at all.
 func (c Contact) Known() bool { return c.Serial > 0 }

@@ -1,0 +1,75 @@
+package store
+
+import (
+	"sallyport/internal/factor"
+	"sallyport/internal/factor/offline"
+	"sallyport/internal/vault"
+)
+
+// contactSetting is when the authority was last on the line.
+const contactSetting = "contact"
+
+// Contact returns it; the zero Contact on a computer that never joined, or left.
+func Contact(tx *vault.Tx) (c offline.Contact, err error) {
+	_, err = tx.Get(vault.Settings, contactSetting, &c)
+	return c, err
+}
+
+// PutContact keeps it.
+func PutContact(tx *vault.Tx, c offline.Contact) error {
+	return tx.Put(vault.Settings, contactSetting, c)
+}
+
+// CarryContact keeps how long the contact is over in a boot that is not its own:
+// to be called now and then, so that a clock set back does not stop the time.
+func CarryContact(tx *vault.Tx) error {
+	c, err := Contact(tx)
+	if err != nil {
+		return err
+	}
+	if c, changed := c.Carry(tx.Now()); changed {
+		return PutContact(tx, c)
+	}
+	return nil
+}
+
+// ResetContactTime has the time without contact count from now: the highest time
+// was bogus, and what was counted by it is too.
+func ResetContactTime(tx *vault.Tx) error {
+	c, err := Contact(tx)
+	if err != nil || !c.Known() {
+		return err
+	}
+	return PutContact(tx, c.Still(tx.Now(), 0))
+}
+
+// Standing says how a person stands who wants in while the authority is not on the
+// line. account may be nil.
+func Standing(tx *vault.Tx, account *factor.Account, limits offline.Limits) (offline.Standing, error) {
+	c, err := Contact(tx)
+	if err != nil {
+		return offline.Standing{}, err
+	}
+	used := offline.Used{}
+	if account != nil {
+		used = account.Offline.Used
+	}
+	return limits.Stand(c, used, tx.Now()), nil
+}
+
+// CountOffline counts a login that was let in without contact; the caller keeps
+// the account.
+func CountOffline(tx *vault.Tx, account *factor.Account) error {
+	c, err := Contact(tx)
+	if err != nil || !c.Known() {
+		return err
+	}
+	if carried, changed := c.Carry(tx.Now()); changed {
+		c = carried
+		if err := PutContact(tx, c); err != nil {
+			return err
+		}
+	}
+	account.Offline.Used = account.Offline.Used.Add(c)
+	return nil
+}
