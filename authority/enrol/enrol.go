@@ -50,6 +50,21 @@ const (
 	SettingsChanged  event.Name = "settings_changed"
 	VaultRolledBack  event.Name = "vault_rolled_back"
 	EventsDropped    event.Name = "events_dropped" // by a device whose file was full
+
+	// Of the console.
+	OperatorAdded          event.Name = "operator_added"
+	OperatorRemoved        event.Name = "operator_removed"
+	OperatorRoleChanged    event.Name = "operator_role_changed"
+	OperatorInvited        event.Name = "operator_invited"
+	OperatorPasskeyAdded   event.Name = "operator_passkey_added"
+	OperatorPasskeyRemoved event.Name = "operator_passkey_removed"
+	OperatorLogin          event.Name = "operator_login"
+	OperatorLoginRefused   event.Name = "operator_login_refused" // a known passkey, and something was wrong with it
+	OperatorLogout         event.Name = "operator_logout"
+	OperatorRefused        event.Name = "operator_refused"   // asked for what their role may not do
+	ApprovalRequested      event.Name = "approval_requested" // an action waits for a second operator
+	ApprovalGiven          event.Name = "approval_given"
+	ApprovalRefused        event.Name = "approval_refused" // or taken back by who asked
 )
 
 // Errors that callers tell apart.

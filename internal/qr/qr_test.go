@@ -1,6 +1,7 @@
 package qr_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -79,5 +80,39 @@ func TestItFitsATerminal(t *testing.T) {
 func TestWhatDoesNotFitACodeIsAnError(t *testing.T) {
 	if _, err := qr.Text(strings.Repeat("x", 3000)); err == nil {
 		t.Error("3000 bytes fit")
+	}
+}
+
+func TestThePathIsTheCode(t *testing.T) {
+	d, size, err := qr.Path(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := rsc.Encode(uri, rsc.L)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dark := map[[2]int]bool{}
+	for run := range strings.SplitSeq(strings.TrimSuffix(d, "z"), "z") {
+		var x, y, n, back int
+		if _, err := fmt.Sscanf(run, "M%d %dh%dv1h-%d", &x, &y, &n, &back); err != nil || n != back {
+			t.Fatalf("%q: %v", run, err)
+		}
+		for i := range n {
+			dark[[2]int{x + i, y}] = true
+		}
+	}
+	for y := range size {
+		for x := range size {
+			if want := code.Black(x-4, y-4); dark[[2]int{x, y}] != want {
+				t.Fatalf("the module at %d, %d is dark: %v", x, y, !want)
+			}
+		}
+	}
+	if size != code.Size+8 {
+		t.Errorf("%d wide for a code of %d", size, code.Size)
+	}
+	if _, _, err := qr.Path(strings.Repeat("x", 5000)); err == nil {
+		t.Error("a code of 5,000 bytes")
 	}
 }
