@@ -39,7 +39,7 @@ func TestAFileOfCommentsIsTheDefaults(t *testing.T) {
 	if len(c.Authority.Accept) != 5 || c.Authority.AllowExemptions || c.Push.Concurrent != 1 || c.Push.InFiveMinutes != 3 || c.Push.Misses != 3 {
 		t.Errorf("the authority may more than it should, or phones ring more often: %+v", c)
 	}
-	if len(l.Values) != 37 {
+	if len(l.Values) != 42 {
 		t.Errorf("%d settings are listed", len(l.Values))
 	}
 }
@@ -60,6 +60,7 @@ ask = "required"
 required.users = ["alice",
   "bob"]
 required.uids = [ 1000 ]
+rules = ["all: any"]
 [policy.exempt]
 groups = ["breakglass"]
 services = ["cron"]
@@ -87,6 +88,11 @@ pause = "1h"
 [authority]
 accept = ["policy", "approvers"]
 allow_exemptions = true
+[policy.offline]
+days = 30
+logins = 100
+warn_days = 5
+warn_logins = 10
 `)
 	l, err := Load(path)
 	if err != nil {
@@ -95,7 +101,8 @@ allow_exemptions = true
 	want := Config{StateDir: "/srv/state", RuntimeDir: "/srv/run", Keychain: "tpm", TPMDevice: "/dev/tpmrm1", AdminGroup: "helpdesk",
 		Issuer: "ACME", Log: "syslog", Events: 500,
 		Policy: policy.Rules{Ask: "required", Required: policy.Match{Users: []string{"alice", "bob"}, UIDs: []uint32{1000}},
-			Exempt: policy.Match{Groups: []string{"breakglass"}, Services: []string{"cron"}, Remote: []string{"192.0.2.0/24"}}},
+			Exempt: policy.Match{Groups: []string{"breakglass"}, Services: []string{"cron"}, Remote: []string{"192.0.2.0/24"}},
+			Rules: []string{"all: any"}, Offline: policy.Offline{Days: 30, Logins: 100, WarnDays: 5, WarnLogins: 10}},
 		Enrolment: Enrolment{AtLogin: true, Remote: true},
 		Limits:    Limits{LoginsPerUID: 3, LoginsTotal: 30, PromptTime: Duration(2 * time.Minute)},
 		Push: Push{Digits: 6, Life: Duration(30 * time.Second), Concurrent: 2, Gap: Duration(45 * time.Second), InFiveMinutes: 4, InAnHour: 20,
@@ -107,8 +114,8 @@ allow_exemptions = true
 		t.Errorf("%+v", l.Config)
 	}
 	for key, line := range map[string]int{"state_dir": 2, "runtime_dir": 3, "events": 9, "policy.ask": 12, "policy.required.users": 13,
-		"policy.required.uids": 15, "policy.exempt.groups": 17, "policy.exempt.remote": 19, "enrolment.at_login": 22, "limits.prompt_time": 27,
-		"push.enabled": 29, "push.pause": 39, "authority.accept": 41} {
+		"policy.required.uids": 15, "policy.rules": 16, "policy.exempt.groups": 18, "policy.exempt.remote": 20, "enrolment.at_login": 23,
+		"limits.prompt_time": 28, "push.enabled": 30, "push.pause": 40, "authority.accept": 42, "policy.offline.days": 45} {
 		if _, from := source(t, l, key); from != fmt.Sprintf("%s:%d", path, line) {
 			t.Errorf("%s comes from %s, want line %d", key, from, line)
 		}
@@ -240,7 +247,7 @@ func TestDropInsWinInTheOrderOfTheirNames(t *testing.T) {
 	want := Default()
 	want.Issuer, want.Log = "b", "syslog"
 	// A list is replaced as a whole; what no drop-in names stays.
-	want.Policy = policy.Rules{Ask: "required", Required: policy.Match{Users: []string{"carol"}, Groups: []string{"staff"}}}
+	want.Policy.Ask, want.Policy.Required = "required", policy.Match{Users: []string{"carol"}, Groups: []string{"staff"}}
 	if !reflect.DeepEqual(l.Config, want) {
 		t.Errorf("%+v", l.Config)
 	}

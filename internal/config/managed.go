@@ -191,14 +191,15 @@ func duration(text string) (any, error) {
 	return Duration(d), err
 }
 
-// entries are the values of a key that is a list. Their names mean nothing, but
-// the editor numbers them.
+// entries are the values of a key that is a list. The editor numbers them from 1, and
+// the rules of a policy count in that order: 10 is behind 9.
 func entries(k *winreg.Key) ([]string, error) {
 	if len(k.Keys) > 0 {
 		return nil, fmt.Errorf("is a list and has the key %s below it", k.Keys[0].Name)
 	}
 	values := slices.SortedFunc(slices.Values(k.Values), func(a, b winreg.Value) int {
-		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))
+		m, n := significant(a.Name), significant(b.Name)
+		return cmp.Or(cmp.Compare(len(m), len(n)), strings.Compare(m, n), strings.Compare(a.Name, b.Name))
 	})
 	var list []string
 	for _, v := range values {
@@ -209,6 +210,15 @@ func entries(k *winreg.Key) ([]string, error) {
 		list = append(list, text)
 	}
 	return list, tooLong(list...)
+}
+
+// significant is a number without the zeros in front of it, and any other name as it
+// is: of two numbers the longer one is then the greater.
+func significant(name string) string {
+	if strings.Trim(name, "0123456789") != "" {
+		return name
+	}
+	return strings.TrimLeft(name, "0")
 }
 
 func tooLong(list ...string) error {

@@ -58,7 +58,7 @@ func everyPolicy() *winreg.Key {
 			multi("services", "logonui"), sub("remote", sz("10", "198.51.100.1"), sz("9", "192.0.2.0/24")))
 	}
 	return key(sz("keychain", "wincred"), sz("admin_group", "helpdesk"), sz("issuer", "ACME"), sz("log", "stderr"), dword("events", 500),
-		sub("Policy", sz("ask", "required"), match("Required", "alice"), match("Exempt", "bob")),
+		sub("Policy", sz("ask", "required"), multi("rules", "all: any"), sub("Offline", dword("days", 30), dword("logins", 100), dword("warn_days", 5), dword("warn_logins", 10)), match("Required", "alice"), match("Exempt", "bob")),
 		sub("Enrolment", dword("at_login", 1), dword("remote", 1)),
 		sub("Limits", dword("logins_per_uid", 3), dword("logins_total", 30), sz("prompt_time", "2m")),
 		sub("Push", dword("enabled", 0), dword("digits", 6), sz("life", "30s"), dword("allow_synced", 0), dword("concurrent", 2), dword("per_service", 0),

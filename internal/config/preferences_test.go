@@ -69,6 +69,8 @@ events = 500
 [policy]
 ask = "required"
 required = { users = ["alice"], uids = [501, 4294967295], groups = ["staff"], services = ["loginwindow"], remote = ["192.0.2.0/24"] }
+rules = ["all: any"]
+offline = { days = 30, logins = 100, warn_days = 5, warn_logins = 10 }
 exempt = { users = ["bob"], uids = [502], groups = ["wheel"], services = ["sudo"], remote = ["198.51.100.1"] }
 [enrolment]
 at_login = true

@@ -25,9 +25,18 @@ const (
 	Windows System = "windows"
 )
 
-// name is what people call the system.
-func (sys System) name() string {
+// Here is the system that this program was made for.
+const Here = system
+
+// Name is what people call the system.
+func (sys System) Name() string {
 	return map[System]string{Linux: "Linux", MacOS: "macOS", Windows: "Windows"}[sys]
+}
+
+// usualStateDir is where the state is, unless the configuration says otherwise; on
+// Windows, where that computer has its ProgramData in the usual place.
+func (sys System) usualStateDir() string {
+	return map[System]string{Linux: "/var/lib/sallyport", MacOS: "/Library/Application Support/Sallyport/state", Windows: `C:\ProgramData\Sallyport\state`}[sys]
 }
 
 // Kind is what a setting is.
@@ -61,7 +70,7 @@ type Setting struct {
 type Bound struct {
 	Min, Max int64    // of a number, or of a duration in nanoseconds
 	Values   []string // all that a text, or an entry of a list, may be
-	Length   int      // of a text, in characters as Windows counts them: UTF-16
+	Length   int      // of a text, or an entry of a list, in characters as Windows counts them: UTF-16
 	Entries  int      // of a list
 	// bad says what is wrong with a text or an entry of a list, or "".
 	bad func(string) string
@@ -80,25 +89,30 @@ func bounds(sys System) map[string]Bound {
 	between := func(lo, hi time.Duration) Bound { return Bound{Min: int64(lo), Max: int64(hi)} }
 	oneOf := func(values ...string) Bound { return Bound{Values: values} }
 	return map[string]Bound{
-		"state_dir":             {bad: func(s string) string { return badStateDir(sys, s) }},
-		"runtime_dir":           {bad: func(s string) string { return badRuntimeDir(sys, s) }},
-		"keychain":              oneOf(keychains...),
-		"log":                   oneOf(logs...),
-		"events":                number(100, 1_000_000),
-		"policy.ask":            oneOf(policy.AskEnrolled, policy.AskRequired),
-		"limits.logins_per_uid": number(1, 1000),
-		"limits.logins_total":   number(1, 10000),
-		"limits.prompt_time":    between(10*time.Second, 10*time.Minute),
-		"push.digits":           number(2, 6),
-		"push.life":             between(5*time.Second, 10*time.Minute),
-		"push.concurrent":       number(0, 100),
-		"push.per_service":      number(0, 100),
-		"push.gap":              between(5*time.Second, 10*time.Minute),
-		"push.in_five_minutes":  number(0, 1000),
-		"push.in_an_hour":       number(0, 1000),
-		"push.misses":           number(0, 1000),
-		"push.pause":            between(time.Minute, 24*time.Hour),
-		"authority.accept":      oneOf(defaults(sys, "").Authority.Accept...),
+		"state_dir":                  {bad: func(s string) string { return badStateDir(sys, s) }},
+		"runtime_dir":                {bad: func(s string) string { return badRuntimeDir(sys, s) }},
+		"keychain":                   oneOf(keychains...),
+		"log":                        oneOf(logs...),
+		"events":                     number(100, 1_000_000),
+		"policy.ask":                 oneOf(policy.AskEnrolled, policy.AskRequired),
+		"policy.rules":               {Entries: 1000, Length: 1000}, // as package policy has it
+		"policy.offline.days":        number(0, 3650),
+		"policy.offline.logins":      number(0, 10_000),
+		"policy.offline.warn_days":   number(0, 3650),
+		"policy.offline.warn_logins": number(0, 10_000),
+		"limits.logins_per_uid":      number(1, 1000),
+		"limits.logins_total":        number(1, 10000),
+		"limits.prompt_time":         between(10*time.Second, 10*time.Minute),
+		"push.digits":                number(2, 6),
+		"push.life":                  between(5*time.Second, 10*time.Minute),
+		"push.concurrent":            number(0, 100),
+		"push.per_service":           number(0, 100),
+		"push.gap":                   between(5*time.Second, 10*time.Minute),
+		"push.in_five_minutes":       number(0, 1000),
+		"push.in_an_hour":            number(0, 1000),
+		"push.misses":                number(0, 1000),
+		"push.pause":                 between(time.Minute, 24*time.Hour),
+		"authority.accept":           oneOf(defaults(sys, "").Authority.Accept...),
 		// What the provider has room for: credprovider/settings.h.
 		"credential_provider.allow":       {Entries: 32, bad: badCLSID},
 		"credential_provider.break_glass": {Entries: 32, bad: badSID},
@@ -109,12 +123,14 @@ func bounds(sys System) map[string]Bound {
 	}
 }
 
-// Settings lists every setting that a system has, in the order of the struct.
+// Settings lists every setting that a system has, in the order of the struct, but those
+// of a section before the sections in it: a file can have them in no other order.
 func Settings(sys System) []Setting {
 	var list []Setting
-	bound, from := bounds(sys), defaults(sys, "")
+	bound, from := bounds(sys), defaults(sys, sys.usualStateDir())
 	var walk func(t reflect.Type, prefix string, index []int, managed string)
 	walk = func(t reflect.Type, prefix string, index []int, managed string) {
+		var below []func()
 		for i := range t.NumField() {
 			f := t.Field(i)
 			if on := f.Tag.Get("os"); on != "" && on != string(sys) && (on != "unix" || sys == Windows) {
@@ -126,11 +142,14 @@ func Settings(sys System) []Setting {
 			}
 			key, at := prefix+f.Tag.Get("toml"), append(slices.Clone(index), i)
 			if f.Type.Kind() == reflect.Struct {
-				walk(f.Type, key+".", at, tag)
+				below = append(below, func() { walk(f.Type, key+".", at, tag) })
 				continue
 			}
 			list = append(list, Setting{Key: key, Comment: f.Tag.Get("comment"), Kind: kindOf(f.Type), Bound: bound[key],
 				Default: reflect.ValueOf(from).FieldByIndex(at).Interface(), Managed: tag != "no", Only: tag == "only", index: at})
+		}
+		for _, section := range below {
+			section()
 		}
 	}
 	walk(reflect.TypeFor[Config](), "", nil, "")
@@ -168,7 +187,7 @@ func notInFiles(all []Setting, key string) string {
 	case i < 0:
 		for _, other := range []System{Windows, MacOS, Linux} {
 			if other != system && isSetting(Settings(other), key) {
-				return "is a setting on " + other.name() + " only"
+				return "is a setting on " + other.Name() + " only"
 			}
 		}
 		return "is no setting"
@@ -233,6 +252,9 @@ func (s *Setting) check(value any) error {
 			if len(b.Values) > 0 && !slices.Contains(b.Values, entry) {
 				return fmt.Errorf("%s names %q; it may name %s", s.Key, entry, strings.Join(b.Values, ", "))
 			}
+			if n := length(entry); b.Length != 0 && n > b.Length {
+				return fmt.Errorf("%s: an entry has %d characters; there is room for %d", s.Key, n, b.Length)
+			}
 			if b.bad != nil {
 				if why := b.bad(entry); why != "" {
 					return fmt.Errorf("%s: %s", s.Key, why)
@@ -264,6 +286,8 @@ func (b Bound) String() string {
 		return either(b.Values)
 	case b.Max != 0:
 		return fmt.Sprintf("%d to %d", b.Min, b.Max)
+	case b.Length != 0 && b.Entries != 0:
+		return fmt.Sprintf("at most %d entries of at most %d characters", b.Entries, b.Length)
 	case b.Length != 0:
 		return fmt.Sprintf("at most %d characters", b.Length)
 	case b.Entries != 0:

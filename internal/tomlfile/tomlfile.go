@@ -7,8 +7,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -109,9 +111,41 @@ func Decode(text []byte, cfg any) error {
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {
 		row, col := bad.Position()
+		if m := mismatch.FindStringSubmatch(bad.Error()); m != nil {
+			return fmt.Errorf("line %d: %s is of type %s; it must be %s", row, keyAt(text, row), m[1], cmp.Or(wanted[m[2]], "a table"))
+		}
 		return fmt.Errorf("line %d, column %d: %s", row, col, strings.TrimPrefix(bad.Error(), "toml: "))
 	}
+	if err != nil {
+		// Of a type's own UnmarshalText, where the value was no text: the decoder does not
+		// say where. It is in the last line of what fails in the same way and is shorter.
+		for _, row := range slices.Sorted(maps.Values(Lines(text))) {
+			var short *toml.DecodeError
+			part := bytes.Join(bytes.SplitAfterN(text, []byte("\n"), row+1)[:row], nil)
+			if e := toml.Unmarshal(part, reflect.New(reflect.TypeOf(cfg).Elem()).Interface()); e != nil && !errors.As(e, &short) {
+				return fmt.Errorf("line %d: %s: %w", row, keyAt(text, row), err)
+			}
+		}
+	}
 	return err
+}
+
+// mismatch is what the decoder says of a value that is not of its field's type.
+var mismatch = regexp.MustCompile(`cannot decode TOML ([a-z ]+) into .*?(\S+)$`)
+
+// wanted is a type in the words of whoever writes the file.
+var wanted = map[string]string{"int": "a whole number", "uint32": "a whole number", "bool": "true or false", "string": "a text in quotes",
+	"[]string": "a list of texts: [\"a\", \"b\"]", "[]uint32": "a list of numbers: [1, 2]", "tomlfile.Duration": `a duration in quotes, such as "90s"`}
+
+// keyAt is the key whose value is on a line, or goes on there.
+func keyAt(text []byte, row int) string {
+	found, at := "", 0
+	for key, line := range Lines(text) {
+		if line <= row && (line > at || line == at && key < found) {
+			found, at = key, line
+		}
+	}
+	return found
 }
 
 // Lines finds the line of each key that text sets. Keys are in lower case:
@@ -166,15 +200,20 @@ func Values(cfg any, sources map[string]string) []Value {
 			if f := v.Field(i); f.Kind() == reflect.Struct {
 				walk(key+".", f)
 			} else {
-				text, err := toml.Marshal(map[string]any{"x": f.Interface()})
-				if err != nil { // our own types: a programming error
-					panic(fmt.Sprintf("tomlfile: %s cannot be written as TOML: %v", key, err))
-				}
-				_, value, _ := strings.Cut(strings.TrimSpace(string(text)), "= ")
-				list = append(list, Value{key, value, cmp.Or(sources[key], "default")})
+				list = append(list, Value{key, Text(f.Interface()), cmp.Or(sources[key], "default")})
 			}
 		}
 	}
 	walk("", reflect.ValueOf(cfg).Elem())
 	return list
+}
+
+// Text is a value as TOML writes it, on one line.
+func Text(v any) string {
+	text, err := toml.Marshal(map[string]any{"x": v})
+	if err != nil { // our own types: a programming error
+		panic(fmt.Sprintf("tomlfile: a %T cannot be written as TOML: %v", v, err))
+	}
+	_, value, _ := strings.Cut(strings.TrimSpace(string(text)), "= ")
+	return value
 }
