@@ -4,15 +4,59 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"sallyport/internal/config"
+	"sallyport/internal/config/configdoc"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
 func (a *app) configCommand() *cobra.Command {
 	return group(&cobra.Command{Use: "config", Short: "check or show the configuration"},
-		a.configCheckCommand(), a.configShowCommand())
+		a.configCheckCommand(), a.configShowCommand(), a.configDefaultCommand(), a.configSchemaCommand())
+}
+
+func (a *app) configDefaultCommand() *cobra.Command {
+	return a.generator(&cobra.Command{
+		Use:   "default",
+		Short: "print a configuration file with every setting commented out",
+		Long: `Prints a configuration file in which every setting stands behind a "#", with its
+default and what it does.`,
+		Example: "  sallyport config default >draft.toml",
+	}, func(sys config.System) []byte { return configdoc.DefaultFile(sys, "") })
+}
+
+func (a *app) configSchemaCommand() *cobra.Command {
+	return a.generator(&cobra.Command{
+		Use:   "schema",
+		Short: "print the JSON Schema of a configuration file",
+		Long: `Prints the JSON Schema (draft 2020-12) of a configuration file, for editors that
+complete and check TOML by one, and for what makes such files. It knows keys, types
+and bounds; "sallyport config check" knows all.`,
+		Example: `  sallyport config schema >sallyport.schema.json
+  sed -i '1i #:schema ./sallyport.schema.json' draft.toml`,
+	}, configdoc.Schema)
+}
+
+// generator prints what is made of the settings of a system.
+func (a *app) generator(c *cobra.Command, text func(config.System) []byte) *cobra.Command {
+	var system string
+	c.Args = cobra.NoArgs
+	c.RunE = do(func(*cobra.Command, []string) error {
+		sys := config.System(system)
+		if !slices.Contains(configdoc.Systems, sys) {
+			return badUsage("%q is no system; it must be linux, macos or windows", system)
+		}
+		if _, err := a.deps.Stdout.Write(text(sys)); err != nil {
+			return failed("standard output: %v", err)
+		}
+		return nil
+	})
+	c.Flags().StringVar(&system, "system", string(config.Here), "of which `SYSTEM`: linux, macos or windows")
+	_ = c.RegisterFlagCompletionFunc("system", cobra.FixedCompletions([]string{"linux", "macos", "windows"}, cobra.ShellCompDirectiveNoFileComp))
+	return c
 }
 
 func (a *app) configCheckCommand() *cobra.Command {
