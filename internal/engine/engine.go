@@ -68,6 +68,8 @@ type Begun struct {
 	Decision policy.Decision
 	Resolved bool // the system knows the user
 	Enrolled bool // and the vault has a second factor for them
+	// Remembered: they gave one in this place not long ago, and a rule lets that count.
+	Remembered bool
 	// AccountOnly: the hook only asks whether this user could have come in
 	// without a second factor. Nothing is prompted.
 	AccountOnly bool
@@ -228,6 +230,8 @@ func (d Decision) String() string { return [...]string{"deny", "allow", "skip"}[
 const (
 	ReasonSkip        factor.Reason = "not_asked"
 	ReasonExempt      factor.Reason = "exempt"
+	ReasonRemembered  factor.Reason = "remembered"
+	ReasonPolicy      factor.Reason = "denied_by_policy"
 	ReasonUnknownUser factor.Reason = "unknown_user"
 	ReasonRequired    factor.Reason = "second_factor_required"
 	ReasonCancelled   factor.Reason = "cancelled"
@@ -314,27 +318,72 @@ func (m *Machine) begin(in Input) []Output {
 	switch {
 	case f.Decision.Effect == policy.Skip && f.Resolved:
 		return m.verdict(Skip, ReasonExempt, "", "")
+	case f.Decision.Effect == policy.Deny:
+		return m.deny(ReasonPolicy, "", "This computer's policy does not allow this login. Your helpdesk can tell you why.")
 	case f.Decision.Effect == policy.IfEnrolled && !f.Resolved:
 		// Looks from outside like a user who is not enrolled: no prompt. But a
 		// name that does not resolve never yields Skip.
 		return m.deny(ReasonUnknownUser, "", "")
 	case f.Decision.Effect == policy.IfEnrolled && !f.Enrolled:
 		return m.verdict(Skip, ReasonSkip, "", "")
+	case f.Remembered && f.Resolved && f.Enrolled:
+		return m.verdict(Skip, ReasonRemembered, "", "")
 	case f.AccountOnly:
 		return m.deny(ReasonRequired, "", "This computer also wants a second factor for your account.")
+	case !m.takes(factor.TOTP): // which is all that could be enrolled here
 	case f.Resolved && !f.Enrolled && f.MayEnrol && f.NeedsEnrolCode:
 		return m.ask(AskingEnrolCode, "Code to enrol with (from your helpdesk): ", false)
 	case f.Resolved && !f.Enrolled && f.MayEnrol:
 		m.state = Preparing
 		return []Output{Prepare{}}
+	}
+	switch {
+	case !m.takes(factor.Push):
 	case f.Push && f.Resolved && f.Enrolled:
 		return m.startPush()
+	case !m.takes(factor.TOTP) && !m.takes(factor.Recovery):
+		return m.askCode(whyNoPush(""))
 	}
 	return m.askCode("")
 }
 
+// Allowed are the factors that count by a decision.
+func Allowed(d policy.Decision) factor.Allowed {
+	if d.Factors == nil {
+		return nil
+	}
+	allowed := factor.Allowed{}
+	for _, name := range d.Factors {
+		allowed = append(allowed, factor.Name(name))
+	}
+	return allowed
+}
+
+// takes says whether a factor counts in this login.
+func (m *Machine) takes(name factor.Name) bool { return Allowed(m.facts.Decision).Has(name) }
+
 func (m *Machine) askCode(why string) []Output {
-	return m.ask(AskingCode, why+"Code from your authenticator app: ", false)
+	switch {
+	case m.takes(factor.TOTP):
+		why += "Code from your authenticator app: "
+	case m.takes(factor.Recovery):
+		why += "One of your recovery codes: "
+	default:
+		why += "Only a bypass code from your helpdesk counts now: "
+	}
+	return m.ask(AskingCode, why, false)
+}
+
+// orCode is what may be typed while a phone rings. of says where a code comes
+// from, to whom it was not said yet.
+func (m *Machine) orCode(of string) string {
+	switch {
+	case m.takes(factor.TOTP):
+		return "Or type a code" + of + ": "
+	case m.takes(factor.Recovery):
+		return "Or type one of your recovery codes: "
+	}
+	return "Or type a bypass code from your helpdesk: "
 }
 
 func (m *Machine) check(in Input) []Output {
@@ -358,6 +407,8 @@ func (m *Machine) judge(in Input) []Output {
 // it, and the login ends with the same one.
 func Judge(o factor.Outcome, resolved bool) Verdict {
 	switch {
+	case !resolved && o.Reason == factor.NotAllowed: // as for anybody
+		return Verdict{Deny, ReasonUnknownUser, "", textFor(o)}
 	case !resolved:
 		return Verdict{Deny, ReasonUnknownUser, "", textFor(factor.Outcome{Reason: factor.WrongCode})}
 	case o.OK:
@@ -438,7 +489,7 @@ func (m *Machine) showNumber(in Input) []Output {
 	if m.push.Phone != "" {
 		phone = " (" + m.push.Phone + ")"
 	}
-	return m.askPush("Type "+m.push.Number+" on your phone"+phone+" to approve, then press Enter here.\nOr type a code from your authenticator app: ", m.push.For)
+	return m.askPush("Type "+m.push.Number+" on your phone"+phone+" to approve, then press Enter here.\n"+m.orCode(" from your authenticator app"), m.push.For)
 }
 
 func (m *Machine) askPush(text string, left time.Duration) []Output {
@@ -463,8 +514,8 @@ func (m *Machine) answerBesidePush(in Input) []Output {
 	case a.Left <= 0: // over, if nobody said so yet
 		return append(m.expirePush(nil), m.startPush()...)
 	}
-	return m.askPush(fmt.Sprintf("Not approved yet, %d s left. Type %s on your phone, then press Enter.\nOr type a code: ",
-		(a.Left+time.Second-1)/time.Second, m.push.Number), a.Left)
+	return m.askPush(fmt.Sprintf("Not approved yet, %d s left. Type %s on your phone, then press Enter.\n%s",
+		(a.Left+time.Second-1)/time.Second, m.push.Number, m.orCode("")), a.Left)
 }
 
 // expirePush: the prompt stays open. To close it could cross an answer that is on
@@ -577,6 +628,8 @@ func textFor(o factor.Outcome) string {
 		return "That was your password. Type the code from your authenticator app."
 	case o.Reason == factor.Malformed:
 		return "That is not a code. Type the digits your authenticator app shows."
+	case o.Reason == factor.NotAllowed:
+		return "That kind of code does not count for this login, and was not used up. Do what the prompt says, or call your helpdesk."
 	case o.Reason == factor.Expired:
 		return "That code has expired. Please ask your helpdesk for another."
 	default:

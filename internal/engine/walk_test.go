@@ -131,17 +131,17 @@ type walker struct {
 	facts  Begun
 	seen   map[State]bool
 	logins int
-	been   map[place]bool // what follows from here was tried already
+	been   map[string]bool // what follows from here was tried already
 	// What happened on the way here.
 	trail    trail
 	checkOK  bool // the vault said yes to a code or to a phone's answer, as the last input
 	enrolled bool // the vault said that the new secret is in force
 }
 
-// place is all that what follows depends on.
-type place struct {
-	m        Machine
-	enrolled bool
+// place names all that what follows depends on, beside the facts, which stay.
+func (w *walker) place(m Machine) string {
+	m.facts = Begun{}
+	return fmt.Sprintf("%+v %v", m, w.enrolled)
 }
 
 // trail is what was put in so far, and in which state.
@@ -161,10 +161,10 @@ func (t trail) String() (s string) {
 const maxSteps = 4 * maxPrompts
 
 func (w *walker) walk(m Machine) {
-	if w.been[place{m, w.enrolled}] {
+	if w.been[w.place(m)] {
 		return
 	}
-	w.been[place{m, w.enrolled}] = true
+	w.been[w.place(m)] = true
 	w.seen[m.state] = true
 	if m.state == Done {
 		w.logins++
@@ -237,7 +237,8 @@ func (w *walker) check(m *Machine, out []Output) {
 				f := w.facts
 				exempt := f.Decision.Effect == policy.Skip
 				unasked := f.Decision.Effect == policy.IfEnrolled && !f.Enrolled
-				if !f.Resolved || !exempt && !unasked || len(w.trail) != 1 {
+				remembered := f.Remembered && f.Enrolled && f.Decision.Effect != policy.Deny
+				if !f.Resolved || !exempt && !unasked && !remembered || len(w.trail) != 1 {
 					bad("skipped")
 				}
 			}
@@ -248,8 +249,11 @@ func (w *walker) check(m *Machine, out []Output) {
 			if w.facts.AccountOnly {
 				bad("the account stage prompts")
 			}
+			if w.facts.Decision.Effect == policy.Deny {
+				bad("asks whom the policy denies")
+			}
 		case StartPush, VerifyPush, EndPush, Waiting:
-			if f := w.facts; !f.Push || !f.Enrolled || !f.Resolved || f.AccountOnly || f.Decision.Effect == policy.Skip {
+			if f := w.facts; !Allowed(f.Decision).Has(factor.Push) || !f.Push || !f.Enrolled || !f.Resolved || f.AccountOnly || f.Decision.Effect == policy.Skip {
 				bad("asks a phone that is not to be asked")
 			}
 			if _, waiting := o.(Waiting); waiting && !w.facts.Live {
@@ -260,7 +264,7 @@ func (w *walker) check(m *Machine, out []Output) {
 				bad("closes a prompt")
 			}
 		case Prepare, Confirm, CheckEnrolCode:
-			if !w.facts.MayEnrol || !w.facts.Resolved || w.facts.Enrolled {
+			if !w.facts.MayEnrol || !w.facts.Resolved || w.facts.Enrolled || !Allowed(w.facts.Decision).Has(factor.TOTP) {
 				bad("enrols who may not")
 			}
 		}
@@ -274,17 +278,22 @@ func (w *walker) check(m *Machine, out []Output) {
 func TestEveryWalk(t *testing.T) {
 	seen, logins := map[State]bool{}, 0
 	bits := func(n, bit int) bool { return n>>bit&1 == 1 }
-	for effect := policy.Ask; effect <= policy.IfEnrolled+1; effect++ {
-		for n := range 1 << 8 {
-			facts := Begun{Decision: policy.Decision{Effect: effect}, Resolved: bits(n, 0), Enrolled: bits(n, 1), AccountOnly: bits(n, 2),
-				MayEnrol: bits(n, 3), NeedsEnrolCode: bits(n, 4), QR: bits(n, 5), Push: bits(n, 6), Live: bits(n, 7)}
-			w := walker{t: t, facts: facts, seen: seen, been: map[place]bool{}}
-			w.take(Machine{}, facts)
-			logins += w.logins
+	for effect := policy.Ask; effect <= policy.Deny+1; effect++ {
+		for _, factors := range [][]string{nil, {"totp"}, {"push"}, {"recovery"}, {"push", "totp"}, {"bypass"}} {
+			for n := range 1 << 9 {
+				facts := Begun{Decision: policy.Decision{Effect: effect, Factors: factors}, Resolved: bits(n, 0), Enrolled: bits(n, 1), AccountOnly: bits(n, 2),
+					MayEnrol: bits(n, 3), NeedsEnrolCode: bits(n, 4), QR: bits(n, 5), Push: bits(n, 6), Live: bits(n, 7), Remembered: bits(n, 8)}
+				if n > 0 && bits(n, 5) && factors != nil { // what a hook can show has nothing to do with factors
+					continue
+				}
+				w := walker{t: t, facts: facts, seen: seen, been: map[string]bool{}}
+				w.take(Machine{}, facts)
+				logins += w.logins
+			}
 		}
 	}
 	// Nothing but a beginning begins.
-	w := walker{t: t, seen: seen, been: map[place]bool{}}
+	w := walker{t: t, seen: seen, been: map[string]bool{}}
 	for kind, in := range oneOfEach {
 		if kind != begun {
 			w.take(Machine{}, in)
