@@ -201,7 +201,7 @@ Files:
 		}
 	}
 	add("people", a.userCommand(), a.deviceCommand(), a.phoneCommand(), a.tokenCommand())
-	add("helpdesk", a.statusCommand(), a.eventsCommand())
+	add("helpdesk", a.bypassCommand(), a.statusCommand(), a.eventsCommand())
 	add("admin", a.initCommand(), a.runCommand(), a.configCommand(), a.manifestCommand(), a.policyCommand(), a.approverCommand(), a.backupCommand())
 	add("other", command.Completion("sallyport-authority"), a.manCommand(), command.Version("sallyport-authority", a.deps.Version, a.result))
 	root.SetHelpCommandGroupID("other")

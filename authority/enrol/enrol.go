@@ -49,7 +49,11 @@ const (
 	PolicyChanged    event.Name = "policy_changed"
 	SettingsChanged  event.Name = "settings_changed"
 	VaultRolledBack  event.Name = "vault_rolled_back"
-	EventsDropped    event.Name = "events_dropped" // by a device whose file was full
+	// OfflineBypassAnswered: the helpdesk answered the challenge on a screen, and
+	// BypassKeyEscrowed: a device that had joined before gave the key for it.
+	OfflineBypassAnswered event.Name = "offline_bypass_answered"
+	BypassKeyEscrowed     event.Name = "bypass_key_escrowed"
+	EventsDropped         event.Name = "events_dropped" // by a device whose file was full
 
 	// Of the console.
 	OperatorAdded          event.Name = "operator_added"
@@ -304,6 +308,7 @@ type JoinRequest struct {
 	Name       string
 	Serial     string
 	SealingKey []byte
+	BypassKey  []byte // of offline bypasses; nil: an older agent
 	Version    string
 	Platform   string
 	Remote     string // address, for the event
@@ -343,6 +348,11 @@ func (s *Service) Register(ctx context.Context, r JoinRequest) (*Joined, error) 
 		return nil, invalid("a serial number has at most %d printable bytes", maxSerial)
 	case len(r.SealingKey) != 32:
 		return nil, invalid("the sealing key has %d bytes, not 32", len(r.SealingKey))
+	}
+	if len(r.BypassKey) > 0 {
+		if err := checkBypassKey(r.BypassKey); err != nil {
+			return nil, err
+		}
 	}
 	hash, err := keyHash(key)
 	if err != nil {
@@ -384,6 +394,9 @@ func (s *Service) Register(ctx context.Context, r JoinRequest) (*Joined, error) 
 		}
 		err = tx.PutDevice(store.Device{ID: j.Device, Name: r.Name, Serial: r.Serial, Platform: r.Platform, Version: r.Version,
 			SealingKey: r.SealingKey, Users: t.Users, KeyHash: hash, Expires: expires, Created: now})
+		if err == nil && len(r.BypassKey) > 0 {
+			err = s.putEscrow(tx, j.Device, r.BypassKey, now)
+		}
 		return event.Event{Name: DeviceJoined, By: "device:" + j.Device, Remote: r.Remote,
 			Text: clip(r.Name + ", for " + strings.Join(t.Users, ", ") + ", with a token of " + t.By)}, err
 	})

@@ -181,7 +181,7 @@ func TestKeysAreMadeOnceAndReadableByNobodyElse(t *testing.T) {
 	}
 	before := map[string][]byte{}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 4 {
+	if err != nil || len(entries) != 5 {
 		t.Fatal(entries, err)
 	}
 	for _, e := range entries {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -32,19 +31,9 @@ type Issued struct {
 // seal issues an item for one user on one device.
 func (s *Service) seal(ctx context.Context, kind organisation.Kind, user, device string, e event.Event, content any) (waits bool, err error) {
 	err = s.update(ctx, func(tx store.Tx, _ time.Time) (event.Event, error) {
-		if err := s.known(tx, user); err != nil {
+		d, err := s.target(tx, user, device)
+		if err != nil {
 			return e, err
-		}
-		d, err := tx.Device(device)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return e, fmt.Errorf("no device %q: see sallyport-authority device list: %w", device, err)
-		case err != nil:
-			return e, err
-		case !d.Revoked.IsZero():
-			return e, invalid("the device %s is revoked", d.Name)
-		case !Allowed(d, user):
-			return e, invalid("%s is not allowed on %s: sallyport-authority device allow", user, d.Name)
 		}
 		e := e
 		e.User, e.Text = user, clip("on "+d.Name+" ("+d.ID+")"+e.Text)

@@ -40,6 +40,9 @@ type Keys struct {
 
 	caKey   crypto.Signer
 	signing ed25519.PrivateKey // nil: kept elsewhere
+	// escrow seals the keys of offline bypasses; nil: escrowErr says why there is none.
+	escrow    []byte
+	escrowErr error
 }
 
 // HoldsOrganisationKey says whether the private half is here: whoever owns this
@@ -52,7 +55,7 @@ func CreateKeys(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	for _, name := range []string{caCertificateFile, caKeyFile, organisationFile, publicFile} {
+	for _, name := range []string{caCertificateFile, caKeyFile, organisationFile, publicFile, escrowFile} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s is there already: keys are never replaced, as every device would have to join again", filepath.Join(dir, name))
 		}
@@ -109,6 +112,12 @@ func CreateKeys(dir string) error {
 		made = append(made, path)
 	}
 	if err == nil {
+		path := filepath.Join(dir, escrowFile)
+		if err = writeNew(path, newEscrowKey()); err == nil {
+			made = append(made, path)
+		}
+	}
+	if err == nil {
 		err = syncDir(dir)
 	}
 	if err != nil {
@@ -163,6 +172,7 @@ func LoadKeys(dir string) (*Keys, error) {
 		return nil, fmt.Errorf("%s is not the key of %s", filepath.Join(dir, caKeyFile), caCertificateFile)
 	}
 	k.caKey = key
+	k.loadEscrow(dir)
 
 	k.signing, err = LoadOrganisationKey(filepath.Join(dir, organisationFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

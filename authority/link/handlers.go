@@ -33,7 +33,7 @@ func (s *Service) Register(ctx context.Context, r *authorityv1.RegisterRequest) 
 	var j *enrol.Joined
 	err = use(ctx, s.connects, func() (err error) {
 		j, err = s.enrol.Register(ctx, enrol.JoinRequest{Token: r.GetToken(), CSR: r.GetCsr(), Name: r.GetName(), Serial: r.GetSerial(),
-			SealingKey: r.GetSealingKey(), Version: r.GetVersion(), Platform: r.GetPlatform(), Remote: who.address})
+			SealingKey: r.GetSealingKey(), BypassKey: r.GetBypassKey(), Version: r.GetVersion(), Platform: r.GetPlatform(), Remote: who.address})
 		return err
 	})
 	if err != nil {
@@ -125,6 +125,14 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 			st.mustAdd(job{until: durable, do: func(ctx context.Context) error {
 				return use(ctx, st.s.database, func() error { return st.itemRefused(ctx, a) })
 			}})
+		}
+	case *authorityv1.DeviceMessage_Escrow:
+		if st.escrowed {
+			return // once on a stream: each is an event
+		}
+		st.escrowed = true
+		if !st.add(job{do: func(ctx context.Context) error { return st.escrow(ctx, m.Escrow.GetBypassKey()) }}) {
+			st.end("flooding", "the device sends too much")
 		}
 	default: // a second Hello, or nothing
 		st.malformed()
@@ -254,9 +262,27 @@ func cleaned(s string, n int) string {
 	return strings.ToValidUTF8(s[:min(n, len(s))], "")
 }
 
+// escrow keeps the key of the device's offline bypasses, and says that it did.
+func (st *stream) escrow(ctx context.Context, key []byte) error {
+	var kept bool
+	err := use(ctx, st.s.database, func() (err error) {
+		kept, err = st.s.enrol.Escrow(ctx, st.device, key)
+		return err
+	})
+	if err != nil || !kept {
+		return st.mine(err)
+	}
+	st.wantsKey = false
+	st.mu.Lock()
+	users := st.users
+	st.mu.Unlock()
+	st.send(st.welcome(users))
+	return nil
+}
+
 func (st *stream) welcome(users []string) *authorityv1.AuthorityMessage {
 	return &authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_Welcome{Welcome: &authorityv1.Welcome{
-		Version: st.s.version, Users: users, HoldsOrganisationKey: st.s.keys.HoldsOrganisationKey()}}}
+		Version: st.s.version, Users: users, HoldsOrganisationKey: st.s.keys.HoldsOrganisationKey(), WantsBypassKey: st.wantsKey}}}
 }
 
 func answerMessage(c store.Challenge) *authorityv1.AuthorityMessage {

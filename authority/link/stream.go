@@ -105,9 +105,11 @@ type stream struct {
 
 	// Of the receiving goroutine only.
 	messages, begins, enrolments bucket
+	escrowed                     bool // the key of its offline bypasses came
 	// Of the working goroutine only: what was sent on this stream.
 	answered map[string]struct{}
 	keyed    map[string]struct{}
+	wantsKey bool // the key of its offline bypasses is not here
 }
 
 var errMalformed = status.Error(codes.InvalidArgument, "a message is malformed")
@@ -210,6 +212,9 @@ func (st *stream) open(h *authorityv1.Hello) (bool, error) {
 					return err
 				}
 				st.users = slices.Clone(d.Users)
+				if st.wantsKey, err = s.enrol.WantsBypassKey(tx, st.device); err != nil {
+					return err
+				}
 				_, err = tx.Attach(st.device, now)
 				return err
 			})

@@ -21,6 +21,7 @@ import (
 	"sallyport/authority/approver"
 	"sallyport/authority/config"
 	"sallyport/authority/door"
+	"sallyport/authority/enrol"
 	"sallyport/authority/link"
 	"sallyport/authority/store"
 	"sallyport/internal/organisation"
@@ -81,6 +82,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	} else if waits {
 		o.Log.Warn("the settings changed and wait for the organisation's key; the computers keep those before: sallyport-authority manifest pending, sign, import")
 	}
+	if err := s.Enrol.EnsureEscrowKey(ctx, c.KeyDir()); errors.Is(err, enrol.ErrNoEscrow) {
+		o.Log.Warn("challenges of computers that are offline cannot be answered; everything else works", "error", err)
+	} else if err != nil {
+		return err
+	}
 	settings := Settings(&c)
 	s.metrics.trusted(s.Keys.HoldsOrganisationKey(), settings)
 	sender, err := WebPush(&c, o.Log)
@@ -101,6 +107,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	devices := link.New(link.Options{Store: s.Store, Enrol: s.Enrol, Push: pushes, Hosts: c.DeviceHosts, PushesPerSecond: c.Limits.PerSecond,
 		Version: o.Version, Now: o.Now, Log: o.Log})
 	s.metrics.streams(devices.Streams)
+	s.metrics.registry.MustRegister(&delivery{s.Store, Outlets(&c), o.Log, o.Now})
 	port, err := net.Listen("tcp", c.ListenDevices)
 	if err != nil {
 		return fmt.Errorf("listen_devices: %w", err)
@@ -128,6 +135,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	tasks.Go(func() { s.watch(work) })
 	tasks.Go(func() { s.sweep(work) })
 	tasks.Go(func() { devices.Run(work) })
+	tasks.Go(func() { s.outlets(work) })
 
 	failed := make(chan error, len(servers)+1)
 	go func() { failed <- devices.Serve(port) }()

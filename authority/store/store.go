@@ -138,6 +138,7 @@ type Event struct {
 	Name    string
 	User    string
 	JSON    []byte
+	Pos     uint64 // where it lies among Events: of what is read
 }
 
 // Counts is how much there is.
@@ -209,7 +210,9 @@ type Store interface {
 // Tx is what can be done in a transaction. Get methods return ErrNotFound; Put
 // methods insert or replace.
 type Tx interface {
+	EscrowTx
 	OperatorTx
+	ReportTx
 
 	Setting(key string) ([]byte, error)
 	PutSetting(key string, value []byte) error

@@ -1,1 +1,7 @@
-SELECT 1;
+CREATE TABLE escrow (
+  device  TEXT NOT NULL PRIMARY KEY REFERENCES devices (id) ON DELETE CASCADE,
+  sealed  BYTEA,
+  created BIGINT NOT NULL,
+  began   BIGINT NOT NULL,
+  answers BIGINT NOT NULL
+);
