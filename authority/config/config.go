@@ -42,6 +42,7 @@ type Config struct {
 	Console         Console      `toml:"console"`
 	Limits          Limits       `toml:"limits"`
 	PushServices    PushServices `toml:"push_services"`
+	EventsOut       EventsOut    `toml:"events_out"`
 }
 
 // Web says by which names the phones know the authority.
@@ -107,6 +108,30 @@ type PushServices struct {
 	UnsafeLocal []string `toml:"unsafe_local" comment:"host:port on this machine, also by http: for tests only"`
 }
 
+// EventsOut says where events are sent to as they come.
+type EventsOut struct {
+	Syslog  Syslog  `toml:"syslog"`
+	Webhook Webhook `toml:"webhook"`
+}
+
+// Syslog is a server that takes RFC 5424 over TLS.
+type Syslog struct {
+	Address    string `toml:"address" comment:"host:port of a server that takes syslog over TLS (RFC 5425), such as syslog.example.com:6514; empty: none"`
+	ServerName string `toml:"server_name" comment:"the name in its certificate; empty: the host of address"`
+	CA         string `toml:"ca" comment:"a file with the certificates of its CA, in PEM; empty: the system's"`
+	Cert       string `toml:"cert" comment:"a file with our certificate, in PEM, where it wants one"`
+	Key        string `toml:"key" comment:"a file with the private key of cert"`
+	Confirm    bool   `toml:"confirm" comment:"events count as delivered once it has answered the end of the connection (RFC 5425 4.4); false: once they are sent, and some are lost when it dies"`
+}
+
+// Webhook is an address that takes signed JSON.
+type Webhook struct {
+	URL        string `toml:"url" comment:"an https address that events are posted to; empty: none"`
+	SecretFile string `toml:"secret_file" comment:"a file with the secret that signs them, in base64: openssl rand -base64 32"`
+	CA         string `toml:"ca" comment:"a file with the certificates of its CA, in PEM; empty: the system's"`
+	Format     string `toml:"format" comment:"sallyport or ocsf"`
+}
+
 // Duration is a time.Duration written as "90s".
 type Duration = tomlfile.Duration
 
@@ -133,6 +158,7 @@ func Default() Config {
 		Limits: Limits{Life: Duration(time.Minute), Concurrent: l.Concurrent, PerService: l.PerResource, Gap: Duration(l.Gap),
 			InFiveMinutes: l.InFiveMinutes, InAnHour: l.InAnHour, Misses: l.Misses, Pause: Duration(l.Pause), PerSecond: 20},
 		PushServices: PushServices{Hosts: webpush.DefaultHosts()},
+		EventsOut:    EventsOut{Syslog: Syslog{Confirm: true}, Webhook: Webhook{Format: "sallyport"}},
 	}
 }
 
@@ -251,6 +277,9 @@ func (c *Config) validate() error {
 	if err := c.validateLimits(); err != nil {
 		return err
 	}
+	if err := c.validateEventsOut(); err != nil {
+		return err
+	}
 	for _, h := range c.PushServices.Hosts {
 		if err := webpush.CheckHost(h); err != nil {
 			return fmt.Errorf("push_services.hosts names %w", err)
@@ -263,6 +292,31 @@ func (c *Config) validate() error {
 		host, _, err := net.SplitHostPort(h)
 		if a, errA := netip.ParseAddr(host); err != nil || host != "localhost" && (errA != nil || !a.IsLoopback()) {
 			return fmt.Errorf("push_services.unsafe_local names %q; it must be host:port of this machine, such as 127.0.0.1:8080", h)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateEventsOut() error {
+	if l := c.EventsOut.Syslog; l.Address != "" {
+		if host, port, err := net.SplitHostPort(l.Address); err != nil || host == "" || port == "" {
+			return fmt.Errorf("events_out.syslog.address is %q; it must be a host and a port, such as syslog.example.com:6514", l.Address)
+		}
+		if (l.Cert == "") != (l.Key == "") {
+			return errors.New("events_out.syslog.cert goes with events_out.syslog.key: name both files, or neither")
+		}
+	}
+	w := c.EventsOut.Webhook
+	if w.Format != "sallyport" && w.Format != "ocsf" {
+		return fmt.Errorf("events_out.webhook.format is %q; it must be sallyport or ocsf", w.Format)
+	}
+	if w.URL != "" {
+		// What is wrong with it is not shown: it may hold a token.
+		if u, err := url.Parse(w.URL); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
+			return errors.New("events_out.webhook.url must be an https address, with neither a user nor a fragment")
+		}
+		if w.SecretFile == "" {
+			return errors.New("events_out.webhook.secret_file must be named with events_out.webhook.url: whoever gets the events could not tell them from another's")
 		}
 	}
 	return nil

@@ -54,6 +54,7 @@ const (
 	OfflineBypassAnswered event.Name = "offline_bypass_answered"
 	BypassKeyEscrowed     event.Name = "bypass_key_escrowed"
 	EventsDropped         event.Name = "events_dropped" // by a device whose file was full
+	EventsMissed          event.Name = "events_missed"  // by an outlet that took none for too long
 
 	// Of the console.
 	OperatorAdded          event.Name = "operator_added"

@@ -110,7 +110,7 @@ func oneOf[T ~string](s T, known []T) string {
 // ownEvents are those of the authority that are counted by name.
 var ownEvents = []event.Name{enrol.TokenCreated, enrol.TokenRefused, enrol.DeviceJoined, enrol.DeviceRevoked, enrol.UserAdded, enrol.UserRemoved,
 	enrol.EnrolmentOpened, enrol.EnrolmentRefused, enrol.PhoneEnrolled, enrol.PhoneRemoved, enrol.ManifestSigned, enrol.TOTPIssued, enrol.RecoveryIssued,
-	enrol.BypassIssued, enrol.PolicyChanged, enrol.SettingsChanged, enrol.VaultRolledBack, enrol.EventsDropped, event.PushFailed, event.PushReported,
+	enrol.BypassIssued, enrol.PolicyChanged, enrol.SettingsChanged, enrol.VaultRolledBack, enrol.EventsDropped, enrol.EventsMissed, event.PushFailed, event.PushReported,
 	event.PushPaused, event.PushCleared}
 
 // meter counts what a database keeps, once it is on disk.

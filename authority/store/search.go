@@ -48,7 +48,10 @@ type EventPage struct {
 }
 
 // place is where an event lies in the order of a search.
-type place struct{ at, pos int64 }
+type place struct {
+	at  int64
+	pos uint64
+}
 
 func (p place) String() string { return fmt.Sprintf("%d.%d", p.at, p.pos) }
 
@@ -59,10 +62,10 @@ func parsePlace(s string) (p place, err error) {
 	return p, nil
 }
 
-// found is an event with its place.
+// found is an event with its time as it is kept.
 type found struct {
 	Event
-	place
+	at int64
 }
 
 // SearchEvents implements Tx.
@@ -101,7 +104,7 @@ func (t *tx) SearchEvents(q EventQuery) (page EventPage, err error) {
 				page.Next = at.String()
 				return page, nil
 			}
-			looked, at = looked+1, &f.place
+			looked, at = looked+1, &place{f.at, f.Pos}
 			if text == "" || f.holds(text) {
 				page.Events = append(page.Events, f.Event)
 			}
@@ -141,7 +144,7 @@ func (t *tx) searchChunk(q EventQuery, at *place, n int) ([]found, error) {
 		all = append(all, list...)
 	}
 	slices.SortFunc(all, func(a, b found) int {
-		c := cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.pos, b.pos))
+		c := cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.Pos, b.Pos))
 		if !q.Oldest {
 			c = -c
 		}
@@ -155,7 +158,7 @@ func (t *tx) searchChunk(q EventQuery, at *place, n int) ([]found, error) {
 func (t *tx) searchName(q EventQuery, name string, at *place, n int) ([]found, error) {
 	text, args := searchSQL(q, name, at, n)
 	return all(t, func(f *found) []any {
-		return []any{&f.at, &f.pos, &f.Device, &f.VaultID, &f.Seq, when{&f.Time}, when{&f.Kept}, &f.Name, &f.User, &f.JSON}
+		return []any{&f.at, &f.Pos, &f.Device, &f.VaultID, &f.Seq, when{&f.Time}, when{&f.Kept}, &f.Name, &f.User, &f.JSON}
 	}, text, args...)
 }
 

@@ -508,14 +508,13 @@ func (t *tx) Events(after uint64, device, user string, n int) (list []Event, nex
 		}
 	}
 	args = append(args, int64(min(max(n, 0), MaxEvents)))
-	next = after
 	list, err = all(t, func(e *Event) []any {
-		return []any{&next, &e.Device, &e.VaultID, &e.Seq, when{&e.Time}, when{&e.Kept}, &e.Name, &e.User, &e.JSON}
+		return []any{&e.Pos, &e.Device, &e.VaultID, &e.Seq, when{&e.Time}, when{&e.Kept}, &e.Name, &e.User, &e.JSON}
 	}, sql+fmt.Sprintf(` ORDER BY pos LIMIT $%d`, len(args)), args...)
-	if err != nil {
+	if err != nil || len(list) == 0 {
 		return nil, after, err
 	}
-	return list, next, nil
+	return list, list[len(list)-1].Pos, nil
 }
 
 // Streams.
