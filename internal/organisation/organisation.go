@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Kind says what an envelope holds.
@@ -22,12 +23,14 @@ type Kind string
 
 // The kinds, with the type of their payload, as JSON.
 const (
-	KindSettings  Kind = "settings"  // Settings: where approvals come from
-	KindApprovers Kind = "approvers" // Manifest: the phones of one user
-	KindPolicy    Kind = "policy"    // policy.Rules: they raise what the device requires
-	KindTOTP      Kind = "totp"      // Sealed TOTP, for one device
-	KindRecovery  Kind = "recovery"  // Sealed Codes, for one device
-	KindBypass    Kind = "bypass"    // Sealed Bypass, for one device
+	KindSettings  Kind = "settings"   // Settings: where approvals come from
+	KindApprovers Kind = "approvers"  // Manifest: the phones of one user
+	KindPolicy    Kind = "policy"     // policy.Rules: they raise what the device requires
+	KindTOTP      Kind = "totp"       // Sealed TOTP, for one device
+	KindRecovery  Kind = "recovery"   // Sealed Codes, for one device
+	KindBypass    Kind = "bypass"     // Sealed Bypass, for one device
+	KindUnlock    Kind = "unlock"     // Action, for one device: ends the lockout of one user
+	KindPushClear Kind = "push_clear" // Action, for one device: push may ring one user again
 )
 
 // MaxEnvelope bounds an envelope, in bytes.
@@ -130,6 +133,16 @@ type Bypass struct {
 	Expires int64  `json:"expires"` // seconds since 1970
 	Reason  string `json:"reason"`
 }
+
+// Action is the payload of KindUnlock and KindPushClear: something that a device
+// does once. One that comes late does nothing: by then nobody may want it any more.
+type Action struct {
+	Issued  int64 `json:"issued"`  // seconds since 1970
+	Expires int64 `json:"expires"` // seconds since 1970; at most MaxAction after Issued
+}
+
+// MaxAction is how long an action is good at most.
+const MaxAction = 24 * time.Hour
 
 // info binds what is sealed to its place, as HPKE's info.
 func (e *Envelope) info() []byte {
