@@ -50,12 +50,17 @@ type Match struct {
 const (
 	AskEnrolled = "enrolled"
 	AskRequired = "required"
+	// askUnreadable is what Unreadable says, for the events.
+	askUnreadable = "unreadable"
 )
 
 // Validate says what is wrong with the rules, naming the key.
 func (r *Rules) Validate() error {
 	if r.Ask != AskEnrolled && r.Ask != AskRequired {
 		return fmt.Errorf("policy.ask is %q; it must be \"enrolled\" or \"required\"", r.Ask)
+	}
+	if _, err := compileRules(r.Rules); err != nil {
+		return err
 	}
 	for name, m := range map[string]*Match{"policy.required": &r.Required, "policy.exempt": &r.Exempt} {
 		for _, entry := range m.Remote {
@@ -69,8 +74,8 @@ func (r *Rules) Validate() error {
 			}
 		}
 		for _, entry := range m.Groups {
-			if id, err := identity.SID(entry); err == nil && id.IsLogonGroup() {
-				return fmt.Errorf("%s.groups: %w", name, LogonGroupError(entry))
+			if err := logonGroup(entry); err != nil {
+				return fmt.Errorf("%s.groups: %w", name, err)
 			}
 		}
 		for key, list := range map[string][]string{"users": m.Users, "groups": m.Groups, "services": m.Services} {
@@ -80,6 +85,14 @@ func (r *Rules) Validate() error {
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// logonGroup refuses the SID of a group of logons.
+func logonGroup(entry string) error {
+	if id, err := identity.SID(entry); err == nil && id.IsLogonGroup() {
+		return LogonGroupError(entry)
 	}
 	return nil
 }
@@ -136,40 +149,20 @@ type Resolver interface {
 	LastSeen(id identity.ID, group string) bool
 }
 
-// Decide applies the rules. An exemption wins over a requirement, but only when
-// everything it rests on is known; a look-up that failed requires.
+// Decide applies the lists.
+//
+// Deprecated: for those who do not compile yet.
 func (r *Rules) Decide(s Subject, names Resolver) Decision {
-	if rule, _ := r.Exempt.match(s, names, s.Trusted, false); rule != "" && s.Resolved {
-		return Decision{Effect: Skip, Rule: "exempt." + rule}
-	}
-	rule, failed := r.Required.match(s, names, true, true)
-	if rule != "" {
-		group, isGroup := strings.CutPrefix(rule, "groups=")
-		d := Decision{Effect: Ask, Rule: "required." + rule}
-		if isGroup {
-			d.Groups = []string{group}
-		}
-		return d
-	}
-	if failed != "" {
-		return Decision{Effect: Ask, Rule: "required." + failed + " (look-up failed)"}
-	}
-	for _, group := range r.Required.Groups {
-		if s.Resolved && names.LastSeen(s.ID, group) {
-			return Decision{Effect: Ask, Rule: "required.groups=" + group + " (last seen)"}
-		}
-	}
-	if r.Ask == AskEnrolled {
-		return Decision{Effect: IfEnrolled, Rule: "default=enrolled"}
-	}
-	return Decision{Effect: Ask, Rule: "default=required"}
+	p := &Policy{local: side{Rules: *r, source: Computer, weakens: true}}
+	return p.Decide(s, names)
 }
 
 // match returns the entry that fits, and one that could not be looked up.
 // places: whether Service and Remote count. enough: one name that could not be
 // looked up decides, and no other name is: each may wait for a directory that
 // hangs, and the organisation's lists may have hundreds.
-func (m *Match) match(s Subject, names Resolver, places, enough bool) (rule, failed string) {
+func (m *Match) match(f *facts, places, enough bool) (rule, failed string) {
+	s := f.s
 	if s.Resolved {
 		if uid, ok := s.ID.UID(); ok && slices.Contains(m.UIDs, uid) {
 			return fmt.Sprintf("uids=%d", uid), ""
@@ -181,7 +174,7 @@ func (m *Match) match(s Subject, names Resolver, places, enough bool) (rule, fai
 			return "users=" + s.Name, ""
 		}
 		for _, name := range m.Users {
-			switch names.IsUser(name, s.ID) {
+			switch f.names.IsUser(name, s.ID) {
 			case Member:
 				return "users=" + name, ""
 			case Unknown:
@@ -192,7 +185,7 @@ func (m *Match) match(s Subject, names Resolver, places, enough bool) (rule, fai
 			}
 		}
 		for _, group := range m.Groups {
-			switch names.Membership(s.Name, group) {
+			switch f.member(group) {
 			case Member:
 				return "groups=" + group, ""
 			case Unknown:
@@ -211,7 +204,7 @@ func (m *Match) match(s Subject, names Resolver, places, enough bool) (rule, fai
 	}
 	if s.Remote.IsValid() {
 		for _, entry := range m.Remote {
-			if p, err := parseRange(entry); err == nil && p.Contains(s.Remote.Unmap().WithZone("")) {
+			if p, err := parseRange(entry); err == nil && contains(p, s.Remote) {
 				return "remote=" + entry, ""
 			}
 		}

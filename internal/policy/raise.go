@@ -34,7 +34,7 @@ func (m Match) and(o Match) Match {
 // Unreadable stands for central rules that cannot be read, or say something that
 // this version does not know: everybody who is not exempt is required, as whom
 // they would have named cannot be told.
-func Unreadable() Rules { return Rules{Ask: AskRequired} }
+func Unreadable() Rules { return Rules{Ask: askUnreadable} }
 
 // Parse reads the organisation's rules, JSON. Members that are not known are an
 // error: they may require something.
