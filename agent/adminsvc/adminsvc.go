@@ -66,6 +66,7 @@ type Service struct {
 	Names      Names
 	State      func() State
 	OpenLogins func() int
+	Explain    Explain
 	// Link leads to the authority; nil: there is none to be had.
 	Link     Link
 	Stopping <-chan struct{}

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sallyport/agent/loginsvc"
 	"sallyport/agent/store"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
@@ -72,6 +73,8 @@ func newWorld(t *testing.T) *world {
 	})
 	w.link.store = s
 	w.svc = &Service{Store: s, Names: people.People{"root": 0, "daemon": 1}, State: func() State { return State{Config: loaded} }, OpenLogins: func() int { return 0 }, Link: w.link}
+	logins := &loginsvc.Service{Store: s, Names: w.svc.Names, Clock: w, Settings: func() loginsvc.Settings { return loginsvc.Settings{Config: *w.config, RulesKnown: true} }}
+	w.svc.Explain = logins.Explain
 	return w
 }
 
@@ -639,7 +642,7 @@ func TestTheOrganisationsPolicyIsShown(t *testing.T) {
 		t.Error(got)
 	}
 	signs(1, `{"Ask":"enrolled","Required":{"Users":["daemon"]}}`)
-	if got := w.show("daemon").GetAsked(); got != "asked, by required.users=daemon" {
+	if got := w.show("daemon").GetAsked(); got != "asked, by required.users=daemon (organisation)" {
 		t.Error(got)
 	}
 	if got := w.status().GetPolicy(); !strings.Contains(got, "required entries: 1") || !strings.Contains(got, "organisation") {

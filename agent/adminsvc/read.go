@@ -21,11 +21,9 @@ import (
 	"sallyport/agent/store"
 	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
-	"sallyport/internal/config"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
 	"sallyport/internal/identity"
-	"sallyport/internal/policy"
 	"sallyport/internal/textout"
 	"sallyport/internal/vault"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
@@ -58,8 +56,8 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 	var certificateFrom time.Time
 	var now clock.Instant
 	f := s.pushFacts()
-	var policyError error
-	out.Policy, policyError = s.describePolicy(f.config)
+	rules := s.Store.Policy(f.config)
+	out.Policy = rules.Describe()
 	marker := ""
 	if v, err := s.Store.Vault(); err == nil {
 		i := v.Info()
@@ -116,9 +114,14 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 		out.LastEvents = out.LastEvents[n-lastEvents:]
 	}
 	out.Problems = problems(state, out, marker, ahead, reported)
-	if policyError != nil && out.GetVault().GetState() == "open" {
+	if rules.Broken != nil {
+		out.Problems = append(out.Problems, &adminv1.Problem{Code: "policy_rules_unusable",
+			Text:   "A rule cannot be used, so that what it is about is asked: " + rules.Broken.Error(),
+			Remedy: "Mend it; 'sallyport policy test FILE' tries rules before they are in force."})
+	}
+	if rules.Unreadable != nil && out.GetVault().GetState() == "open" {
 		out.Problems = append(out.Problems, &adminv1.Problem{Code: "policy_unreadable",
-			Text:   "The organisation's policy cannot be read, so that everybody who is not exempt here is asked: " + policyError.Error(),
+			Text:   "The organisation's policy cannot be read, so that everybody who is not exempt here is asked: " + rules.Unreadable.Error(),
 			Remedy: "Set it anew at the authority (sallyport-authority policy set), or take \"policy\" out of authority.accept."})
 	}
 	authorityProblems(out.GetAuthority(), certificateFrom, now, func(code, text, remedy string) {
@@ -178,26 +181,6 @@ func problems(state State, st *adminv1.StatusResponse, marker string, ahead, rep
 			"Let the agent write beside its configuration file.")
 	}
 	return list
-}
-
-// describePolicy says who is asked, with what the organisation signed on top.
-func (s *Service) describePolicy(c *config.Config) (string, error) {
-	raised, err := s.Store.Raised(c)
-	if raised == nil {
-		return describe(&c.Policy), err
-	}
-	return describe(raised) + "; the organisation's policy is in it", err
-}
-
-func describe(r *policy.Rules) string {
-	text := "asked: whoever is enrolled"
-	if r.Ask == policy.AskRequired {
-		text = "asked: everyone"
-	}
-	count := func(m *policy.Match) int {
-		return len(m.Users) + len(m.UIDs) + len(m.SIDs) + len(m.Groups) + len(m.Services) + len(m.Remote)
-	}
-	return fmt.Sprintf("%s; required entries: %d, exempt entries: %d", text, count(&r.Required), count(&r.Exempt))
 }
 
 // vaultStates are the reasons why a vault is not open, in one word each.
@@ -276,25 +259,10 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 	if err != nil {
 		return nil, vaultError(err)
 	}
-	// As at a login: whom root exempts nobody requires.
-	subject, names := policy.Subject{Name: p.name, ID: p.id, Resolved: p.name != ""}, s.Names.Resolver(ctx, s.Store.LastSeen, accounts.User{Name: p.name, ID: p.id}, nil)
-	decision := f.config.Policy.Decide(subject, names)
-	if decision.Effect != policy.Skip {
-		raised, err := s.Store.Raised(f.config)
-		if raised != nil {
-			decision = raised.Decide(subject, names)
-		}
-		if err != nil {
-			decision.Rule += " (the organisation's policy cannot be read)"
-		}
-	}
-	switch {
-	case decision.Effect == policy.Skip:
-		out.Asked = "exempt, by " + decision.Rule
-	case decision.Effect == policy.IfEnrolled && !out.GetTotp():
-		out.Asked = "not asked, by " + decision.Rule
-	default:
-		out.Asked = "asked, by " + decision.Rule
+	if p.name == "" {
+		out.Asked = "not known: there is no such account"
+	} else {
+		out.Asked = s.asked(ctx, p.name)
 	}
 	return out, nil
 }

@@ -28,7 +28,7 @@ import (
 
 // readOnly are the calls that the admin group may make. Whatever else there is,
 // now or later, is root's.
-var readOnly = []string{"Status", "ListUsers", "ShowUser", "Events", "ShowConfig"}
+var readOnly = []string{"Status", "ListUsers", "ShowUser", "Events", "ShowConfig", "ExplainPolicy"}
 
 // call calls a method of the admin service, about a user, as a user.
 func (a *agent) call(uid uint32, m protoreflect.MethodDescriptor, about string) error {

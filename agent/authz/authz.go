@@ -40,6 +40,8 @@ var table = map[string]Who{
 	admin + "ShowUser":   Readers,
 	admin + "Events":     Readers,
 	admin + "ShowConfig": Readers,
+	// Whoever may read the configuration and the accounts may know what comes of them.
+	admin + "ExplainPolicy": Readers,
 
 	admin + "Enrol":            Owners,
 	admin + "ConfirmEnrolment": Owners,

@@ -28,6 +28,7 @@ import (
 	"sallyport/internal/accounts"
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
+	"sallyport/internal/device"
 	"sallyport/internal/event"
 	"sallyport/internal/identity"
 	"sallyport/internal/keychain"
@@ -173,7 +174,8 @@ func run(ctx context.Context, o Options) (err error) {
 	linked := make(chan struct{})
 	go func() { defer close(linked); authority.Run(linkCtx) }()
 	defer func() { stopLink(); <-linked }()
-	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: d.options.Password}
+	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: d.options.Password,
+		Facts: loginsvc.Facts{Online: func() bool { return authority.State().Connected }, Device: new(device.Reader).Facts, Networks: device.Networks, Session: loginsvc.SessionOf}}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	d.watchSessions(watching, login, ran)
@@ -311,7 +313,7 @@ func (d *daemon) servers(stopping chan struct{}, login *loginsvc.Service, author
 	loginv1.RegisterLoginServiceServer(logins, login)
 	admins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(adminCalls), grpc.MaxRecvMsgSize(maxAdminMessage))...)
 	adminv1.RegisterAdminServiceServer(admins, &adminsvc.Service{
-		Store: d.store, Names: &d.names, State: d.state, OpenLogins: login.Open, Stopping: stopping, Link: authority,
+		Store: d.store, Names: &d.names, State: d.state, OpenLogins: login.Open, Explain: login.Explain, Stopping: stopping, Link: authority,
 	})
 	return logins, admins
 }
@@ -352,6 +354,7 @@ func (d *daemon) keep() {
 	if err := loaded.KeepPolicies(); err != nil {
 		d.log.Warn("the policies could not be kept for the next start", "error", err)
 	}
+	d.store.Policy(&loaded.Config) // compiled now, so that no login waits for it
 	rules := loaded.Config.Policy
 	if last := d.store.LastRules(); last != nil && reflect.DeepEqual(*last, rules) {
 		return

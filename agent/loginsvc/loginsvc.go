@@ -3,10 +3,10 @@
 package loginsvc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 	"unicode"
@@ -83,6 +83,7 @@ type Service struct {
 	// Password has the system check what a credential provider sends; nil where the
 	// system checks passwords before it asks a hook. The caller wipes its own copy.
 	Password password.Checker
+	Facts    Facts
 	// Admitted is told whom a credential provider may let in, once that is on disk;
 	// may be nil.
 	Admitted func(id identity.ID)
@@ -109,6 +110,13 @@ type login struct {
 	recorded bool        // the verdict's event is on disk already
 	pending  *totp.State // made, not yet in force
 	claimed  bool        // this login typed the one-time code to enrol
+
+	imagined    *Imagined          // nobody makes this login
+	explanation policy.Explanation // of an imagined one
+	allowed     factor.Allowed     // the factors that count
+	digits      int                // of the number to type on the phone
+	place       factor.Place       // where a factor is remembered
+	remember    time.Duration      // and how long; 0: not at all
 
 	patience <-chan time.Time     // the person's at the open prompt
 	push     *pushing             // nil: no phone is being asked
@@ -354,30 +362,8 @@ func (l *login) identify() (reason factor.Reason, text string) {
 
 // decide asks the policy, and the vault where the policy wants to know.
 func (l *login) decide() engine.Input {
-	subject := policy.Subject{Name: l.user.Name, ID: l.user.ID, Resolved: l.resolved,
-		Service: string(l.begin.GetService()), Trusted: l.peer.IsRoot()}
-	host := string(l.begin.GetRemoteHost())
-	if addr, err := netip.ParseAddr(host); err == nil {
-		subject.Remote = addr
-	} else {
-		subject.RemoteUnknown = host != "" || l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE
-	}
-	names := l.Names.Resolver(l.ctx, l.Store.LastSeen, l.user, l.proof.groups)
-	decision := l.settings.Config.Policy.Decide(subject, names)
-	// Whom root exempts nobody requires, and no vault is needed to know it.
-	if decision.Effect != policy.Skip {
-		raised, err := l.Store.Raised(&l.settings.Config)
-		if raised != nil {
-			decision = raised.Decide(subject, names)
-		}
-		if err != nil {
-			decision.Rule += " (the organisation's policy cannot be read)"
-		}
-	}
-	if l.settings.Broken && !l.settings.RulesKnown {
-		decision = policy.Decision{Effect: policy.Ask, Rule: "configuration broken"}
-	}
-	l.event.Rule = decision.Rule
+	decision := l.judge()
+	l.event.Rule, l.allowed, l.digits = decision.Rule, engine.Allowed(decision), cmp.Or(decision.Digits, l.settings.Config.Push.Digits)
 	begun := engine.Begun{
 		Decision: decision, Resolved: l.resolved,
 		AccountOnly: l.begin.GetStage() == loginv1.Stage_STAGE_ACCOUNT,
@@ -408,6 +394,7 @@ func (l *login) lookUp(begun *engine.Begun) error {
 		if err != nil {
 			return err
 		}
+		begun.Remembered = account.Remembers(l.place, l.now(tx))
 		if begun.Enrolled = account.IsEnrolled(); !begun.Enrolled {
 			_, waiting, err = store.PendingImport(tx, l.user.Name)
 		}
@@ -415,7 +402,7 @@ func (l *login) lookUp(begun *engine.Begun) error {
 		// Only root's hooks say the truth of where the person is, and have seen
 		// the password.
 		begun.MayEnrol = l.peer.IsRoot() && e.AtLogin && begun.Decision.Effect == policy.Ask &&
-			account.EnrolmentOpen(tx.Now()) && (e.Remote || !l.remote())
+			account.EnrolmentOpen(l.now(tx)) && (e.Remote || !l.remote())
 		begun.NeedsEnrolCode = begun.MayEnrol && account.Enrolment.Code != nil
 		if err == nil && l.mayPush() {
 			var phones []push.Approver
@@ -428,6 +415,10 @@ func (l *login) lookUp(begun *engine.Begun) error {
 		return err
 	}
 	if !waiting && len(begun.Decision.Groups) == 0 {
+		return nil
+	}
+	if l.imagined != nil { // a secret that waits for this login makes them enrolled
+		begun.Enrolled = begun.Enrolled || waiting
 		return nil
 	}
 	return l.Store.Update(l.ctx, func(tx *vault.Tx) error {
@@ -488,6 +479,9 @@ func (l *login) carryOut(o engine.Output) engine.Input {
 func (l *login) check(answer secret.String) engine.Input {
 	if !l.resolved {
 		// The same way as for anybody, to a record that is not there.
+		if o, refused := l.allowed.Refuse(answer); refused {
+			return engine.Checked{Outcome: o}
+		}
 		return engine.Checked{Outcome: factor.Check(nil, answer, l.Store.Now(), nil)}
 	}
 	if !l.sameUser() {
@@ -499,12 +493,16 @@ func (l *login) check(answer secret.String) engine.Input {
 		if err != nil {
 			return nil, err
 		}
-		outcome = factor.Check(account, answer, tx.Now(), codeKey)
+		refused := false
+		if outcome, refused = l.allowed.Refuse(answer); !refused {
+			outcome = factor.Check(account, answer, tx.Now(), codeKey)
+		}
 		if account != nil {
 			account.Name = l.user.Name
 			if outcome.OK && l.push != nil && account.Push != nil {
 				account.Push.End(l.push.live.Challenge.ID, "", tx.Now(), l.pushLimits())
 			}
+			l.earn(account, outcome, tx.Now())
 			if err := store.Put(tx, account); err != nil {
 				return nil, err
 			}

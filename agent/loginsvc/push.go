@@ -103,7 +103,7 @@ func (l *login) startPush() engine.Input {
 			return nil, nil // taken away since the login began
 		}
 		live, err = push.NewChallenge(push.Challenge{Device: setup.DeviceID, Name: setup.DeviceName, User: clean([]byte(l.user.Name)),
-			Service: l.event.Service, From: l.event.Remote}, tx.Now(), time.Duration(c.Life), c.Digits)
+			Service: l.event.Service, From: l.event.Remote}, tx.Now(), time.Duration(c.Life), l.digits)
 		if err != nil {
 			l.event.Text = err.Error()
 			return nil, nil
@@ -203,6 +203,7 @@ func (l *login) verifyPush() engine.Input {
 		o = factor.CheckPush(account, l.push.live, l.push.answer, approvers, rules, tx.Now(), l.pushLimits())
 		if account != nil {
 			account.Name = l.user.Name
+			l.earn(account, o.Outcome, tx.Now())
 			if err := store.Put(tx, account); err != nil {
 				return nil, err
 			}

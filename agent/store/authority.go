@@ -99,6 +99,11 @@ func Signed(tx *vault.Tx, kind organisation.Kind, user string) (i Item, err erro
 // PutSigned puts an item in force. The caller has verified it, and that its
 // version is above that of Signed.
 func PutSigned(tx *vault.Tx, kind organisation.Kind, user string, i Item) error {
+	if kind == organisation.KindPolicy {
+		if err := tx.Put(vault.Settings, policyMark, mark(i)); err != nil {
+			return err
+		}
+	}
 	return tx.Put(vault.Settings, itemSetting+string(kind)+"/"+user, i)
 }
 
@@ -144,7 +149,7 @@ func ForgetAuthority(tx *vault.Tx) error {
 	}
 	var keys []string
 	if err := tx.Each(vault.Settings, func(key string, _ func(any) error) error {
-		if key == authoritySetting || key == contactSetting || strings.HasPrefix(key, itemSetting) {
+		if key == authoritySetting || key == contactSetting || key == policyMark || strings.HasPrefix(key, itemSetting) {
 			keys = append(keys, key)
 		}
 		return nil

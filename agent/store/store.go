@@ -52,6 +52,8 @@ type Store struct {
 	ring       []event.Event // what could not be written, newest last
 	closed     bool
 	refused    map[string]refusals // by caller
+
+	policy policyCache
 }
 
 // New returns a store and opens its vault. A vault that does not open is no

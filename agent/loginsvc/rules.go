@@ -1,0 +1,218 @@
+package loginsvc
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"path"
+	"strings"
+	"time"
+
+	"sallyport/agent/store"
+	"sallyport/internal/accounts"
+	"sallyport/internal/clock"
+	"sallyport/internal/device"
+	"sallyport/internal/engine"
+	"sallyport/internal/factor"
+	"sallyport/internal/identity"
+	"sallyport/internal/localsock"
+	"sallyport/internal/policy"
+	"sallyport/internal/vault"
+	loginv1 "sallyport/proto/sallyport/login/v1"
+)
+
+// Facts of this computer that rules go by; what is nil is not known.
+type Facts struct {
+	// Online says whether the authority is on the line now.
+	Online func() bool
+	// Device is given the boot clock.
+	Device   func(now time.Duration) device.Facts
+	Networks func() (string, error)
+	// Session tells one use of a terminal from the next one; "" when it cannot.
+	Session func(name string) string
+}
+
+// Imagined is a login that nobody makes: it changes nothing.
+type Imagined struct {
+	Begin  *loginv1.Begin
+	Online *bool     // nil: as it is
+	At     time.Time // zero: now
+}
+
+// Explained is what a login would come to, and why.
+type Explained struct {
+	policy.Explanation
+	User    accounts.User // the zero User: it does not resolve
+	Outcome string        // "not_asked", "asked" or "denied"
+	Reason  factor.Reason // "" while it is asked
+}
+
+// The outcomes of an Explained.
+const (
+	NotAsked = "not_asked"
+	Asked    = "asked"
+	Denied   = "denied"
+)
+
+// Explain says what a login of a root hook would come to. It asks in the very way
+// that a login does.
+func (s *Service) Explain(ctx context.Context, i Imagined) (Explained, error) {
+	if err := checkBegin(i.Begin); err != nil {
+		return Explained{}, err
+	}
+	l := &login{Service: s, ctx: ctx, settings: s.Settings(), peer: localsock.Peer{ID: identity.System}, begin: i.Begin, imagined: &i}
+	l.describe()
+	if reason, text := l.identify(); reason != "" {
+		return Explained{}, errors.New(string(reason) + ": " + l.event.Text + text)
+	}
+	out := l.machine.Step(l.decide())
+	e := Explained{Explanation: l.explanation, User: l.user, Outcome: Asked}
+	if v, ok := out[len(out)-1].(engine.Verdict); ok {
+		e.Reason, e.Outcome = v.Reason, Denied
+		if v.Decision == engine.Skip {
+			e.Outcome = NotAsked
+		}
+	}
+	if e.Reason == reasonVault || e.Reason == reasonConfig {
+		e.Why = l.event.Text
+	}
+	return e, nil
+}
+
+// now is the present, or the imagined time: all clocks are as far ahead.
+func (l *login) now(tx *vault.Tx) clock.Instant {
+	now := tx.Now()
+	if l.imagined != nil && !l.imagined.At.IsZero() {
+		ahead := l.imagined.At.Sub(now.Wall)
+		now.Wall, now.Boot = now.Wall.Add(ahead), now.Boot+ahead
+	}
+	return now
+}
+
+// maxBehind is by how much the clock may lie behind a time seen before, and still
+// tell the time.
+const maxBehind = 5 * time.Minute
+
+// subject is this login as the rules see it.
+func (l *login) subject(p *store.Policy) policy.Subject {
+	s := policy.Subject{Name: l.user.Name, ID: l.user.ID, Resolved: l.resolved,
+		Hook: l.event.Hook, Service: string(l.begin.GetService()), Scenario: l.event.Scenario, Session: string(l.begin.GetSession()),
+		Trusted: l.peer.IsRoot()}
+	s.ComesFrom(string(l.begin.GetRemoteHost()), l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE)
+	if !p.HasRules && l.imagined == nil {
+		return s // nothing else counts
+	}
+	s.Online = l.Facts.Online != nil && l.Facts.Online()
+	if l.imagined != nil && l.imagined.Online != nil {
+		s.Online = *l.imagined.Online
+	}
+	s.Device = l.device()
+	err := l.Store.View(func(tx *vault.Tx) error {
+		now := l.now(tx)
+		if now.Behind() <= maxBehind {
+			s.Now = now.Wall.Local()
+		}
+		joined, err := store.JoinedTo(tx)
+		if err != nil {
+			return err
+		}
+		s.Device.Authority = policy.Known("")
+		if joined != nil {
+			s.Device.Authority = policy.Known(joined.URL)
+		}
+		account, err := store.Account(tx, string(l.user.ID))
+		if err != nil {
+			return err
+		}
+		s.Last = policy.NotKnown[policy.Last]("the clock lies behind, or it was given before this was kept")
+		if name, ago, known := account.LastUse(now); known {
+			s.Last = policy.Known(policy.Last{Factor: string(name), Age: ago})
+		}
+		return nil
+	})
+	if err != nil {
+		s.Last, s.Device.Authority = policy.NotKnown[policy.Last](err.Error()), policy.NotKnown[string](err.Error())
+	}
+	return s
+}
+
+func (l *login) device() policy.Device {
+	if l.Facts.Device == nil {
+		return policy.Device{}
+	}
+	f := l.Facts.Device(l.Clock.Now().Boot)
+	fact := func(f device.Fact) policy.Fact[bool] {
+		return policy.Fact[bool]{Value: f.Yes, Known: f.Known, Why: f.Why}
+	}
+	d := policy.Device{Encrypted: fact(f.Encrypted), TPM: fact(f.TPM), OS: f.OS, OSVersion: policy.NotKnown[string]("the system does not say")}
+	if f.Version != "" {
+		d.OSVersion = policy.Known(f.Version)
+	}
+	return d
+}
+
+// judge asks the policy about this login.
+func (l *login) judge() policy.Decision {
+	p := l.Store.Policy(&l.settings.Config)
+	unknown := l.settings.Broken && !l.settings.RulesKnown
+	if unknown {
+		p = store.RequiresAll()
+	}
+	subject, names := l.subject(p), l.Names.Resolver(l.ctx, l.Store.LastSeen, l.user, l.proof.groups)
+	var d policy.Decision
+	if l.imagined != nil {
+		l.explanation = p.Explain(subject, names)
+		d = l.explanation.Decision
+	} else {
+		d = p.Decide(subject, names)
+	}
+	if unknown {
+		d.Rule = "configuration broken"
+		l.explanation.Rule = d.Rule
+	}
+	l.place, l.remember = factor.Place{}, 0
+	if d.Remember > 0 && l.peer.IsRoot() && l.resolved {
+		l.place, l.remember = l.where(p.ID+" "+d.Rule, subject), d.Remember
+	}
+	return d
+}
+
+// where is what a factor that is given in this login would be remembered for. What
+// cannot be told is empty, and then nothing is remembered.
+func (l *login) where(rule string, s policy.Subject) factor.Place {
+	p := factor.Place{BootID: l.Clock.Now().BootID, Rule: rule}
+	if l.Facts.Session != nil {
+		p.Session = l.Facts.Session(s.Session)
+	}
+	if l.Facts.Networks == nil || s.RemoteUnknown {
+		return p
+	}
+	if networks, err := l.Facts.Networks(); err == nil {
+		p.Network = from(s.Remote) + " at " + networks
+	}
+	return p
+}
+
+func from(remote netip.Addr) string {
+	if !remote.IsValid() {
+		return "here"
+	}
+	return remote.String()
+}
+
+// earn remembers the factor that was just given. A bypass is good once: it is for
+// this login alone.
+func (l *login) earn(a *factor.Account, o factor.Outcome, now clock.Instant) {
+	if o.OK && (o.Factor == factor.TOTP || o.Factor == factor.Push || o.Factor == factor.Recovery) {
+		a.Remember(l.place, now, l.remember)
+	}
+}
+
+// device path of a terminal: PAM_TTY is "/dev/pts/3", or "pts/3" (pam_set_item(3)).
+func terminal(session string) (name string, ok bool) {
+	if !strings.HasPrefix(session, "/") {
+		session = "/dev/" + session
+	}
+	name = path.Clean(session)
+	return name, strings.HasPrefix(name, "/dev/")
+}
