@@ -121,7 +121,7 @@ func explainIssue(text string, issue *common.Error) error {
 	message, _, _ := strings.Cut(issue.Message, "\n")
 	switch {
 	case strings.HasPrefix(message, "undeclared reference to"):
-		message = strings.ReplaceAll(strings.TrimSuffix(message, " (in container '')"), "undeclared reference to", "there is no") + "; docs/policy.md lists what there is, and texts are in quotes"
+		message = strings.NewReplacer("undeclared reference to", "there is no", " (in container '')", "", "'_", "'", "_'", "'").Replace(message) + "; docs/policy.md lists what there is, and texts are in quotes"
 	case strings.HasPrefix(message, "found no matching overload for"):
 		message = "what is compared does not fit together: " + message
 	case strings.HasPrefix(message, "Syntax error"):
