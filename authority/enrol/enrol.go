@@ -46,6 +46,8 @@ const (
 	TOTPIssued       event.Name = "totp_issued"
 	RecoveryIssued   event.Name = "recovery_issued"
 	BypassIssued     event.Name = "bypass_issued"
+	UnlockIssued     event.Name = "unlock_issued"     // a device is to end a lockout
+	PushClearIssued  event.Name = "push_clear_issued" // and to let push ring again
 	PolicyChanged    event.Name = "policy_changed"
 	SettingsChanged  event.Name = "settings_changed"
 	VaultRolledBack  event.Name = "vault_rolled_back"

@@ -225,6 +225,8 @@ func DescribePending(file []byte) ([]string, error) {
 				return nil, invalid("an item %s is not JSON", e.Kind)
 			}
 			what += ": " + string(e.Payload)
+		case organisation.KindUnlock, organisation.KindPushClear:
+			what += ": good until " + actionOf(e.Payload).Format(time.RFC3339)
 		default:
 			what += ": sealed, only the device can read it"
 		}
@@ -253,7 +255,7 @@ func checkEnvelope(e organisation.Envelope) error {
 	perDevice := false
 	switch e.Kind {
 	case organisation.KindSettings, organisation.KindPolicy, organisation.KindApprovers:
-	case organisation.KindTOTP, organisation.KindRecovery, organisation.KindBypass:
+	case organisation.KindTOTP, organisation.KindRecovery, organisation.KindBypass, organisation.KindUnlock, organisation.KindPushClear:
 		perDevice = true
 	default:
 		return invalid("an item of the unknown kind %q", e.Kind)

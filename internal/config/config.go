@@ -131,7 +131,7 @@ func defaults(sys System, stateDir string) Config {
 		Limits:     Limits{LoginsPerUID: 8, LoginsTotal: 64, PromptTime: Duration(90 * time.Second)},
 		Push: Push{Enabled: true, Digits: 2, Life: Duration(time.Minute), AllowSynced: true, Concurrent: 1, PerService: 1, Gap: Duration(time.Minute),
 			InFiveMinutes: 3, InAnHour: 10, Misses: 3, Pause: Duration(15 * time.Minute)},
-		Authority:          Authority{Accept: []string{"approvers", "policy", "totp", "recovery", "bypass"}},
+		Authority:          Authority{Accept: []string{"approvers", "policy", "totp", "recovery", "bypass", "unlock", "push_clear", "offline_bypass"}},
 		CredentialProvider: CredentialProvider{Enabled: true, Logon: true, Unlock: true, CredUI: true, Pipe: `\\.\pipe\ProtectedPrefix\Administrators\sallyport\login`},
 		SessionGuard:       SessionGuard{Action: GuardReport, Within: Duration(2 * time.Minute)},
 

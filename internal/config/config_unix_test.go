@@ -36,7 +36,7 @@ func TestAFileOfCommentsIsTheDefaults(t *testing.T) {
 			t.Errorf("%s comes from %s", v.Key, v.Source)
 		}
 	}
-	if len(c.Authority.Accept) != 5 || c.Authority.AllowExemptions || c.Push.Concurrent != 1 || c.Push.InFiveMinutes != 3 || c.Push.Misses != 3 {
+	if len(c.Authority.Accept) != 8 || c.Authority.AllowExemptions || c.Push.Concurrent != 1 || c.Push.InFiveMinutes != 3 || c.Push.Misses != 3 {
 		t.Errorf("the authority may more than it should, or phones ring more often: %+v", c)
 	}
 	if len(l.Values) != 42 {
