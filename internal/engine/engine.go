@@ -34,12 +34,13 @@ const (
 	AskingPush              // a phone rings, and the prompt for a code or Enter is open
 	CheckingPush            // its answer is verified; the prompt is still open
 	AskingAgain             // that push is over, its prompt still open: Enter is for another
+	Challenging             // the helpdesk's challenge is made; no prompt is open
 	Done                    // the verdict is out
 )
 
 func (s State) String() string {
 	return [...]string{"fresh", "asking-code", "checking-code", "asking-enrol-code", "checking-enrol-code",
-		"preparing", "asking-confirm", "checking-confirm", "showing-recovery", "ringing", "asking-push", "checking-push", "asking-again", "done"}[s]
+		"preparing", "asking-confirm", "checking-confirm", "showing-recovery", "ringing", "asking-push", "checking-push", "asking-again", "challenging", "done"}[s]
 }
 
 // Input is something that happened.
@@ -58,6 +59,7 @@ const (
 	pushAnswered
 	pushChecked
 	pushExpired
+	challenged
 	cancelled
 	timedOut
 	failed
@@ -83,6 +85,7 @@ type Begun struct {
 	// Push: there is a phone to ask, beside the code. Live: the hook shows Waiting
 	// and can close an open prompt.
 	Push, Live bool
+	Offline    Offline
 }
 
 // Answered: the person answered the open prompt.
@@ -285,6 +288,7 @@ var transitions = map[transition]func(*Machine, Input) []Output{
 	{AskingPush, pushExpired}:    (*Machine).expirePush,
 	{CheckingPush, pushChecked}:  (*Machine).judgePush,
 	{AskingAgain, answered}:      (*Machine).answerAfterPush,
+	{Challenging, challenged}:    (*Machine).showChallenge,
 }
 
 // Step takes one input. After the verdict there is nothing more to do.
@@ -330,6 +334,8 @@ func (m *Machine) begin(in Input) []Output {
 		return m.verdict(Skip, ReasonRemembered, "", "")
 	case f.AccountOnly:
 		return m.deny(ReasonRequired, "", "This computer also wants a second factor for your account.")
+	case f.Offline.Reached:
+		return m.challenge()
 	case !m.takes(factor.TOTP): // which is all that could be enrolled here
 	case f.Resolved && !f.Enrolled && f.MayEnrol && f.NeedsEnrolCode:
 		return m.ask(AskingEnrolCode, "Code to enrol with (from your helpdesk): ", false)
@@ -371,7 +377,7 @@ func (m *Machine) askCode(why string) []Output {
 	default:
 		why += "Only a bypass code from your helpdesk counts now: "
 	}
-	return m.ask(AskingCode, why, false)
+	return m.ask(AskingCode, m.facts.Offline.warning()+why, false)
 }
 
 // orCode is what may be typed while a phone rings. of says where a code comes
@@ -392,7 +398,9 @@ func (m *Machine) check(in Input) []Output {
 	case a.IsPassword:
 		return m.judge(Checked{factor.Outcome{Reason: factor.PasswordTyped}})
 	case a.Text.Empty():
-		return m.deny(ReasonCancelled, "", "")
+		return m.deny(m.reasonEmpty(), "", "")
+	case asksForHelp(a):
+		return m.challenge()
 	}
 	m.state = CheckingCode
 	return []Output{Check{a.Text}}
@@ -407,7 +415,7 @@ func (m *Machine) judge(in Input) []Output {
 // it, and the login ends with the same one.
 func Judge(o factor.Outcome, resolved bool) Verdict {
 	switch {
-	case !resolved && o.Reason == factor.NotAllowed: // as for anybody
+	case !resolved && (o.Reason == factor.NotAllowed || o.Reason == factor.OfflineLimit): // as for anybody
 		return Verdict{Deny, ReasonUnknownUser, "", textFor(o)}
 	case !resolved:
 		return Verdict{Deny, ReasonUnknownUser, "", textFor(factor.Outcome{Reason: factor.WrongCode})}
@@ -618,6 +626,10 @@ func (m *Machine) verdict(d Decision, reason factor.Reason, name factor.Name, te
 // textFor is what the person reads after a refused code.
 func textFor(o factor.Outcome) string {
 	switch {
+	case o.Reason == factor.OfflineLimit:
+		return offlineText
+	case o.Reason == factor.Locked && o.Factor == factor.OfflineBypass:
+		return fmt.Sprintf("Too many wrong codes. Wait %s, then call your helpdesk again.", roundUp(o.LockedFor))
 	case o.LockedNow, o.Reason == factor.Locked:
 		return fmt.Sprintf("Too many wrong codes. Wait %s, use a recovery code, or call your helpdesk.", roundUp(o.LockedFor))
 	case o.Reason == factor.AlreadyUsed:

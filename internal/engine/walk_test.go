@@ -26,6 +26,8 @@ var oneOfEach = map[inputKind]Input{
 	pushChecked:  PushChecked{approved},
 	pushExpired:  PushExpired{},
 
+	challenged: Challenged{Text: "K7QF-9M2X", Device: "laptop"},
+
 	cancelled: Cancelled{},
 	timedOut:  TimedOut{},
 	failed:    Failed{Reason: "vault_unavailable"},
@@ -179,7 +181,7 @@ func (w *walker) walk(m Machine) {
 	answer := func(id uint32, text string, isPassword bool) Input {
 		return Answered{PromptID: id, Text: secret.New(text), IsPassword: isPassword}
 	}
-	for _, in := range []Input{
+	inputs := []Input{
 		answer(m.promptID, "123456", false), answer(m.promptID, "", false), answer(m.promptID, "hunter2", true),
 		answer(m.promptID-1, "123456", false), answer(m.promptID+1, "123456", false), answer(0, "123456", false),
 		Checked{right}, Checked{wrong}, Checked{}, Checked{factor.Outcome{OK: true}}, Checked{factor.Outcome{Reason: factor.NotEnrolled}},
@@ -187,9 +189,14 @@ func (w *walker) walk(m Machine) {
 		Answered{PromptID: m.promptID, Left: time.Second},
 		PushStarted{Number: "47"}, PushStarted{"48", "Pixel", time.Minute}, PushRefused{}, PushRefused{factor.PushTooMany}, PushAnswered{}, PushExpired{},
 		PushChecked{approved}, PushChecked{}, PushChecked{right}, PushChecked{denied}, PushChecked{forged}, PushChecked{factor.Outcome{Reason: factor.PushApproved}},
+		Challenged{}, Challenged{"K7QF-9M2X", "laptop"},
 		Begun{Decision: policy.Decision{Effect: policy.Skip}, Resolved: true, Enrolled: true}, asked, mayEnrol,
 		Cancelled{}, TimedOut{}, Failed{}, Failed{"vault_unavailable"}, nil,
-	} {
+	}
+	if m.promptID < 3 { // later on it is the same with fewer prompts left
+		inputs = append(inputs, answer(m.promptID, "?", false))
+	}
+	for _, in := range inputs {
 		w.take(m, in)
 	}
 }
@@ -253,7 +260,7 @@ func (w *walker) check(m *Machine, out []Output) {
 				bad("asks whom the policy denies")
 			}
 		case StartPush, VerifyPush, EndPush, Waiting:
-			if f := w.facts; !Allowed(f.Decision).Has(factor.Push) || !f.Push || !f.Enrolled || !f.Resolved || f.AccountOnly || f.Decision.Effect == policy.Skip {
+			if f := w.facts; !Allowed(f.Decision).Has(factor.Push) || f.Offline.Reached || !f.Push || !f.Enrolled || !f.Resolved || f.AccountOnly || f.Decision.Effect == policy.Skip {
 				bad("asks a phone that is not to be asked")
 			}
 			if _, waiting := o.(Waiting); waiting && !w.facts.Live {
@@ -264,7 +271,7 @@ func (w *walker) check(m *Machine, out []Output) {
 				bad("closes a prompt")
 			}
 		case Prepare, Confirm, CheckEnrolCode:
-			if !w.facts.MayEnrol || !w.facts.Resolved || w.facts.Enrolled || !Allowed(w.facts.Decision).Has(factor.TOTP) {
+			if w.facts.Offline.Reached || !w.facts.MayEnrol || !w.facts.Resolved || w.facts.Enrolled || !Allowed(w.facts.Decision).Has(factor.TOTP) {
 				bad("enrols who may not")
 			}
 		}
@@ -280,10 +287,11 @@ func TestEveryWalk(t *testing.T) {
 	bits := func(n, bit int) bool { return n>>bit&1 == 1 }
 	for effect := policy.Ask; effect <= policy.Deny+1; effect++ {
 		for _, factors := range [][]string{nil, {"totp"}, {"push"}, {"recovery"}, {"push", "totp"}, {"bypass"}} {
-			for n := range 1 << 9 {
+			for n := range 1 << 10 {
 				facts := Begun{Decision: policy.Decision{Effect: effect, Factors: factors}, Resolved: bits(n, 0), Enrolled: bits(n, 1), AccountOnly: bits(n, 2),
 					MayEnrol: bits(n, 3), NeedsEnrolCode: bits(n, 4), QR: bits(n, 5), Push: bits(n, 6), Live: bits(n, 7), Remembered: bits(n, 8)}
-				if n > 0 && bits(n, 5) && factors != nil { // what a hook can show has nothing to do with factors
+				facts.Offline.Reached = bits(n, 9)
+				if factors != nil && (bits(n, 5) || facts.Offline.Reached) { // what a hook can show has nothing to do with factors, nor has being away
 					continue
 				}
 				w := walker{t: t, facts: facts, seen: seen, been: map[string]bool{}}

@@ -136,12 +136,11 @@ func Check(account *Account, answer secret.String, now clock.Instant, codeKey []
 // CheckOffline is Check on a computer whose line to the authority is as line says.
 func CheckOffline(account *Account, answer secret.String, now clock.Instant, codeKey []byte, line Line) Outcome {
 	code := onetime.Normalize(answer.Reveal())
-	if account == nil {
-		return Outcome{Reason: NotEnrolled}
-	}
 	switch {
 	case line.Reached && !onetime.IsSpoken(code):
 		return Outcome{Reason: OfflineLimit} // nothing is counted, and nothing used up
+	case account == nil:
+		return Outcome{Reason: NotEnrolled}
 	case onetime.IsSpoken(code):
 		if account.Bypass.Matches(codeKey, account.Key, code) {
 			expired := account.Bypass.Expires.Passed(now)
