@@ -93,15 +93,17 @@ func (l *login) now(tx *vault.Tx) clock.Instant {
 // tell the time.
 const maxBehind = 5 * time.Minute
 
-// subject is this login as the rules see it.
-func (l *login) subject(p *store.Policy) policy.Subject {
+// subject is this login as the lists see it.
+func (l *login) subject() policy.Subject {
 	s := policy.Subject{Name: l.user.Name, ID: l.user.ID, Resolved: l.resolved,
 		Hook: l.event.Hook, Service: string(l.begin.GetService()), Scenario: l.event.Scenario, Session: string(l.begin.GetSession()),
 		Trusted: l.peer.IsRoot()}
 	s.ComesFrom(string(l.begin.GetRemoteHost()), l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE)
-	if !p.HasRules && l.imagined == nil {
-		return s // nothing else counts
-	}
+	return s
+}
+
+// addFacts adds what rules go by.
+func (l *login) addFacts(s *policy.Subject) {
 	s.Online = l.Facts.Online != nil && l.Facts.Online()
 	if l.imagined != nil && l.imagined.Online != nil {
 		s.Online = *l.imagined.Online
@@ -133,7 +135,6 @@ func (l *login) subject(p *store.Policy) policy.Subject {
 	if err != nil {
 		s.Last, s.Device.Authority = policy.NotKnown[policy.Last](err.Error()), policy.NotKnown[string](err.Error())
 	}
-	return s
 }
 
 func (l *login) device() policy.Device {
@@ -153,12 +154,20 @@ func (l *login) device() policy.Device {
 
 // judge asks the policy about this login.
 func (l *login) judge() policy.Decision {
+	subject, names := l.subject(), l.Names.Resolver(l.ctx, l.Store.LastSeen, l.user, l.proof.groups)
+	if exempts := l.Store.Exempts(&l.settings.Config); exempts != nil && l.imagined == nil {
+		if d := exempts.Decide(subject, names); d.Effect == policy.Skip {
+			return d
+		}
+	}
 	p := l.Store.Policy(&l.settings.Config)
 	unknown := l.settings.Broken && !l.settings.RulesKnown
 	if unknown {
 		p = store.RequiresAll()
 	}
-	subject, names := l.subject(p), l.Names.Resolver(l.ctx, l.Store.LastSeen, l.user, l.proof.groups)
+	if p.HasRules || l.imagined != nil {
+		l.addFacts(&subject)
+	}
 	var d policy.Decision
 	if l.imagined != nil {
 		l.explanation = p.Explain(subject, names)
