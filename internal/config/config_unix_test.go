@@ -269,7 +269,7 @@ func TestADropInCanEmptyAList(t *testing.T) {
 	}
 	// Also one that is full by default: root takes nothing of the authority's.
 	put(t, dir, "config.d/a.toml", "[authority]\naccept = []\n")
-	if l, err = Load(path); err != nil || len(l.Config.Authority.Accept) != 0 || len(Default().Authority.Accept) != 5 {
+	if l, err = Load(path); err != nil || len(l.Config.Authority.Accept) != 0 || len(Default().Authority.Accept) != 8 {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
