@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"sallyport/authority/config"
+	"sallyport/authority/eventsout"
 	"sallyport/authority/server"
 	"sallyport/authority/store"
 	"sallyport/internal/clock"
@@ -306,7 +307,7 @@ func TestEventsOfAComputerAreCleanOnATerminal(t *testing.T) {
 	if !strings.Contains(out, "login_attempt") || strings.ContainsAny(out, "\x1b\x07\u202e") || strings.Count(out, "\n") != 1 {
 		t.Errorf("events: %q", out)
 	}
-	var line eventView
+	var line eventsout.Record
 	s.json(&line, "events", "--device", laptop.id, "-n", "1")
 	if line.Device != laptop.id || line.Name != "laptop-17" || !bytes.Contains(line.Event, []byte("login_attempt")) {
 		t.Errorf("events --json: %+v", line)

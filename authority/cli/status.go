@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/authority/eventsout"
 	"sallyport/authority/server"
 	"sallyport/authority/store"
 	"sallyport/internal/textout"
@@ -38,7 +39,19 @@ type statusView struct {
 	RPID                 string        `json:"rp_id"`
 	DevicesURL           string        `json:"devices_url"`
 	CAExpires            time.Time     `json:"ca_expires"`
+	Outlets              []outletView  `json:"outlets"`
 	Problems             []problemView `json:"problems"`
+}
+
+// outletView is where events go to.
+type outletView struct {
+	Name     string     `json:"name"`
+	Waiting  int        `json:"waiting"`
+	Oldest   *time.Time `json:"oldest,omitempty"` // since when the first of them waits
+	Sent     uint64     `json:"sent"`
+	Missed   uint64     `json:"missed"` // removed before it took them
+	MissedAt *time.Time `json:"missed_at,omitempty"`
+	Error    string     `json:"error,omitempty"`
 }
 
 type problemView struct {
@@ -105,6 +118,9 @@ func (a *app) status(ctx context.Context, au *server.Authority) error {
 	if left := v.CAExpires.Sub(now); left < 180*24*time.Hour {
 		problem("ca_expires", "plan a new authority: every computer has to join anew", "the certificate authority of the computers ends on %s", textout.When(v.CAExpires))
 	}
+	if v.Outlets, err = a.outlets(ctx, au, now, problem); err != nil {
+		return err
+	}
 	v.Healthy = v.Running && len(v.Problems) == 0
 	a.result(v, func(w io.Writer) { a.printStatus(w, v) })
 	switch {
@@ -114,6 +130,36 @@ func (a *app) status(ctx context.Context, au *server.Authority) error {
 		return errQuiet(ExitFailed)
 	}
 	return nil
+}
+
+// missedFor is how long status says that events were missed.
+const missedFor = 7 * 24 * time.Hour
+
+// outlets says how far they are, and what is wrong with them.
+func (a *app) outlets(ctx context.Context, au *server.Authority, now time.Time, problem func(code, remedy, text string, args ...any)) ([]outletView, error) {
+	views := []outletView{}
+	list, err := server.Deliveries(ctx, au.Store, server.Outlets(&au.Config))
+	for _, d := range list {
+		o := outletView{Name: d.Sink, Waiting: d.Waiting, Sent: d.Sent, Missed: d.Missed, MissedAt: stampJSON(d.MissedAt), Error: d.Error}
+		if d.Waiting > 0 {
+			o.Oldest = stampJSON(d.Oldest)
+		}
+		views = append(views, o)
+		code := "outlet_" + d.Sink
+		waited := now.Sub(d.Oldest)
+		const remedy = "look at its server, and at events_out in the configuration; nothing is lost before events_kept is over. See: journalctl -u sallyport-authority"
+		switch waiting := textout.Plural(d.Waiting, "event waits", "events wait"); {
+		case d.Error != "":
+			problem(code, remedy, "%s; the %s outlet has failed since %s: %s", waiting, d.Sink, textout.When(d.FailedSince), d.Error)
+		case d.Waiting > 0 && waited > eventsout.Late:
+			problem(code, remedy, "%s for the %s outlet, the oldest for %s", waiting, d.Sink, textout.HowLong(waited))
+		}
+		if d.Missed > 0 && now.Sub(d.MissedAt) < missedFor {
+			problem(code+"_missed", "they are gone from here; see what is left: sallyport-authority events export", "%s removed, being older than events_kept, before the %s outlet took them, the last on %s",
+				textout.Plural(int(d.Missed), "event was", "events were"), d.Sink, textout.When(d.MissedAt))
+		}
+	}
+	return views, err
 }
 
 func (a *app) printStatus(w io.Writer, v statusView) {
@@ -133,6 +179,9 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 	line("people", "%s, %s (%d waiting)", textout.Plural(v.Users, "user", "users"), textout.Plural(v.Phones, "phone", "phones"), v.PhonesWaiting)
 	line("tokens", "%d open", v.TokensOpen)
 	line("database", "%s, node %s", v.Database, v.Node)
+	for _, o := range v.Outlets {
+		line(o.Name, "%d events sent, %d wait, %d missed", o.Sent, o.Waiting, o.Missed)
+	}
 	line("page", "%s, passkeys of %s", v.Origin, v.RPID)
 	key, page := keyElsewhere, pageElsewhere
 	if v.HoldsOrganisationKey {
@@ -150,124 +199,6 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 			_, _ = fmt.Fprintf(w, "  %s%s\n    %s\n", p.Red(problem.Code), strings.TrimPrefix(text, problem.Code), textout.Fold(textout.Clean(problem.Remedy), a.columns(w), 4))
 		}
 	}
-}
-
-// eventView is a line of `events --json`.
-type eventView struct {
-	Device  string          `json:"device,omitempty"` // "" = the authority's own
-	Name    string          `json:"device_name,omitempty"`
-	VaultID string          `json:"vault_id,omitempty"`
-	Kept    time.Time       `json:"kept"`
-	Event   json.RawMessage `json:"event"`
-}
-
-// followEvery is how often the database is looked at.
-const followEvery = time.Second
-
-func (a *app) eventsCommand() *cobra.Command {
-	var follow bool
-	var n int
-	var user, device string
-	c := &cobra.Command{
-		Use:   "events",
-		Short: "show what happened, on the computers and here",
-		Args:  cobra.NoArgs,
-		RunE: do(func(cmd *cobra.Command, _ []string) error {
-			if n < 1 || n > 10000 {
-				return badUsage("-n %d: 1 to 10000", n)
-			}
-			return a.with(cmd.Context(), func(au *server.Authority) error { return a.events(cmd.Context(), au, follow, n, user, device) })
-		}),
-	}
-	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on as more happens")
-	c.Flags().IntVarP(&n, "lines", "n", 50, "how many of the last")
-	c.Flags().StringVar(&user, "user", "", "only of this `USER`")
-	c.Flags().StringVar(&device, "device", "", "only of this `DEVICE`")
-	return c
-}
-
-func (a *app) events(ctx context.Context, au *server.Authority, follow bool, n int, user, device string) error {
-	if device != "" {
-		d, err := findDevice(ctx, au.Store, device)
-		if err != nil {
-			return err
-		}
-		device = d.ID
-	}
-	names := map[string]string{}
-	cursor := uint64(0)
-	read := func(keep int) (list []store.Event, err error) {
-		for {
-			var some []store.Event
-			var next uint64
-			err := au.Store.View(ctx, func(tx store.Tx) error {
-				if some, next, err = tx.Events(cursor, device, user, 1000); err != nil {
-					return err
-				}
-				for _, e := range some {
-					if _, ok := names[e.Device]; ok || e.Device == "" {
-						continue
-					}
-					d, err := tx.Device(e.Device)
-					if err != nil && !errors.Is(err, store.ErrNotFound) {
-						return err
-					}
-					names[e.Device] = d.Name
-				}
-				return nil
-			})
-			if err != nil || len(some) == 0 {
-				return list, err
-			}
-			cursor = next
-			list = append(list, some...)
-			if keep > 0 && len(list) > keep {
-				list = list[len(list)-keep:]
-			}
-		}
-	}
-	show := func(list []store.Event) {
-		for _, e := range list {
-			if a.json {
-				writeJSON(a.deps.Stdout, eventView{e.Device, names[e.Device], e.VaultID, e.Kept.UTC(), eventJSON(e.JSON)})
-				continue
-			}
-			a.printEvent(a.deps.Stdout, e, names[e.Device])
-		}
-	}
-	list, err := read(n)
-	if err != nil {
-		return err
-	}
-	show(list)
-	if !follow {
-		return nil
-	}
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		list, err := read(0)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		show(list)
-	}
-}
-
-// eventJSON is a device's own text, which may be anything.
-func eventJSON(b []byte) json.RawMessage {
-	if !json.Valid(b) {
-		b, _ = json.Marshal(string(b))
-	}
-	return b
 }
 
 func (a *app) printEvent(w io.Writer, e store.Event, name string) {

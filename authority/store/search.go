@@ -211,3 +211,13 @@ func searchSQL(q EventQuery, name string, at *place, n int) (string, []any) {
 	return `SELECT at, pos, device, vault_id, seq, at, kept, name, user_name, json FROM events WHERE ` + strings.Join(where, " AND ") +
 		fmt.Sprintf(` ORDER BY at%s, pos%s LIMIT $%d`, order, order, len(args)), args
 }
+
+// Matches says whether an event is one that the query selects, wherever in its order.
+func (q EventQuery) Matches(e Event) bool {
+	verdict, reason := verdictOf(e.JSON)
+	return (q.Since.IsZero() || !e.Time.Before(q.Since)) && (q.Until.IsZero() || e.Time.Before(q.Until)) &&
+		(len(q.Names) == 0 || slices.Contains(q.Names, e.Name)) && (q.User == "" || q.User == e.User) &&
+		(q.Device == "" || q.Device == e.Device) && (!q.Own || e.Device == "") &&
+		(q.Verdict == "" || q.Verdict == verdict) && (q.Reason == "" || q.Reason == reason) &&
+		(q.Text == "" || e.holds(strings.ToLower(q.Text)))
+}
