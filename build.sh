@@ -26,7 +26,7 @@ apt_packages=(ca-certificates git make gcc libc6-dev pkg-config libpam0g-dev lib
 	nanopb protobuf-compiler libprotobuf-dev
 	clang shellcheck swtpm oathtool pamtester openssh-server openssh-client sudo login passwd
 	e2fsprogs mount util-linux iproute2 procps systemd debootstrap wget xz-utils patch
-	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql)
+	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql lintian rpm cross-gcc)
 # For what is for macOS, see macos_lacks; and npm, which also comes with others' packages of Node.
 macos_apt_packages=(clang-19 lld-19 llvm-19 gobjc libgnustep-gui-dev xvfb xdotool valgrind
 	libarchive-tools busybox)
@@ -64,6 +64,7 @@ deps_on_mac() {
 apt_name() {
 	case $1 in
 	libclang-rt) apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1 ;;
+	cross-gcc) echo "gcc-$(case "$(arch)" in amd64) echo aarch64 ;; *) echo x86-64 ;; esac)-linux-gnu" ;;
 	gnustep-back) apt-cache pkgnames gnustep-back | grep -x 'gnustep-back[0-9.]*-cairo' | sort -V | tail -n 1 ;;
 	*) [[ " ${macos_apt_packages[*]} " == *" $1 "* ]] && ! offered "$1" || echo "$1" ;;
 	esac
@@ -75,7 +76,7 @@ task_deps() { # install what is missing: packages, and the Go toolchain
 	elif command -v apt-get >/dev/null; then
 		local missing=()
 		mapfile -t missing < <(for p in "${apt_packages[@]}"; do
-			installed "$p" || echo "$p"
+			installed "$(apt_name "$p")" || echo "$p"
 		done
 		for p in "${macos_apt_packages[@]}"; do
 			installed "$p" || ! offered "$p" || echo "$p"
@@ -136,7 +137,8 @@ go_path() {
 	export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 }
 
-version() { git describe --tags --always --dirty 2>/dev/null || echo dev; }
+# version is what git says, or SALLYPORT_VERSION in sources without a history.
+version() { [ -n "${SALLYPORT_VERSION:-}" ] && echo "$SALLYPORT_VERSION" || git describe --tags --always --dirty 2>/dev/null || echo dev; }
 
 task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,sallyport-authority,pam_sallyport.so}
 	## build windows: build dist/windows-{amd64,arm64}/{sallyport.exe,SallyportCredentialProvider.dll}
@@ -151,14 +153,28 @@ task_build() { # build dist/linux-$arch/{sallyport,sallyport-try,sallyport-autho
 
 build_linux() {
 	task_deps
-	mkdir -p "$out"
-	say "building $out"
-	local flags=(-trimpath -buildmode=pie -ldflags "-s -w -X main.version=$(version)")
-	go build "${flags[@]}" -o "$out/sallyport" ./agent
-	go build "${flags[@]}" -o "$out/sallyport-try" ./pam/try
+	build_agent "$(arch)"
 	# Without C: it needs no NSS, and its SQLite is Go.
 	CGO_ENABLED=0 go build "${flags[@]}" -o "$out/sallyport-authority" ./authority
-	make -s -C pam OUT="$PWD/$out"
+}
+
+# build_agent ARCH builds dist/linux-ARCH/{sallyport,sallyport-try,pam_sallyport.so}. For
+# another architecture than this computer's it takes a cross compiler and Debian's libraries.
+build_agent() {
+	local to=$1 libs gnu=x86_64-linux-gnu
+	local -a env=() tools=()
+	flags=(-trimpath -buildmode=pie -ldflags "-s -w -buildid= -X main.version=$(version)")
+	if [ "$to" != "$(arch)" ]; then
+		[ "$to" = amd64 ] || gnu=aarch64-linux-gnu
+		libs=$(installer/linux/sysroot.sh "$to")
+		env=(GOARCH="$to" CC="$gnu-gcc" CGO_CFLAGS="-O2 -isystem $libs/include" CGO_LDFLAGS="-L$libs/lib -Wl,-rpath-link,$libs/lib")
+		tools=(CC="$gnu-gcc" STRIP="$gnu-strip" CPPFLAGS="-isystem $libs/include" LDFLAGS="-L$libs/lib")
+	fi
+	mkdir -p "dist/linux-$to"
+	say "building dist/linux-$to"
+	env "${env[@]}" go build "${flags[@]}" -o "dist/linux-$to/sallyport" ./agent
+	env "${env[@]}" go build "${flags[@]}" -o "dist/linux-$to/sallyport-try" ./pam/try
+	make -s -C pam OUT="$PWD/dist/linux-$to" "${tools[@]}"
 }
 
 # The programs for Windows are built on Linux: the agent by Go alone, the
@@ -212,10 +228,15 @@ build_macos() {
 }
 
 task_package() {
+	## package linux: build dist/packages/*.deb and *.rpm for amd64 and arm64, SHA256SUMS and the SBOM
 	## package windows: build dist/windows-amd64/Sallyport-VERSION-amd64.msi
 	## package macos: build dist/macos-universal/Sallyport-VERSION.pkg; on Linux in .../unreleasable
 	local dist
 	case ${1-} in
+	linux)
+		package_linux
+		return
+		;;
 	windows)
 		build_windows
 		dist=dist/windows-amd64
@@ -224,10 +245,30 @@ task_package() {
 		build_macos
 		dist=$(macos_dist universal)
 		;;
-	*) die "what package? There are: ./build.sh package windows|macos" ;;
+	*) die "what package? There are: ./build.sh package linux|windows|macos" ;;
 	esac
 	say "packing $dist"
 	"installer/$1/build.sh" "$(version)" "$PWD/$dist" "$PWD/$dist"
+}
+
+# Everything in the packages is dated by the commit, so that the same sources give the same bytes.
+package_linux() {
+	local to dist=dist/packages nanopb
+	task_deps
+	SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+	export SOURCE_DATE_EPOCH
+	rm -rf "$dist"
+	mkdir -p "$dist"
+	for to in amd64 arm64; do
+		build_agent "$to"
+	done
+	for to in amd64 arm64; do
+		SALLYPORT_AGENT=$PWD/$out/sallyport installer/linux/build.sh "$(version)" "$to" "dist/linux-$to" "$dist"
+	done
+	nanopb=$(echo NANOPB_VERSION | cc -E -P -include pb.h - | sed -n 's/^"nanopb-\(.*\)"$/\1/p')
+	go run ./installer/linux/sbom -version "$(version)" -time "$SOURCE_DATE_EPOCH" -static "nanopb@$nanopb" \
+		dist/linux-{amd64,arm64}/{sallyport,sallyport-try,pam_sallyport.so} >"$dist/sallyport.cdx.json"
+	(cd "$dist" && sha256sum -- *.deb *.rpm *.json >SHA256SUMS)
 }
 
 # built builds, unless SALLYPORT_BUILT says that it is done: a test that runs a

@@ -18,6 +18,8 @@ shopt -s inherit_errexit
 
 # shellcheck source-path=SCRIPTDIR source=environment.sh
 . "$(dirname "$(realpath "$0")")/environment.sh"
+# shellcheck source-path=SCRIPTDIR source=../debian/mirror.sh
+. "$(dirname "$(realpath "$0")")/../debian/mirror.sh"
 
 suite=trixie
 packages=(
@@ -39,29 +41,6 @@ make_prefix() {
     wine winecfg -v win10
     wineserver --wait
     test -e "$WINEPREFIX/system.reg"'
-}
-
-# mirror prints the address of the Debian archive that this machine uses.
-mirror() {
-  local uri file
-  if [[ -n ${SALLYPORT_DEBIAN_MIRROR:-} ]]; then
-    printf '%s' "$SALLYPORT_DEBIAN_MIRROR"
-    return
-  fi
-  command -v apt-get >/dev/null || fail "the Wine root is made of Debian packages, and this machine has no apt to say from where: set SALLYPORT_DEBIAN_MIRROR to the address of a Debian mirror"
-  file=$(mktemp)
-  # shellcheck disable=SC2016 # apt expands it
-  for uri in $(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Component: main' | sort -u); do
-    if [[ $uri == http* ]] &&
-      /usr/lib/apt/apt-helper -qq download-file "${uri%/}/dists/$suite/InRelease" "$file" >/dev/null 2>&1 &&
-      grep -qx 'Label: Debian' "$file"; then
-      rm -f "$file"
-      printf '%s' "$uri"
-      return
-    fi
-    rm -f "$file"
-  done
-  fail "none of apt's sources serves Debian $suite (or it cannot be reached): set SALLYPORT_DEBIAN_MIRROR to the address of a Debian mirror"
 }
 
 # make_root makes the root at $1. What it mounts goes away with its namespace.
@@ -111,7 +90,7 @@ main() {
     flock 9
   }
   if [[ ! -d $root ]]; then
-    from=$(mirror)
+    from=$(mirror "$suite")
     echo "wine: making $root from $from; this takes some minutes, once" >&2
     rm -rf "$root.part"
     setpriv --pdeathsig KILL \

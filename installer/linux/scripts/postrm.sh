@@ -1,0 +1,15 @@
+# shellcheck shell=sh
+# The files are gone. The state stays, for a later installation, until a purge.
+case ${1-} in
+remove | 0)
+	! booted || systemctl daemon-reload
+	rm -rf /run/sallyport "$previous" "$previous.part"
+	;;
+purge)
+	# On most disks overwriting is no promise; that the files go is.
+	for dir in "$state" "$previous"; do
+		[ ! -d "$dir" ] || find "$dir" -xdev -type f -exec shred --remove {} + || :
+	done
+	rm -rf "$state" "$previous" "$previous.part" /etc/sallyport /run/sallyport
+	;;
+esac

@@ -1,0 +1,45 @@
+# shellcheck shell=sh
+# Before the files go. A line in a stack whose module is gone refuses everybody: the
+# stacks come first, and where they cannot be undone nothing is removed.
+
+# named prints where stacks name the module, as FILE:NUMBER:LINE; not in files that
+# libpam never reads.
+named() {
+	grep -Hns '^[^#]*pam_sallyport' /etc/pam.conf /etc/pam.d/* /usr/lib/pam.d/* |
+		grep -v -e '^[^:]*\.dpkg-[a-z]*:' -e '^[^:]*\.rpm[a-z]*:' -e '^[^:]*~:' -e '^[^:]*\.bak:'
+}
+
+refuse() {
+	say "NOT REMOVED: without the module nobody could log in by these:"
+	printf '%s\n' "$1" | sed 's/^/  /' >&2
+	say "take the lines out and try again. In a file that you changed by hand:"
+	printf '%s\n' "$1" | sed -n "s,^\(/etc/[^:]*\):.*,  sed -i '/pam_sallyport/d' \1,p" | sort -u >&2
+	exit 1
+}
+
+# undo_stacks first looks at what people wrote: nothing is half undone.
+undo_stacks() {
+	written=$(named | grep -v -e '^/etc/pam\.d/common-' -e '^/etc/pam\.d/[a-z]*-auth:') || :
+	[ -z "$written" ] || refuse "$written"
+	! command -v pam-auth-update >/dev/null || pam-auth-update --package --remove sallyport sallyport-breakglass
+	if command -v authselect >/dev/null; then
+		current=$(authselect current --raw 2>/dev/null) || current=
+		case $current in
+		sallyport | sallyport' '*)
+			features=$(printf '%s\n' "${current#sallyport}" | tr ' ' '\n' | grep -v -e '^$' -e sallyport) || :
+			# shellcheck disable=SC2086 # one word each
+			authselect select sssd $features >&2 || say "authselect does not go back to the profile sssd; choose one: authselect select PROFILE"
+			;;
+		esac
+	fi
+	written=$(named) || :
+	[ -z "$written" ] || refuse "$written"
+}
+
+case ${1-} in
+remove | 0)
+	undo_stacks
+	stop
+	! command -v systemctl >/dev/null || systemctl disable --quiet sallyport.service || :
+	;;
+esac
