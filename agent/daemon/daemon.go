@@ -175,7 +175,7 @@ func run(ctx context.Context, o Options) (err error) {
 	go func() { defer close(linked); authority.Run(linkCtx) }()
 	defer func() { stopLink(); <-linked }()
 	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: d.options.Password,
-		Facts: loginsvc.Facts{Online: func() bool { return authority.State().Connected }, Device: new(device.Reader).Facts, Networks: device.Networks, Session: loginsvc.SessionOf}}
+		Facts: loginsvc.Facts{Online: authority.Online, Reach: authority.Reach, Device: new(device.Reader).Facts, Networks: device.Networks, Session: loginsvc.SessionOf}}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	d.watchSessions(watching, login, ran)

@@ -21,6 +21,7 @@ import (
 	"sallyport/internal/engine"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
+	"sallyport/internal/factor/offline"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/factor/totp"
 	"sallyport/internal/identity"
@@ -117,6 +118,7 @@ type login struct {
 	digits      int                // of the number to type on the phone
 	place       factor.Place       // where a factor is remembered
 	remember    time.Duration      // and how long; 0: not at all
+	limits      offline.Limits     // of logins without contact
 
 	patience <-chan time.Time     // the person's at the open prompt
 	push     *pushing             // nil: no phone is being asked
@@ -372,16 +374,22 @@ func (l *login) decide() engine.Input {
 		QR:      l.begin.GetCapabilities().GetQr(),
 		Live:    l.begin.GetCapabilities().GetCancelPrompt(),
 	}
-	if decision.Effect == policy.Skip || !l.resolved {
+	if decision.Effect == policy.Skip {
 		return begun
 	}
-	if err := l.lookUp(&begun); err != nil {
-		l.event.Text = err.Error()
-		return engine.Failed{Reason: reasonVault}
+	if l.resolved {
+		if err := l.lookUp(&begun); err != nil {
+			l.event.Text = err.Error()
+			return engine.Failed{Reason: reasonVault}
+		}
 	}
-	if l.settings.Broken && (begun.Enrolled || decision.Effect == policy.Ask) {
+	if l.resolved && l.settings.Broken && (begun.Enrolled || decision.Effect == policy.Ask) {
 		l.event.Text = "the agent started with a broken configuration: sallyport config check"
 		return engine.Failed{Reason: reasonConfig}
+	}
+	if err := l.stand(&begun); err != nil {
+		l.event.Text = err.Error()
+		return engine.Failed{Reason: reasonVault}
 	}
 	return begun
 }
@@ -470,6 +478,8 @@ func (l *login) carryOut(o engine.Output) engine.Input {
 		return l.startPush()
 	case engine.VerifyPush:
 		return l.verifyPush()
+	case engine.Challenge:
+		return l.challenge()
 	}
 	return engine.Failed{Reason: engine.ReasonProtocol}
 }
@@ -477,25 +487,20 @@ func (l *login) carryOut(o engine.Output) engine.Input {
 // check compares the answer and records the outcome, in one transaction. The
 // verdict leaves only after its commit is on disk.
 func (l *login) check(answer secret.String) engine.Input {
+	var outcome factor.Outcome
+	online := l.online()
 	if !l.resolved {
 		// The same way as for anybody, to a record that is not there.
-		if o, refused := l.allowed.Refuse(answer); refused {
-			return engine.Checked{Outcome: o}
-		}
-		return engine.Checked{Outcome: factor.Check(nil, answer, l.Store.Now(), nil)}
+		_ = l.Store.View(func(tx *vault.Tx) (err error) { outcome, err = l.compare(tx, nil, answer, online); return err }) // denied in any case
+		return engine.Checked{Outcome: outcome}
 	}
 	if !l.sameUser() {
 		return engine.Failed{Reason: reasonIdentity}
 	}
-	var outcome factor.Outcome
 	if failed := l.change(func(tx *vault.Tx, account *factor.Account) ([]event.Event, error) {
-		codeKey, err := store.CodeKey(tx)
-		if err != nil {
+		var err error
+		if outcome, err = l.compare(tx, account, answer, online); err != nil {
 			return nil, err
-		}
-		refused := false
-		if outcome, refused = l.allowed.Refuse(answer); !refused {
-			outcome = factor.Check(account, answer, tx.Now(), codeKey)
 		}
 		if account != nil {
 			account.Name = l.user.Name
@@ -608,7 +613,10 @@ func (l *login) confirm(code secret.String) engine.Input {
 		}
 		right = true
 		tx.Append(enrolled)
-		return nil
+		if l.online() {
+			return nil
+		}
+		return store.CountOffline(tx, a)
 	})
 	switch {
 	case errors.Is(err, errWindow):

@@ -25,6 +25,8 @@ import (
 type Facts struct {
 	// Online says whether the authority is on the line now.
 	Online func() bool
+	// Reach is Online, and tries to have it on the line.
+	Reach func(ctx context.Context) bool
 	// Device is given the boot clock.
 	Device   func(now time.Duration) device.Facts
 	Networks func() (string, error)
@@ -104,10 +106,7 @@ func (l *login) subject() policy.Subject {
 
 // addFacts adds what rules go by.
 func (l *login) addFacts(s *policy.Subject) {
-	s.Online = l.Facts.Online != nil && l.Facts.Online()
-	if l.imagined != nil && l.imagined.Online != nil {
-		s.Online = *l.imagined.Online
-	}
+	s.Online = l.online()
 	s.Device = l.device()
 	err := l.Store.View(func(tx *vault.Tx) error {
 		now := l.now(tx)

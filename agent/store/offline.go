@@ -1,8 +1,12 @@
 package store
 
 import (
+	"time"
+
+	"sallyport/internal/clock"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/offline"
+	"sallyport/internal/policy"
 	"sallyport/internal/vault"
 )
 
@@ -43,9 +47,27 @@ func ResetContactTime(tx *vault.Tx) error {
 	return PutContact(tx, c.Still(tx.Now(), 0))
 }
 
+// OfflineLimits are those of logins without contact: of root's and the
+// organisation's the strictest.
+func (p *Policy) OfflineLimits() offline.Limits {
+	strictest := func(n, central int) int {
+		if n == 0 || central != 0 && central < n {
+			return central
+		}
+		return n
+	}
+	o, c := p.local.Offline, policy.Offline{}
+	if p.Central != nil {
+		c = p.Central.Offline
+	}
+	const day = 24 * time.Hour
+	return offline.Limits{For: time.Duration(strictest(o.Days, c.Days)) * day, Logins: strictest(o.Logins, c.Logins),
+		WarnFor: time.Duration(max(o.WarnDays, c.WarnDays)) * day, WarnLogins: max(o.WarnLogins, c.WarnLogins)}
+}
+
 // Standing says how a person stands who wants in while the authority is not on the
 // line. account may be nil.
-func Standing(tx *vault.Tx, account *factor.Account, limits offline.Limits) (offline.Standing, error) {
+func Standing(tx *vault.Tx, account *factor.Account, limits offline.Limits, now clock.Instant) (offline.Standing, error) {
 	c, err := Contact(tx)
 	if err != nil {
 		return offline.Standing{}, err
@@ -54,7 +76,7 @@ func Standing(tx *vault.Tx, account *factor.Account, limits offline.Limits) (off
 	if account != nil {
 		used = account.Offline.Used
 	}
-	return limits.Stand(c, used, tx.Now()), nil
+	return limits.Stand(c, used, now), nil
 }
 
 // CountOffline counts a login that was let in without contact; the caller keeps
