@@ -282,7 +282,7 @@ func (st *stream) escrow(ctx context.Context, key []byte) error {
 
 func (st *stream) welcome(users []string) *authorityv1.AuthorityMessage {
 	return &authorityv1.AuthorityMessage{Message: &authorityv1.AuthorityMessage_Welcome{Welcome: &authorityv1.Welcome{
-		Version: st.s.version, Users: users, HoldsOrganisationKey: st.s.keys.HoldsOrganisationKey(), WantsBypassKey: st.wantsKey}}}
+		Version: st.s.version, Users: users, HoldsOrganisationKey: st.s.keys.HoldsOrganisationKey(), TakesReports: true, WantsBypassKey: st.wantsKey}}}
 }
 
 func answerMessage(c store.Challenge) *authorityv1.AuthorityMessage {
