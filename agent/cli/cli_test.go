@@ -171,7 +171,7 @@ func TestExitCodesOfTheAgentsAnswers(t *testing.T) {
 }
 
 func TestBadUsage(t *testing.T) {
-	for _, line := range []string{"bogus", "user", "user bogus", "status extra", "unlock", "unlock a b", "status --bogus",
+	for _, line := range []string{"bogus", "user", "user bogus", "status extra", "support-bundle x", "support-bundle --since 8d", "config schema --system beos", "unlock", "unlock a b", "status --bogus",
 		"enroll", "enroll alice --digits 7", "enroll alice --algorithm md5", "bypass alice", "bypass alice --reason x --for 8d",
 		"bypass alice --reason x --for 1s", "bypass alice --reason x --for soon", "vault rekey --yes", "completion tcsh", "man",
 		"enrolment open alice --for 0d", "events --last x", "import", "import oath", "import google-authenticator",

@@ -254,6 +254,11 @@ type Provider struct {
 	BreakGlass int    `json:"break_glass"` // accounts that get in without an agent
 }
 
+// ProviderKeys are the keys of the registry that make Windows use our provider, or not.
+func ProviderKeys() []string {
+	return []string{providersKey + `\` + setup.CLSID, filtersKey + `\` + setup.CLSID, classKey}
+}
+
 // Provider reads how the credential provider stands.
 func (w *Windows) Provider() (Provider, error) {
 	provider, err := w.Key(providersKey + `\` + setup.CLSID)
