@@ -197,7 +197,7 @@ Files:
 		}
 	}
 	add("helpdesk", a.statusCommand(), a.eventsCommand(), a.unlockCommand(), a.recoveryCommand(), a.bypassCommand(),
-		a.pushCommand(), a.tryCommand(), a.doctorCommand())
+		a.pushCommand(), a.tryCommand(), a.doctorCommand(), a.supportBundleCommand())
 	add("users", a.enrollCommand(), a.enrolmentCommand(), a.phonesCommand(), a.userCommand(), a.importCommand())
 	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand(), a.joinCommand(), a.leaveCommand())
 	add("other", command.Completion("sallyport"), a.manCommand(), command.Version("sallyport", a.deps.Version, a.result))
