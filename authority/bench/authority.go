@@ -167,7 +167,7 @@ func (a *authority) metric(name string) (float64, error) {
 // are as many. What can be had through the services is: computers join. The
 // server must not run.
 func (a *authority) seed(ctx context.Context, people, computers int) (err error) {
-	open, err := server.Open(ctx, a.loaded.Config, slog.New(slog.DiscardHandler))
+	open, err := server.Open(ctx, a.loaded.Config, "bench", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ func (a *authority) seed(ctx context.Context, people, computers int) (err error)
 
 // admit lets the agent join: it makes its user known, and returns a token.
 func (a *authority) admit(ctx context.Context, user string) (token organisation.Token, err error) {
-	open, err := server.Open(ctx, a.loaded.Config, slog.New(slog.DiscardHandler))
+	open, err := server.Open(ctx, a.loaded.Config, "bench", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return token, err
 	}

@@ -202,7 +202,7 @@ Files:
 	}
 	add("people", a.userCommand(), a.deviceCommand(), a.phoneCommand(), a.tokenCommand())
 	add("helpdesk", a.bypassCommand(), a.statusCommand(), a.eventsCommand())
-	add("admin", a.initCommand(), a.runCommand(), a.configCommand(), a.manifestCommand(), a.policyCommand(), a.approverCommand(), a.backupCommand())
+	add("admin", a.initCommand(), a.runCommand(), a.configCommand(), a.operatorCommand(), a.manifestCommand(), a.policyCommand(), a.approverCommand(), a.backupCommand())
 	add("other", command.Completion("sallyport-authority"), a.manCommand(), command.Version("sallyport-authority", a.deps.Version, a.result))
 	root.SetHelpCommandGroupID("other")
 	return root
@@ -228,7 +228,7 @@ func (a *app) with(ctx context.Context, f func(au *server.Authority) error) (err
 		return err
 	}
 	log := slog.New(slog.DiscardHandler) // what happened, the command says; it is an event as well
-	au, err := server.Open(ctx, l.Config, log)
+	au, err := server.Open(ctx, l.Config, a.deps.Version, log)
 	if err != nil {
 		return err
 	}

@@ -486,7 +486,7 @@ func TestUserPhonesSaysWherePushIsOff(t *testing.T) {
 	state := func(p push.State) {
 		l, err := config.Load(s.config)
 		ok(t, err)
-		au, err := server.Open(t.Context(), l.Config, slog.New(slog.DiscardHandler))
+		au, err := server.Open(t.Context(), l.Config, "test", slog.New(slog.DiscardHandler))
 		ok(t, err)
 		ok(t, au.Store.Update(t.Context(), func(tx store.Tx) error { return tx.PutPushState("maya", laptop.id, p) }))
 		ok(t, au.Close())

@@ -99,6 +99,7 @@ type Options struct {
 	Store    store.Store
 	Keys     *Keys
 	Settings organisation.Settings // as configured
+	Version  string                // of the authority
 	Now      func() time.Time      // nil: time.Now
 	Log      *slog.Logger          // nil: none
 }
@@ -108,6 +109,7 @@ type Service struct {
 	store    store.Store
 	keys     *Keys
 	settings organisation.Settings
+	version  string
 	now      func() time.Time
 	log      *slog.Logger
 	reports  reports
@@ -152,7 +154,7 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{store: o.Store, keys: o.Keys, settings: o.Settings, now: o.Now, log: o.Log}
+	return &Service{store: o.Store, keys: o.Keys, settings: o.Settings, version: o.Version, now: o.Now, log: o.Log}
 }
 
 // Keys returns the keys.

@@ -37,13 +37,13 @@ func Settings(c *config.Config) organisation.Settings {
 	return organisation.Settings{Name: c.Organisation, RPID: c.Web.RPID, Origin: c.Web.Origin, API: c.Web.API}
 }
 
-// Open opens keys and database. A command that opens them beside a running server
+// Open opens keys and database for a program of that version. A command that opens them beside a running server
 // changes the database, and the store tells the server.
-func Open(ctx context.Context, c config.Config, log *slog.Logger) (*Authority, error) {
-	return open(ctx, c, log, time.Now, nil)
+func Open(ctx context.Context, c config.Config, version string, log *slog.Logger) (*Authority, error) {
+	return open(ctx, c, version, log, time.Now, nil)
 }
 
-func open(ctx context.Context, c config.Config, log *slog.Logger, now func() time.Time, meter func(store.Store) store.Store) (*Authority, error) {
+func open(ctx context.Context, c config.Config, version string, log *slog.Logger, now func() time.Time, meter func(store.Store) store.Store) (*Authority, error) {
 	keys, err := enrol.LoadKeys(c.KeyDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the keys are not in %s (%w): make them with 'sallyport-authority init', or put back the backup", c.KeyDir(), err)
@@ -72,7 +72,7 @@ func open(ctx context.Context, c config.Config, log *slog.Logger, now func() tim
 		s = meter(s)
 	}
 	return &Authority{Config: c, Keys: keys, Store: s, now: now, log: log,
-		Enrol: enrol.New(enrol.Options{Store: s, Keys: keys, Settings: Settings(&c), Now: now, Log: log})}, nil
+		Enrol: enrol.New(enrol.Options{Store: s, Keys: keys, Settings: Settings(&c), Version: version, Now: now, Log: log})}, nil
 }
 
 // Close closes the database.

@@ -20,10 +20,12 @@ import (
 
 	"sallyport/authority/approver"
 	"sallyport/authority/config"
+	"sallyport/authority/console"
 	"sallyport/authority/door"
 	"sallyport/authority/enrol"
 	"sallyport/authority/link"
 	"sallyport/authority/store"
+	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
 )
 
@@ -35,6 +37,9 @@ const (
 	// long it stays: the phone shows its last logins.
 	sweepEvery = 10 * time.Second
 	kept       = 30 * 24 * time.Hour
+	// consoleKept is how long the console's sessions and forms stay that are over: none
+	// lives longer.
+	consoleKept = 24 * time.Hour
 	// maxConns bounds the connections of strangers: what they use up, the computers
 	// would lack.
 	maxConns = 4096
@@ -54,7 +59,7 @@ type Options struct {
 
 // Addresses are where a server listens.
 type Addresses struct {
-	Devices, Web, Metrics net.Addr // Metrics may be nil
+	Devices, Web, Metrics, Console net.Addr // Metrics and Console may be nil
 }
 
 // server is a running authority.
@@ -73,7 +78,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		o.Now = time.Now
 	}
 	s := &server{options: o, metrics: newMetrics(o.Version)}
-	if s.Authority, err = open(ctx, c, o.Log, o.Now, s.metrics.meter); err != nil {
+	if s.Authority, err = open(ctx, c, o.Version, o.Log, o.Now, s.metrics.meter); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
@@ -120,6 +125,19 @@ func Run(ctx context.Context, o Options) (err error) {
 	servers := []*listening{web}
 	addresses := Addresses{Devices: port.Addr(), Web: web.Addr()}
 	defer func() { stop(servers) }()
+	if c.Console.Origin != "" {
+		t, err := consoleTLS(&c, t, o.Now, o.Log)
+		if err != nil {
+			return err
+		}
+		h, err := s.serve("console.listen", c.Console.Listen, s.console(), t)
+		if err != nil {
+			return err
+		}
+		servers = append(servers, h)
+		addresses.Console = h.Addr()
+		o.Log.Info("the helpdesk's console is up", "origin", c.Console.Origin, "address", h.Addr().String())
+	}
 	if c.ListenMetrics != "" {
 		m, err := s.serve("listen_metrics", c.ListenMetrics, s.monitoring(), nil)
 		if err != nil {
@@ -161,6 +179,16 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer cancel()
 	devices.Stop(last) // while Run still writes down that their streams ended
 	return err
+}
+
+// console is the helpdesk's page.
+func (s *server) console() http.Handler {
+	c := &s.Config
+	return console.Handler(console.Options{
+		Store: s.Store, Enrol: s.Enrol, Organisation: c.Organisation, RelyingParty: push.RelyingParty{ID: c.ConsoleRPID(), Origin: c.Console.Origin},
+		Idle: time.Duration(c.Console.SessionIdle), Life: time.Duration(c.Console.SessionLife), SecondPerson: c.Console.SecondPerson,
+		Address: addressOf(c.TLS.Mode), Now: s.options.Now, Log: s.options.Log,
+	})
 }
 
 // addressOf says where a request comes from, for limits. Behind a reverse proxy
@@ -244,7 +272,8 @@ func (s *server) sweep(ctx context.Context) {
 	for {
 		now := s.options.Now()
 		err := s.Store.Update(ctx, func(tx store.Tx) error {
-			return errors.Join(tx.Sweep(now.Add(-kept)), tx.SweepEvents(now.Add(-time.Duration(s.Config.EventsKept))))
+			return errors.Join(tx.Sweep(now.Add(-kept)), tx.SweepEvents(now.Add(-time.Duration(s.Config.EventsKept))),
+				tx.SweepOperators(now.Add(-consoleKept)))
 		})
 		if err != nil && ctx.Err() == nil {
 			s.options.Log.Warn("what is over could not be removed from the database; it is tried again", "error", err)

@@ -156,7 +156,7 @@ func newAuthority(t *testing.T, m *metrics) *server {
 	c.StateDir, c.Name, c.Organisation = filepath.Join(t.TempDir(), "state"), "one", "Example"
 	c.Web = config.Web{Origin: "http://localhost:1", API: "http://localhost:1", RPID: "localhost"}
 	ok(t, Init(t.Context(), c, ""))
-	a, err := open(t.Context(), c, slog.New(slog.DiscardHandler), func() time.Time { return start }, m.meter)
+	a, err := open(t.Context(), c, "test", slog.New(slog.DiscardHandler), func() time.Time { return start }, m.meter)
 	ok(t, err)
 	t.Cleanup(func() { ok(t, a.Close()) })
 	return &server{Authority: a, metrics: m, options: Options{Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return start }}}

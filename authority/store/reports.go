@@ -76,6 +76,8 @@ type ReportTx interface {
 	Report(device string) (Report, error)
 	// Reports are those of every device, by its id, without the people.
 	Reports(now time.Time) ([]Report, error)
+	// DroppedEvents is how many events of each device never came, of those that miss any.
+	DroppedEvents() (map[string]uint64, error)
 	// ReportedOf is what each device says of the person of that name.
 	ReportedOf(user string) ([]Reported, error)
 
@@ -169,6 +171,24 @@ func (t *tx) Report(device string) (r Report, err error) {
 func (t *tx) Reports(now time.Time) ([]Report, error) {
 	return all(t, func(r *Report) []any { return append(reportFields(r), &r.Locked) },
 		`SELECT `+reportColumns+`, (SELECT COUNT(*) FROM report_people p WHERE p.device = reports.device AND p.locked_until > 0 AND p.locked_until > $1) FROM reports ORDER BY device`, nano(now))
+}
+
+// DroppedEvents implements Tx.
+func (t *tx) DroppedEvents() (map[string]uint64, error) {
+	type row struct {
+		device string
+		n      uint64
+	}
+	list, err := all(t, func(r *row) []any { return []any{&r.device, &r.n} },
+		`SELECT device, CAST(SUM(dropped) AS BIGINT) FROM event_heads GROUP BY device HAVING SUM(dropped) > 0`)
+	if err != nil {
+		return nil, err
+	}
+	dropped := make(map[string]uint64, len(list))
+	for _, r := range list {
+		dropped[r.device] = r.n
+	}
+	return dropped, nil
 }
 
 // ReportedOf implements Tx.
