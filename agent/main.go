@@ -101,7 +101,7 @@ func checkConfig(path string, draft bool) (cli.CheckedConfig, error) {
 	for i, v := range loaded.Values {
 		values[i] = cli.ConfigValue{Key: v.Key, Value: v.Value, Source: v.Source}
 	}
-	return cli.CheckedConfig{Values: values, Unknown: loaded.Unknown}, nil
+	return cli.CheckedConfig{Values: values, Policy: loaded.Config.Policy, Unknown: loaded.Unknown}, nil
 }
 
 // localVault makes or accepts a vault while no agent has it open.

@@ -21,6 +21,7 @@ import (
 	"sallyport/internal/command"
 	"sallyport/internal/config"
 	"sallyport/internal/localsock"
+	"sallyport/internal/policy"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
@@ -40,6 +41,7 @@ type ConfigValue struct {
 // CheckedConfig is what a configuration says that is not broken.
 type CheckedConfig struct {
 	Values  []ConfigValue
+	Policy  policy.Rules
 	Unknown []string // policies that this version does not know, and ignores
 }
 
@@ -199,7 +201,7 @@ Files:
 	add("helpdesk", a.statusCommand(), a.eventsCommand(), a.unlockCommand(), a.recoveryCommand(), a.bypassCommand(),
 		a.pushCommand(), a.tryCommand(), a.doctorCommand(), a.supportBundleCommand())
 	add("users", a.enrollCommand(), a.enrolmentCommand(), a.phonesCommand(), a.userCommand(), a.importCommand())
-	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.vaultCommand(), a.clockCommand(), a.joinCommand(), a.leaveCommand())
+	add("admin", a.runCommand(), a.serviceCommand(), a.configCommand(), a.policyCommand(), a.vaultCommand(), a.clockCommand(), a.joinCommand(), a.leaveCommand())
 	add("other", command.Completion("sallyport"), a.manCommand(), command.Version("sallyport", a.deps.Version, a.result))
 	if a.deps.System != nil {
 		add("other", a.setupCommand())
