@@ -63,7 +63,7 @@ func Message(r Record) []byte {
 	param("seq", strconv.FormatUint(e.Seq, 10))
 	param("kept", r.Kept.UTC().Format(time.RFC3339Nano))
 	for _, a := range e.LogValue().Group() {
-		if a.Key != "text" && b.Len() < maxMessage-2*maxParam { // the text is the message
+		if a.Key != "text" && b.Len() < maxMessage-3*maxParam { // the text is the message
 			param(a.Key, a.Value.String())
 		}
 	}
@@ -209,8 +209,7 @@ func (s *Syslog) Send(ctx context.Context, records []Record) (n int, err error) 
 		if len(b)+len(m) > maxUnconfirmed && n > 0 {
 			break
 		}
-		b = append(strconv.AppendInt(b, int64(len(m)), 10), ' ') // octet counting, RFC 5425 section 4.3
-		b = append(b, m...)
+		b = fmt.Appendf(b, "%d %s", len(m), m) // octet counting, RFC 5425 section 4.3
 		n++
 	}
 	_, err = c.Write(b)
