@@ -48,7 +48,11 @@ func webTLS(c *config.Config, now func() time.Time, log *slog.Logger, m *metrics
 		if err != nil {
 			return nil, err
 		}
-		m := &autocert.Manager{Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(c.ACMEDir()), HostPolicy: autocert.HostWhitelist(api.Hostname()),
+		hosts := []string{api.Hostname()}
+		if c.Console.Origin != "" {
+			hosts = append(hosts, c.ConsoleRPID()) // its host name
+		}
+		m := &autocert.Manager{Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(c.ACMEDir()), HostPolicy: autocert.HostWhitelist(hosts...),
 			Email: c.TLS.ACMEEmail, Client: &acme.Client{DirectoryURL: c.TLS.ACMEDirectory, UserAgent: "sallyport-authority"}}
 		if c.TLS.ACMEDirectory == "" {
 			m.Client.DirectoryURL = autocert.DefaultACMEDirectory
@@ -60,6 +64,19 @@ func webTLS(c *config.Config, now func() time.Time, log *slog.Logger, m *metrics
 		return nil, fmt.Errorf("tls.mode is %q", c.TLS.Mode)
 	}
 	return t, nil
+}
+
+// consoleTLS is webTLS for the console: its own certificate where it has one, else
+// that of the phones' page.
+func consoleTLS(c *config.Config, web *tls.Config, now func() time.Time, log *slog.Logger) (*tls.Config, error) {
+	if c.TLS.Mode != config.TLSFiles || c.Console.Cert == "" {
+		return web, nil
+	}
+	f := &files{cert: c.Console.Cert, key: c.Console.Key, now: now, log: log}
+	if err := f.load(); err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: web.NextProtos, GetCertificate: f.get}, nil
 }
 
 // files is a certificate that somebody else renews.

@@ -1,0 +1,445 @@
+package console
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/authority/enrol"
+	"sallyport/authority/store"
+	"sallyport/internal/event"
+	"sallyport/internal/factor/push"
+	"sallyport/internal/qr"
+)
+
+const (
+	// requestLife is how long a request waits for a second operator, and for being
+	// carried out.
+	requestLife = time.Hour
+	// maxRequests that one operator may have open.
+	maxRequests = 20
+	maxField    = 320
+	maxReason   = 200
+)
+
+// chosen is the action that an address names, where the operator may do it.
+func (s *server) chosen(v *visit) (action, error) {
+	a, ok := findAction(v.r.PathValue("action"))
+	if !ok {
+		return a, errNotFound
+	}
+	return a, s.permit(v, a.role, a.name)
+}
+
+// fields are those of an action's form.
+func (s *server) fields(a action) []string {
+	if s.takesTwo(a) && !slices.Contains(a.needs, fieldReason) {
+		return append(slices.Clone(a.needs), fieldReason)
+	}
+	return a.needs
+}
+
+// about is what a form shows of whom and what it is about; given is what the address
+// says, and is not asked for.
+type about struct {
+	Given []given
+	back  string
+}
+
+type given struct{ Field, Label, Text, Value string }
+
+// describe looks up what an input names. What is not there is no form.
+func (s *server) describe(v *visit, in input) (a about, err error) {
+	err = s.Store.View(v.ctx(), func(tx store.Tx) error {
+		a = about{back: "/people"}
+		add := func(field, label, text string) {
+			a.Given = append(a.Given, given{field, label, text, in[field]})
+		}
+		if name := in[fieldUser]; name != "" {
+			if _, err := tx.User(name); err != nil {
+				return err
+			}
+			add(fieldUser, "Person", name)
+			a.back = "/person?" + url.Values{"name": {name}}.Encode()
+		}
+		if id := in[fieldDevice]; id != "" {
+			d, err := tx.Device(id)
+			if err != nil {
+				return err
+			}
+			add(fieldDevice, "Computer", d.Name)
+			if in[fieldUser] == "" {
+				a.back = "/device?" + url.Values{"id": {id}}.Encode()
+			}
+		}
+		if id := in[fieldPhone]; id != "" {
+			p, err := tx.Approver(id)
+			if err == nil && p.User != in[fieldUser] {
+				err = store.ErrNotFound
+			}
+			if err != nil {
+				return err
+			}
+			add(fieldPhone, "Phone", p.Phone)
+		}
+		if name := in[fieldOperator]; name != "" {
+			a.back = "/operators"
+			if _, err := tx.Operator(name); err != nil {
+				return err
+			}
+			add(fieldOperator, "Operator", name)
+		}
+		if id := in[fieldKey]; id != "" {
+			credential, _ := b64.DecodeString(id)
+			k, err := tx.OperatorKey(credential)
+			if err == nil && k.Operator != in[fieldOperator] {
+				err = store.ErrNotFound
+			}
+			if err != nil {
+				return err
+			}
+			add(fieldKey, "Passkey", k.Label)
+		}
+		return nil
+	})
+	return a, err
+}
+
+// named are the fields that a form's address may fill in.
+var namedFields = []string{fieldUser, fieldDevice, fieldPhone, fieldOperator, fieldKey}
+
+// form shows what an action will do, and asks for what it needs.
+func (s *server) form(v *visit) error {
+	a, err := s.chosen(v)
+	if err != nil {
+		return err
+	}
+	in := input{}
+	for name, values := range v.r.URL.Query() {
+		if !slices.Contains(namedFields, name) || !slices.Contains(a.needs, name) || len(values) != 1 {
+			return malformed("The address is malformed.")
+		}
+		in[name] = values[0]
+	}
+	return s.showForm(v, http.StatusOK, a, in, "")
+}
+
+type ask struct {
+	Field, Label, Hint, Value string
+	Choices                   [][2]string // value and text; none: it is typed
+	Wrong                     bool
+}
+
+func (s *server) showForm(v *visit, status int, a action, in input, wrong string) error {
+	named := input{}
+	for _, f := range namedFields {
+		if in[f] != "" && (f != fieldOperator || a.name != "operator_add") {
+			named[f] = in[f]
+		}
+	}
+	of, err := s.describe(v, named)
+	if err != nil {
+		return err
+	}
+	if a.name == "operator_add" {
+		of.back = "/operators"
+	}
+	var asks []ask
+	for _, f := range s.fields(a) {
+		if named[f] != "" {
+			continue
+		}
+		q := ask{Field: f, Value: in[f], Label: f}
+		switch f {
+		case fieldReason:
+			q.Label, q.Hint = "Reason", "How you know who is asking, and the ticket. It is kept with the event."
+		case fieldLife:
+			q.Label, q.Value = "Good for", cmp.Or(in[f], "1h")
+			q.Choices = [][2]string{{"15m", "15 minutes"}, {"1h", "1 hour"}, {"4h", "4 hours"}, {"24h", "24 hours"}}
+		case fieldChallenge:
+			q.Label, q.Hint = "What the screen shows", "The person types ? where the code is asked for; the screen then shows 8 letters and digits."
+		case fieldOperator:
+			q.Label, q.Hint = "Name", "As colleagues know them: a-z 0-9 . _ @ -"
+		case fieldRole:
+			q.Label, q.Value = "Role", cmp.Or(in[f], string(Read))
+			q.Choices = [][2]string{{"read", "read: sees everything"}, {"helpdesk", "helpdesk: helps people log in"}, {"admin", "admin: and says who is an operator"}}
+		default: // what the form is about is said by its address
+			return errNotFound
+		}
+		asks = append(asks, q)
+	}
+	return s.render(v, status, "form", screen{Title: a.title, Error: wrong, Data: map[string]any{
+		"Action": a.name, "Says": a.says, "Given": of.Given, "Asks": asks, "Back": of.back, "Two": s.takesTwo(a), "Form": s.token(v, "act/"+a.name),
+		"Danger": slices.Contains([]string{"revoke", "operator_remove", "phone_remove", "passkey_remove"}, a.name),
+	}})
+}
+
+// act does what a form asks for, or keeps it for a second operator.
+func (s *server) act(v *visit) error {
+	a, err := s.chosen(v)
+	if err != nil {
+		return err
+	}
+	use, err := s.checkForm(v, "act/"+a.name)
+	if err != nil {
+		return err
+	}
+	in, wrong := input{}, ""
+	for name, values := range v.r.PostForm {
+		switch text := strings.TrimSpace(values[0]); {
+		case name == "form":
+		case !slices.Contains(s.fields(a), name):
+			return malformed("The form has a field %q.", name)
+		default:
+			in[name] = text
+		}
+	}
+	for _, f := range s.fields(a) {
+		switch text := in[f]; {
+		case text == "":
+			wrong = cmp.Or(wrong, map[string]string{fieldReason: "Say why.", fieldChallenge: "Type what the screen shows."}[f], "Fill in everything.")
+		case len(text) > maxField || !printable(text) || f == fieldReason && len(text) > maxReason:
+			wrong = cmp.Or(wrong, "That is too long, or has characters in it that cannot be shown.")
+		}
+	}
+	if a.role == Admin && in[fieldOperator] == v.operator.Name && a.name != "operator_invite" {
+		wrong = cmp.Or(wrong, "Nobody changes what they may do themselves: ask another admin.")
+	}
+	if wrong != "" {
+		return s.showForm(v, http.StatusUnprocessableEntity, a, in, wrong)
+	}
+	if err := use(); err != nil {
+		return err
+	}
+	if s.takesTwo(a) {
+		err = s.request(v, a, in)
+	} else {
+		err = s.carryOut(v, a, in)
+	}
+	// What the person can mend, the form says.
+	if p := known(err); err != nil && (p.status == http.StatusUnprocessableEntity || p.status == http.StatusBadRequest || p.status == http.StatusConflict) {
+		return s.showForm(v, p.status, a, in, p.Text)
+	}
+	return err
+}
+
+// carryOut does an action and shows what it made.
+func (s *server) carryOut(v *visit, a action, in input) error {
+	h, err := a.run(s, v.ctx(), v.by(), in)
+	if err != nil {
+		return err
+	}
+	named := input{}
+	for _, f := range namedFields {
+		if in[f] != "" && f != fieldPhone && f != fieldKey && (f != fieldOperator || a.name != "operator_remove") { // they may be gone
+			named[f] = in[f]
+		}
+	}
+	of, err := s.describe(v, named)
+	if err != nil {
+		return err
+	}
+	if h == nil || h.Waits && len(h.Codes) == 0 && h.Link.Empty() {
+		to, _ := url.Parse(of.back)
+		q := to.Query()
+		q.Set("done", a.name)
+		if h != nil {
+			q.Set("done", "waits")
+		}
+		to.RawQuery = q.Encode()
+		http.Redirect(v, v.r, to.String(), http.StatusSeeOther)
+		return nil
+	}
+	data := map[string]any{"Given": of.Given, "Tell": a.tell, "Back": of.back, "Waits": h.Waits, "Expires": h.Expires}
+	// From here it goes onto the screen, and nowhere else.
+	var codes []string
+	for _, c := range h.Codes {
+		codes = append(codes, c.Reveal())
+	}
+	data["Codes"] = codes
+	if !h.Link.Empty() {
+		d, size, err := qr.Path(h.Link.Reveal())
+		if err != nil {
+			return err
+		}
+		data["Link"], data["QR"], data["Size"] = h.Link.Reveal(), d, size
+	}
+	return s.render(v, http.StatusOK, "handout", screen{Title: a.title, Data: data})
+}
+
+// request keeps what takes two.
+func (s *server) request(v *visit, a action, in input) error {
+	kept, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	of, err := s.describeRequest(v, a, in)
+	if err != nil {
+		return err
+	}
+	now := s.Now()
+	err = s.Store.Update(v.ctx(), func(tx store.Tx) error {
+		list, err := tx.OperatorRequests(now)
+		if err != nil {
+			return err
+		}
+		mine := 0
+		for _, r := range list {
+			if r.Operator == v.operator.Name {
+				mine++
+			}
+		}
+		if mine >= maxRequests {
+			return malformed("You have %d requests open already.", mine)
+		}
+		return errors.Join(
+			tx.CreateOperatorRequest(store.OperatorRequest{ID: push.NewID(), Operator: v.operator.Name, Action: a.name, Input: kept, Created: now, Expires: now.Add(requestLife)}),
+			enrol.Record(tx, now, event.Event{Name: enrol.ApprovalRequested, User: in[fieldUser], By: v.by(), Text: of + ": " + in[fieldReason]}))
+	})
+	if err != nil {
+		return err
+	}
+	http.Redirect(v, v.r, "/requests?done=requested", http.StatusSeeOther)
+	return nil
+}
+
+// describeRequest is one line that says what a request is about.
+func (s *server) describeRequest(v *visit, a action, in input) (string, error) {
+	named := input{}
+	for _, f := range namedFields {
+		if in[f] != "" && (f != fieldOperator || a.name != "operator_add") {
+			named[f] = in[f]
+		}
+	}
+	of, err := s.describe(v, named)
+	if err != nil {
+		return "", err
+	}
+	text := a.title
+	for _, g := range of.Given {
+		text += ", " + strings.ToLower(g.Label) + " " + g.Text
+	}
+	if a.name == "operator_add" {
+		text += ", " + in[fieldOperator]
+	}
+	if in[fieldRole] != "" {
+		text += ", role " + in[fieldRole]
+	}
+	if in[fieldLife] != "" {
+		text += ", for " + in[fieldLife]
+	}
+	return text, nil
+}
+
+// waiting is a request as the list shows it.
+type waiting struct {
+	store.OperatorRequest
+	Text, Reason string
+	Mine         bool
+	MayApprove   bool
+}
+
+func (s *server) requests(v *visit) error {
+	var kept []store.OperatorRequest
+	err := s.Store.View(v.ctx(), func(tx store.Tx) (err error) {
+		kept, err = tx.OperatorRequests(s.Now())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var list []waiting
+	for _, r := range kept {
+		w, _, err := s.read(v, r)
+		if errors.Is(err, store.ErrNotFound) { // whom or what it was about is gone
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		list = append(list, w)
+	}
+	return s.render(v, http.StatusOK, "requests", screen{Title: "Requests", Data: map[string]any{"List": list,
+		"Approve": func() string { return s.token(v, "request/approve") }, "Refuse": func() string { return s.token(v, "request/refuse") },
+		"CarryOut": func() string { return s.token(v, "request/carry-out") }}})
+}
+
+// read is a request that was kept.
+func (s *server) read(v *visit, r store.OperatorRequest) (w waiting, a action, err error) {
+	a, ok := findAction(r.Action)
+	var in input
+	if err := json.Unmarshal(r.Input, &in); err != nil || !ok {
+		return w, a, errors.Join(errors.New("the request "+r.ID+" is damaged"), err)
+	}
+	w = waiting{OperatorRequest: r, Reason: in[fieldReason], Mine: r.Operator == v.operator.Name}
+	w.MayApprove = !w.Mine && r.Approver == "" && v.role().may(a.role)
+	w.Text, err = s.describeRequest(v, a, in)
+	return w, a, err
+}
+
+// step approves a request, refuses it or takes it back, or carries it out.
+func (s *server) step(v *visit) error {
+	step := v.r.PathValue("step")
+	if !slices.Contains([]string{"approve", "refuse", "carry-out"}, step) {
+		return errNotFound
+	}
+	if err := s.useForm(v, "request/"+step); err != nil {
+		return err
+	}
+	var r store.OperatorRequest
+	err := s.Store.View(v.ctx(), func(tx store.Tx) (err error) {
+		r, err = tx.OperatorRequest(v.r.PostForm.Get("id"))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	w, a, err := s.read(v, r)
+	if err != nil {
+		return err
+	}
+	// Nobody approves, or carries out, what they may not do themselves.
+	if err := s.permit(v, a.role, a.name); err != nil {
+		return err
+	}
+	now := s.Now()
+	var in input
+	if err := json.Unmarshal(r.Input, &in); err != nil {
+		return err
+	}
+	e := event.Event{User: in[fieldUser], By: v.by(), Text: w.Text + ", asked by " + r.Operator + ": " + w.Reason}
+	switch step {
+	case "approve":
+		if w.Mine {
+			return &problem{http.StatusForbidden, "Somebody else has to approve what you asked for."}
+		}
+		e.Name = enrol.ApprovalGiven
+		err = s.Store.Update(v.ctx(), func(tx store.Tx) error {
+			return errors.Join(tx.ApproveOperatorRequest(r.ID, v.operator.Name, now), enrol.Record(tx, now, e))
+		})
+	case "refuse":
+		e.Name = enrol.ApprovalRefused
+		err = s.Store.Update(v.ctx(), func(tx store.Tx) error {
+			return errors.Join(tx.RemoveOperatorRequest(r.ID), enrol.Record(tx, now, e))
+		})
+	case "carry-out":
+		if !w.Mine {
+			return &problem{http.StatusForbidden, "Only who asked for it carries it out."}
+		}
+		err = s.Store.Update(v.ctx(), func(tx store.Tx) error { _, err := tx.TakeOperatorRequest(r.ID, now); return err })
+		if err != nil {
+			return err
+		}
+		return s.carryOut(v, a, in)
+	}
+	if err != nil {
+		return err
+	}
+	http.Redirect(v, v.r, "/requests?done="+step, http.StatusSeeOther)
+	return nil
+}
