@@ -20,6 +20,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	wrapperspb "google.golang.org/protobuf/types/known/wrapperspb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -303,9 +304,13 @@ type AuthorityStatus struct {
 	Exceptions    []string `protobuf:"bytes,14,rep,name=exceptions,proto3" json:"exceptions,omitempty"`                             // what root lets the authority weaken, for people
 	// The authority ended the link on purpose, and why: "revoked",
 	// "vault_rolled_back", "replaced". Empty: it did not, or took this device since.
-	Refused       string `protobuf:"bytes,15,opt,name=refused,proto3" json:"refused,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Refused        string               `protobuf:"bytes,15,opt,name=refused,proto3" json:"refused,omitempty"`
+	WithoutContact *durationpb.Duration `protobuf:"bytes,16,opt,name=without_contact,json=withoutContact,proto3" json:"without_contact,omitempty"` // unset: connected
+	CodesLeft      *durationpb.Duration `protobuf:"bytes,17,opt,name=codes_left,json=codesLeft,proto3" json:"codes_left,omitempty"`                // until codes are refused for it; unset: not limited
+	OfflineBypass  bool                 `protobuf:"varint,18,opt,name=offline_bypass,json=offlineBypass,proto3" json:"offline_bypass,omitempty"`   // the helpdesk can answer this computer's challenges
+	Version        string               `protobuf:"bytes,19,opt,name=version,proto3" json:"version,omitempty"`                                     // of the authority, as it said last; empty: not known
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AuthorityStatus) Reset() {
@@ -439,6 +444,34 @@ func (x *AuthorityStatus) GetExceptions() []string {
 func (x *AuthorityStatus) GetRefused() string {
 	if x != nil {
 		return x.Refused
+	}
+	return ""
+}
+
+func (x *AuthorityStatus) GetWithoutContact() *durationpb.Duration {
+	if x != nil {
+		return x.WithoutContact
+	}
+	return nil
+}
+
+func (x *AuthorityStatus) GetCodesLeft() *durationpb.Duration {
+	if x != nil {
+		return x.CodesLeft
+	}
+	return nil
+}
+
+func (x *AuthorityStatus) GetOfflineBypass() bool {
+	if x != nil {
+		return x.OfflineBypass
+	}
+	return false
+}
+
+func (x *AuthorityStatus) GetVersion() string {
+	if x != nil {
+		return x.Version
 	}
 	return ""
 }
@@ -780,9 +813,14 @@ type User struct {
 	// Why, in one stable word: "ready", "no_phone", "no_code" (nobody is push-only),
 	// "reported", "paused", "too_many" (of the last hour), "not_joined",
 	// "not_connected", "not_allowed" (the authority does not list them here), "off".
-	PushState     string `protobuf:"bytes,23,opt,name=push_state,json=pushState,proto3" json:"push_state,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PushState string `protobuf:"bytes,23,opt,name=push_state,json=pushState,proto3" json:"push_state,omitempty"`
+	// Logins since the last contact to the authority, and how many are left; unset
+	// where nothing limits them. Reached: no code is taken until there is contact.
+	OfflineLogins  uint32                  `protobuf:"varint,24,opt,name=offline_logins,json=offlineLogins,proto3" json:"offline_logins,omitempty"`
+	OfflineLeft    *wrapperspb.UInt32Value `protobuf:"bytes,25,opt,name=offline_left,json=offlineLeft,proto3" json:"offline_left,omitempty"`
+	OfflineReached bool                    `protobuf:"varint,26,opt,name=offline_reached,json=offlineReached,proto3" json:"offline_reached,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *User) Reset() {
@@ -974,6 +1012,27 @@ func (x *User) GetPushState() string {
 		return x.PushState
 	}
 	return ""
+}
+
+func (x *User) GetOfflineLogins() uint32 {
+	if x != nil {
+		return x.OfflineLogins
+	}
+	return 0
+}
+
+func (x *User) GetOfflineLeft() *wrapperspb.UInt32Value {
+	if x != nil {
+		return x.OfflineLeft
+	}
+	return nil
+}
+
+func (x *User) GetOfflineReached() bool {
+	if x != nil {
+		return x.OfflineReached
+	}
+	return false
 }
 
 // Phone is one that may approve a user's logins.
@@ -3083,7 +3142,7 @@ var File_sallyport_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1esallyport/admin/v1/admin.proto\x12\x12sallyport.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
+	"\x1esallyport/admin/v1/admin.proto\x12\x12sallyport.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x0f\n" +
 	"\rStatusRequest\"\xde\x06\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x124\n" +
@@ -3111,7 +3170,7 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x06locked\x18\x13 \x03(\tR\x06locked\x12\x1b\n" +
 	"\trss_bytes\x18\x14 \x01(\x03R\brssBytes\x12A\n" +
 	"\tauthority\x18\x15 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\x12\x18\n" +
-	"\aaccount\x18\x16 \x01(\tR\aaccount\"\xb4\x04\n" +
+	"\aaccount\x18\x16 \x01(\tR\aaccount\"\xf3\x05\n" +
 	"\x0fAuthorityStatus\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\"\n" +
 	"\forganisation\x18\x02 \x01(\tR\forganisation\x12\x1b\n" +
@@ -3133,7 +3192,12 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"exceptions\x18\x0e \x03(\tR\n" +
 	"exceptions\x12\x18\n" +
-	"\arefused\x18\x0f \x01(\tR\arefused\"\xeb\x02\n" +
+	"\arefused\x18\x0f \x01(\tR\arefused\x12B\n" +
+	"\x0fwithout_contact\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x0ewithoutContact\x128\n" +
+	"\n" +
+	"codes_left\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\tcodesLeft\x12%\n" +
+	"\x0eoffline_bypass\x18\x12 \x01(\bR\rofflineBypass\x12\x18\n" +
+	"\aversion\x18\x13 \x01(\tR\aversion\"\xeb\x02\n" +
 	"\vVaultStatus\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1a\n" +
@@ -3159,7 +3223,7 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x10ListUsersRequest\"~\n" +
 	"\x11ListUsersResponse\x12.\n" +
 	"\x05users\x18\x01 \x03(\v2\x18.sallyport.admin.v1.UserR\x05users\x129\n" +
-	"\apending\x18\x02 \x03(\v2\x1f.sallyport.admin.v1.PendingUserR\apending\"\xde\x06\n" +
+	"\apending\x18\x02 \x03(\v2\x1f.sallyport.admin.v1.PendingUserR\apending\"\xef\a\n" +
 	"\x04User\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -3188,7 +3252,10 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"push_ready\x18\x16 \x01(\bR\tpushReady\x12\x1d\n" +
 	"\n" +
-	"push_state\x18\x17 \x01(\tR\tpushState\"[\n" +
+	"push_state\x18\x17 \x01(\tR\tpushState\x12%\n" +
+	"\x0eoffline_logins\x18\x18 \x01(\rR\rofflineLogins\x12?\n" +
+	"\foffline_left\x18\x19 \x01(\v2\x1c.google.protobuf.UInt32ValueR\vofflineLeft\x12'\n" +
+	"\x0foffline_reached\x18\x1a \x01(\bR\x0eofflineReached\"[\n" +
 	"\x05Phone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -3423,6 +3490,7 @@ var file_sallyport_admin_v1_admin_proto_goTypes = []any{
 	(*PolicyFact)(nil),               // 44: sallyport.admin.v1.PolicyFact
 	(*timestamppb.Timestamp)(nil),    // 45: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),      // 46: google.protobuf.Duration
+	(*wrapperspb.UInt32Value)(nil),   // 47: google.protobuf.UInt32Value
 }
 var file_sallyport_admin_v1_admin_proto_depIdxs = []int32{
 	45, // 0: sallyport.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
@@ -3433,84 +3501,87 @@ var file_sallyport_admin_v1_admin_proto_depIdxs = []int32{
 	2,  // 5: sallyport.admin.v1.StatusResponse.authority:type_name -> sallyport.admin.v1.AuthorityStatus
 	45, // 6: sallyport.admin.v1.AuthorityStatus.since:type_name -> google.protobuf.Timestamp
 	45, // 7: sallyport.admin.v1.AuthorityStatus.certificate_expires:type_name -> google.protobuf.Timestamp
-	45, // 8: sallyport.admin.v1.VaultStatus.highest_time:type_name -> google.protobuf.Timestamp
-	46, // 9: sallyport.admin.v1.VaultStatus.clock_behind:type_name -> google.protobuf.Duration
-	8,  // 10: sallyport.admin.v1.ListUsersResponse.users:type_name -> sallyport.admin.v1.User
-	10, // 11: sallyport.admin.v1.ListUsersResponse.pending:type_name -> sallyport.admin.v1.PendingUser
-	45, // 12: sallyport.admin.v1.User.bypass_until:type_name -> google.protobuf.Timestamp
-	46, // 13: sallyport.admin.v1.User.locked_for:type_name -> google.protobuf.Duration
-	45, // 14: sallyport.admin.v1.User.enrolled:type_name -> google.protobuf.Timestamp
-	45, // 15: sallyport.admin.v1.User.last_success:type_name -> google.protobuf.Timestamp
-	9,  // 16: sallyport.admin.v1.User.phones:type_name -> sallyport.admin.v1.Phone
-	46, // 17: sallyport.admin.v1.User.push_paused_for:type_name -> google.protobuf.Duration
-	45, // 18: sallyport.admin.v1.PendingUser.imported:type_name -> google.protobuf.Timestamp
-	15, // 19: sallyport.admin.v1.ShowConfigResponse.values:type_name -> sallyport.admin.v1.ConfigValue
-	20, // 20: sallyport.admin.v1.ImportRequest.entries:type_name -> sallyport.admin.v1.ImportEntry
-	22, // 21: sallyport.admin.v1.ImportResponse.results:type_name -> sallyport.admin.v1.ImportResult
-	46, // 22: sallyport.admin.v1.CreateBypassRequest.valid_for:type_name -> google.protobuf.Duration
-	45, // 23: sallyport.admin.v1.CreateBypassResponse.expires:type_name -> google.protobuf.Timestamp
-	46, // 24: sallyport.admin.v1.OpenEnrolmentRequest.valid_for:type_name -> google.protobuf.Duration
-	45, // 25: sallyport.admin.v1.OpenEnrolmentResponse.expires:type_name -> google.protobuf.Timestamp
-	45, // 26: sallyport.admin.v1.ResetClockResponse.now:type_name -> google.protobuf.Timestamp
-	3,  // 27: sallyport.admin.v1.VaultResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
-	45, // 28: sallyport.admin.v1.EnrolPushResponse.expires:type_name -> google.protobuf.Timestamp
-	9,  // 29: sallyport.admin.v1.EnrolPushResponse.phone:type_name -> sallyport.admin.v1.Phone
-	2,  // 30: sallyport.admin.v1.JoinResponse.authority:type_name -> sallyport.admin.v1.AuthorityStatus
-	45, // 31: sallyport.admin.v1.ExplainPolicyRequest.at:type_name -> google.protobuf.Timestamp
-	46, // 32: sallyport.admin.v1.ExplainPolicyResponse.remember:type_name -> google.protobuf.Duration
-	43, // 33: sallyport.admin.v1.ExplainPolicyResponse.steps:type_name -> sallyport.admin.v1.PolicyStep
-	44, // 34: sallyport.admin.v1.ExplainPolicyResponse.facts:type_name -> sallyport.admin.v1.PolicyFact
-	0,  // 35: sallyport.admin.v1.AdminService.Status:input_type -> sallyport.admin.v1.StatusRequest
-	6,  // 36: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
-	5,  // 37: sallyport.admin.v1.AdminService.ShowUser:input_type -> sallyport.admin.v1.UserRequest
-	11, // 38: sallyport.admin.v1.AdminService.Events:input_type -> sallyport.admin.v1.EventsRequest
-	13, // 39: sallyport.admin.v1.AdminService.ShowConfig:input_type -> sallyport.admin.v1.ShowConfigRequest
-	41, // 40: sallyport.admin.v1.AdminService.ExplainPolicy:input_type -> sallyport.admin.v1.ExplainPolicyRequest
-	16, // 41: sallyport.admin.v1.AdminService.Enrol:input_type -> sallyport.admin.v1.EnrolRequest
-	18, // 42: sallyport.admin.v1.AdminService.ConfirmEnrolment:input_type -> sallyport.admin.v1.ConfirmEnrolmentRequest
-	19, // 43: sallyport.admin.v1.AdminService.Import:input_type -> sallyport.admin.v1.ImportRequest
-	5,  // 44: sallyport.admin.v1.AdminService.RemoveUser:input_type -> sallyport.admin.v1.UserRequest
-	5,  // 45: sallyport.admin.v1.AdminService.Unlock:input_type -> sallyport.admin.v1.UserRequest
-	5,  // 46: sallyport.admin.v1.AdminService.NewRecoveryCodes:input_type -> sallyport.admin.v1.UserRequest
-	24, // 47: sallyport.admin.v1.AdminService.CreateBypass:input_type -> sallyport.admin.v1.CreateBypassRequest
-	26, // 48: sallyport.admin.v1.AdminService.OpenEnrolment:input_type -> sallyport.admin.v1.OpenEnrolmentRequest
-	34, // 49: sallyport.admin.v1.AdminService.EnrolPush:input_type -> sallyport.admin.v1.EnrolPushRequest
-	36, // 50: sallyport.admin.v1.AdminService.RemovePhone:input_type -> sallyport.admin.v1.RemovePhoneRequest
-	5,  // 51: sallyport.admin.v1.AdminService.ClearPush:input_type -> sallyport.admin.v1.UserRequest
-	37, // 52: sallyport.admin.v1.AdminService.Join:input_type -> sallyport.admin.v1.JoinRequest
-	39, // 53: sallyport.admin.v1.AdminService.Leave:input_type -> sallyport.admin.v1.LeaveRequest
-	28, // 54: sallyport.admin.v1.AdminService.ResetClock:input_type -> sallyport.admin.v1.ResetClockRequest
-	30, // 55: sallyport.admin.v1.AdminService.InitVault:input_type -> sallyport.admin.v1.InitVaultRequest
-	31, // 56: sallyport.admin.v1.AdminService.AcceptVault:input_type -> sallyport.admin.v1.AcceptVaultRequest
-	32, // 57: sallyport.admin.v1.AdminService.RekeyVault:input_type -> sallyport.admin.v1.RekeyVaultRequest
-	1,  // 58: sallyport.admin.v1.AdminService.Status:output_type -> sallyport.admin.v1.StatusResponse
-	7,  // 59: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	8,  // 60: sallyport.admin.v1.AdminService.ShowUser:output_type -> sallyport.admin.v1.User
-	12, // 61: sallyport.admin.v1.AdminService.Events:output_type -> sallyport.admin.v1.Event
-	14, // 62: sallyport.admin.v1.AdminService.ShowConfig:output_type -> sallyport.admin.v1.ShowConfigResponse
-	42, // 63: sallyport.admin.v1.AdminService.ExplainPolicy:output_type -> sallyport.admin.v1.ExplainPolicyResponse
-	17, // 64: sallyport.admin.v1.AdminService.Enrol:output_type -> sallyport.admin.v1.EnrolResponse
-	17, // 65: sallyport.admin.v1.AdminService.ConfirmEnrolment:output_type -> sallyport.admin.v1.EnrolResponse
-	21, // 66: sallyport.admin.v1.AdminService.Import:output_type -> sallyport.admin.v1.ImportResponse
-	8,  // 67: sallyport.admin.v1.AdminService.RemoveUser:output_type -> sallyport.admin.v1.User
-	8,  // 68: sallyport.admin.v1.AdminService.Unlock:output_type -> sallyport.admin.v1.User
-	23, // 69: sallyport.admin.v1.AdminService.NewRecoveryCodes:output_type -> sallyport.admin.v1.NewRecoveryCodesResponse
-	25, // 70: sallyport.admin.v1.AdminService.CreateBypass:output_type -> sallyport.admin.v1.CreateBypassResponse
-	27, // 71: sallyport.admin.v1.AdminService.OpenEnrolment:output_type -> sallyport.admin.v1.OpenEnrolmentResponse
-	35, // 72: sallyport.admin.v1.AdminService.EnrolPush:output_type -> sallyport.admin.v1.EnrolPushResponse
-	8,  // 73: sallyport.admin.v1.AdminService.RemovePhone:output_type -> sallyport.admin.v1.User
-	8,  // 74: sallyport.admin.v1.AdminService.ClearPush:output_type -> sallyport.admin.v1.User
-	38, // 75: sallyport.admin.v1.AdminService.Join:output_type -> sallyport.admin.v1.JoinResponse
-	40, // 76: sallyport.admin.v1.AdminService.Leave:output_type -> sallyport.admin.v1.LeaveResponse
-	29, // 77: sallyport.admin.v1.AdminService.ResetClock:output_type -> sallyport.admin.v1.ResetClockResponse
-	33, // 78: sallyport.admin.v1.AdminService.InitVault:output_type -> sallyport.admin.v1.VaultResponse
-	33, // 79: sallyport.admin.v1.AdminService.AcceptVault:output_type -> sallyport.admin.v1.VaultResponse
-	33, // 80: sallyport.admin.v1.AdminService.RekeyVault:output_type -> sallyport.admin.v1.VaultResponse
-	58, // [58:81] is the sub-list for method output_type
-	35, // [35:58] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	46, // 8: sallyport.admin.v1.AuthorityStatus.without_contact:type_name -> google.protobuf.Duration
+	46, // 9: sallyport.admin.v1.AuthorityStatus.codes_left:type_name -> google.protobuf.Duration
+	45, // 10: sallyport.admin.v1.VaultStatus.highest_time:type_name -> google.protobuf.Timestamp
+	46, // 11: sallyport.admin.v1.VaultStatus.clock_behind:type_name -> google.protobuf.Duration
+	8,  // 12: sallyport.admin.v1.ListUsersResponse.users:type_name -> sallyport.admin.v1.User
+	10, // 13: sallyport.admin.v1.ListUsersResponse.pending:type_name -> sallyport.admin.v1.PendingUser
+	45, // 14: sallyport.admin.v1.User.bypass_until:type_name -> google.protobuf.Timestamp
+	46, // 15: sallyport.admin.v1.User.locked_for:type_name -> google.protobuf.Duration
+	45, // 16: sallyport.admin.v1.User.enrolled:type_name -> google.protobuf.Timestamp
+	45, // 17: sallyport.admin.v1.User.last_success:type_name -> google.protobuf.Timestamp
+	9,  // 18: sallyport.admin.v1.User.phones:type_name -> sallyport.admin.v1.Phone
+	46, // 19: sallyport.admin.v1.User.push_paused_for:type_name -> google.protobuf.Duration
+	47, // 20: sallyport.admin.v1.User.offline_left:type_name -> google.protobuf.UInt32Value
+	45, // 21: sallyport.admin.v1.PendingUser.imported:type_name -> google.protobuf.Timestamp
+	15, // 22: sallyport.admin.v1.ShowConfigResponse.values:type_name -> sallyport.admin.v1.ConfigValue
+	20, // 23: sallyport.admin.v1.ImportRequest.entries:type_name -> sallyport.admin.v1.ImportEntry
+	22, // 24: sallyport.admin.v1.ImportResponse.results:type_name -> sallyport.admin.v1.ImportResult
+	46, // 25: sallyport.admin.v1.CreateBypassRequest.valid_for:type_name -> google.protobuf.Duration
+	45, // 26: sallyport.admin.v1.CreateBypassResponse.expires:type_name -> google.protobuf.Timestamp
+	46, // 27: sallyport.admin.v1.OpenEnrolmentRequest.valid_for:type_name -> google.protobuf.Duration
+	45, // 28: sallyport.admin.v1.OpenEnrolmentResponse.expires:type_name -> google.protobuf.Timestamp
+	45, // 29: sallyport.admin.v1.ResetClockResponse.now:type_name -> google.protobuf.Timestamp
+	3,  // 30: sallyport.admin.v1.VaultResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
+	45, // 31: sallyport.admin.v1.EnrolPushResponse.expires:type_name -> google.protobuf.Timestamp
+	9,  // 32: sallyport.admin.v1.EnrolPushResponse.phone:type_name -> sallyport.admin.v1.Phone
+	2,  // 33: sallyport.admin.v1.JoinResponse.authority:type_name -> sallyport.admin.v1.AuthorityStatus
+	45, // 34: sallyport.admin.v1.ExplainPolicyRequest.at:type_name -> google.protobuf.Timestamp
+	46, // 35: sallyport.admin.v1.ExplainPolicyResponse.remember:type_name -> google.protobuf.Duration
+	43, // 36: sallyport.admin.v1.ExplainPolicyResponse.steps:type_name -> sallyport.admin.v1.PolicyStep
+	44, // 37: sallyport.admin.v1.ExplainPolicyResponse.facts:type_name -> sallyport.admin.v1.PolicyFact
+	0,  // 38: sallyport.admin.v1.AdminService.Status:input_type -> sallyport.admin.v1.StatusRequest
+	6,  // 39: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
+	5,  // 40: sallyport.admin.v1.AdminService.ShowUser:input_type -> sallyport.admin.v1.UserRequest
+	11, // 41: sallyport.admin.v1.AdminService.Events:input_type -> sallyport.admin.v1.EventsRequest
+	13, // 42: sallyport.admin.v1.AdminService.ShowConfig:input_type -> sallyport.admin.v1.ShowConfigRequest
+	41, // 43: sallyport.admin.v1.AdminService.ExplainPolicy:input_type -> sallyport.admin.v1.ExplainPolicyRequest
+	16, // 44: sallyport.admin.v1.AdminService.Enrol:input_type -> sallyport.admin.v1.EnrolRequest
+	18, // 45: sallyport.admin.v1.AdminService.ConfirmEnrolment:input_type -> sallyport.admin.v1.ConfirmEnrolmentRequest
+	19, // 46: sallyport.admin.v1.AdminService.Import:input_type -> sallyport.admin.v1.ImportRequest
+	5,  // 47: sallyport.admin.v1.AdminService.RemoveUser:input_type -> sallyport.admin.v1.UserRequest
+	5,  // 48: sallyport.admin.v1.AdminService.Unlock:input_type -> sallyport.admin.v1.UserRequest
+	5,  // 49: sallyport.admin.v1.AdminService.NewRecoveryCodes:input_type -> sallyport.admin.v1.UserRequest
+	24, // 50: sallyport.admin.v1.AdminService.CreateBypass:input_type -> sallyport.admin.v1.CreateBypassRequest
+	26, // 51: sallyport.admin.v1.AdminService.OpenEnrolment:input_type -> sallyport.admin.v1.OpenEnrolmentRequest
+	34, // 52: sallyport.admin.v1.AdminService.EnrolPush:input_type -> sallyport.admin.v1.EnrolPushRequest
+	36, // 53: sallyport.admin.v1.AdminService.RemovePhone:input_type -> sallyport.admin.v1.RemovePhoneRequest
+	5,  // 54: sallyport.admin.v1.AdminService.ClearPush:input_type -> sallyport.admin.v1.UserRequest
+	37, // 55: sallyport.admin.v1.AdminService.Join:input_type -> sallyport.admin.v1.JoinRequest
+	39, // 56: sallyport.admin.v1.AdminService.Leave:input_type -> sallyport.admin.v1.LeaveRequest
+	28, // 57: sallyport.admin.v1.AdminService.ResetClock:input_type -> sallyport.admin.v1.ResetClockRequest
+	30, // 58: sallyport.admin.v1.AdminService.InitVault:input_type -> sallyport.admin.v1.InitVaultRequest
+	31, // 59: sallyport.admin.v1.AdminService.AcceptVault:input_type -> sallyport.admin.v1.AcceptVaultRequest
+	32, // 60: sallyport.admin.v1.AdminService.RekeyVault:input_type -> sallyport.admin.v1.RekeyVaultRequest
+	1,  // 61: sallyport.admin.v1.AdminService.Status:output_type -> sallyport.admin.v1.StatusResponse
+	7,  // 62: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	8,  // 63: sallyport.admin.v1.AdminService.ShowUser:output_type -> sallyport.admin.v1.User
+	12, // 64: sallyport.admin.v1.AdminService.Events:output_type -> sallyport.admin.v1.Event
+	14, // 65: sallyport.admin.v1.AdminService.ShowConfig:output_type -> sallyport.admin.v1.ShowConfigResponse
+	42, // 66: sallyport.admin.v1.AdminService.ExplainPolicy:output_type -> sallyport.admin.v1.ExplainPolicyResponse
+	17, // 67: sallyport.admin.v1.AdminService.Enrol:output_type -> sallyport.admin.v1.EnrolResponse
+	17, // 68: sallyport.admin.v1.AdminService.ConfirmEnrolment:output_type -> sallyport.admin.v1.EnrolResponse
+	21, // 69: sallyport.admin.v1.AdminService.Import:output_type -> sallyport.admin.v1.ImportResponse
+	8,  // 70: sallyport.admin.v1.AdminService.RemoveUser:output_type -> sallyport.admin.v1.User
+	8,  // 71: sallyport.admin.v1.AdminService.Unlock:output_type -> sallyport.admin.v1.User
+	23, // 72: sallyport.admin.v1.AdminService.NewRecoveryCodes:output_type -> sallyport.admin.v1.NewRecoveryCodesResponse
+	25, // 73: sallyport.admin.v1.AdminService.CreateBypass:output_type -> sallyport.admin.v1.CreateBypassResponse
+	27, // 74: sallyport.admin.v1.AdminService.OpenEnrolment:output_type -> sallyport.admin.v1.OpenEnrolmentResponse
+	35, // 75: sallyport.admin.v1.AdminService.EnrolPush:output_type -> sallyport.admin.v1.EnrolPushResponse
+	8,  // 76: sallyport.admin.v1.AdminService.RemovePhone:output_type -> sallyport.admin.v1.User
+	8,  // 77: sallyport.admin.v1.AdminService.ClearPush:output_type -> sallyport.admin.v1.User
+	38, // 78: sallyport.admin.v1.AdminService.Join:output_type -> sallyport.admin.v1.JoinResponse
+	40, // 79: sallyport.admin.v1.AdminService.Leave:output_type -> sallyport.admin.v1.LeaveResponse
+	29, // 80: sallyport.admin.v1.AdminService.ResetClock:output_type -> sallyport.admin.v1.ResetClockResponse
+	33, // 81: sallyport.admin.v1.AdminService.InitVault:output_type -> sallyport.admin.v1.VaultResponse
+	33, // 82: sallyport.admin.v1.AdminService.AcceptVault:output_type -> sallyport.admin.v1.VaultResponse
+	33, // 83: sallyport.admin.v1.AdminService.RekeyVault:output_type -> sallyport.admin.v1.VaultResponse
+	61, // [61:84] is the sub-list for method output_type
+	38, // [38:61] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_admin_v1_admin_proto_init() }

@@ -2051,7 +2051,8 @@ type Goodbye struct {
 	// "revoked", "unknown" (this authority knows no such device, or knows it by
 	// another key: it was restored from a backup), "replaced", "stopping",
 	// "vault_rolled_back", "certificate_expired" (of the one that the stream was
-	// opened with), "flooding", "malformed".
+	// opened with), "flooding", "malformed", "version" (of the protocol: text says
+	// which each side speaks).
 	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
