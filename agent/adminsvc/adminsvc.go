@@ -328,6 +328,9 @@ func (s *Service) ResetClock(ctx context.Context, _ *adminv1.ResetClockRequest) 
 	out := &adminv1.ResetClockResponse{}
 	err := s.Store.Update(ctx, func(tx *vault.Tx) error {
 		tx.ResetHighest()
+		if err := store.ResetContactTime(tx); err != nil {
+			return err
+		}
 		out.Now = timestamppb.New(tx.Now().Wall)
 		tx.Append(e)
 		return nil

@@ -23,6 +23,7 @@ import (
 	"sallyport/internal/config"
 	"sallyport/internal/event"
 	"sallyport/internal/factor"
+	"sallyport/internal/factor/offline"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
 	"sallyport/internal/textout"
@@ -89,12 +90,14 @@ type pushFacts struct {
 	link    LinkState
 	vaultID string
 	joined  *store.Authority // set by read
+	limits  offline.Limits   // of logins without contact
 }
 
 // pushFacts gathers what the vault does not know. Not to be called in a
 // transaction: a configuration that changed is taken here, and kept in the vault.
 func (s *Service) pushFacts() *pushFacts {
 	f := &pushFacts{config: &s.State().Config.Config}
+	f.limits = s.Store.Policy(f.config).OfflineLimits()
 	if s.Link != nil {
 		f.link = s.Link.State()
 	}
@@ -509,7 +512,7 @@ func (f *pushFacts) authorityStatus(tx *vault.Tx) (out *adminv1.AuthorityStatus,
 	if f.config.Authority.AllowExemptions {
 		out.Exceptions = append(out.Exceptions, "authority.allow_exemptions = true: its policy may exempt people and networks")
 	}
-	return out, notBefore, nil
+	return out, notBefore, f.addContact(tx, out)
 }
 
 // otherHost says whether the page comes from another host than the authority's
@@ -526,7 +529,7 @@ func authorityProblems(a *adminv1.AuthorityStatus, notBefore time.Time, now cloc
 		return
 	}
 	wall := now.Wall
-	const offline = " Logins go on with codes; no phone rings."
+	const meanwhile = " Logins go on with codes; no phone rings."
 	switch down := wall.Sub(a.GetSince().AsTime()); {
 	case a.GetConnected():
 	case a.GetRefused() != "":
@@ -542,13 +545,13 @@ func authorityProblems(a *adminv1.AuthorityStatus, notBefore time.Time, now cloc
 			"vault_rolled_back": "Restored on purpose? sallyport leave, then join with a new token. If not: tell security.",
 			"replaced":          "Was it cloned? Let every copy leave and join with a token of its own.",
 		}[a.GetRefused()]
-		add("authority_refused", cmp.Or(text, "The authority ended the link: "+a.GetRefused()+".")+offline, cmp.Or(remedy, "See the authority: sallyport-authority device show."))
+		add("authority_refused", cmp.Or(text, "The authority ended the link: "+a.GetRefused()+".")+meanwhile, cmp.Or(remedy, "See the authority: sallyport-authority device show."))
 	case down > cutFor:
 		why := ""
 		if a.GetLastError() != "" {
 			why = ": " + a.GetLastError()
 		}
-		add("authority_unreachable", fmt.Sprintf("%s has not been reached for %s%s.%s", a.GetUrl(), textout.HowLong(down.Round(time.Minute)), strings.TrimSuffix(why, "."), offline),
+		add("authority_unreachable", fmt.Sprintf("%s has not been reached for %s%s.%s", a.GetUrl(), textout.HowLong(down.Round(time.Minute)), strings.TrimSuffix(why, "."), meanwhile),
 			"Look at the network, the firewall and the authority (sallyport-authority status). It is tried again by itself.")
 	}
 	if expires := a.GetCertificateExpires(); expires != nil {

@@ -52,7 +52,7 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 		ConfigPath: state.ConfigPath, LoginSocket: state.LoginSocket, AdminSocket: state.AdminSocket,
 		LoginsOpen: int32(s.OpenLogins()), RssBytes: rss(),
 	}
-	var ahead, reported []string
+	var ahead, reported, away []string
 	var certificateFrom time.Time
 	var now clock.Instant
 	f := s.pushFacts()
@@ -76,7 +76,14 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 			if a.IsEnrolled() {
 				out.UsersEnrolled++
 			}
-			if offlineReady(&a) {
+			standing, err := f.standing(tx, &a)
+			if err != nil {
+				return err
+			}
+			switch {
+			case a.IsEnrolled() && standing.Reached:
+				away = append(away, a.Name)
+			case offlineReady(&a):
 				out.UsersOfflineReady++
 			}
 			if a.ClockWasAhead(now) {
@@ -125,6 +132,9 @@ func (s *Service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 			Remedy: "Set it anew at the authority (sallyport-authority policy set), or take \"policy\" out of authority.accept."})
 	}
 	authorityProblems(out.GetAuthority(), certificateFrom, now, func(code, text, remedy string) {
+		out.Problems = append(out.Problems, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
+	})
+	f.offlineProblems(out.GetAuthority(), away, func(code, text, remedy string) {
 		out.Problems = append(out.Problems, &adminv1.Problem{Code: code, Text: text, Remedy: remedy})
 	})
 	if f.link.Joining != "" && out.GetAuthority() == nil {
@@ -254,7 +264,7 @@ func (s *Service) ShowUser(ctx context.Context, r *adminv1.UserRequest) (*adminv
 		if err := f.read(tx); err != nil {
 			return err
 		}
-		return f.addPush(tx, out, a)
+		return errors.Join(f.addPush(tx, out, a), f.addOffline(tx, out, a))
 	})
 	if err != nil {
 		return nil, vaultError(err)
@@ -309,7 +319,7 @@ func (s *Service) ListUsers(ctx context.Context, _ *adminv1.ListUsersRequest) (*
 			}
 			u := wireUser(&a, now)
 			out.Users = append(out.Users, u)
-			return f.addPush(tx, u, &a)
+			return errors.Join(f.addPush(tx, u, &a), f.addOffline(tx, u, &a))
 		}); err != nil {
 			return err
 		}

@@ -31,6 +31,11 @@ type authorityView struct {
 	PageSeparate         bool       `json:"page_separate"`
 	EventsWaiting        uint64     `json:"events_waiting"`
 	Exceptions           []string   `json:"exceptions"`
+	// Of policy.offline: how long there was no contact, and how long codes are still
+	// taken for it (absent: not limited).
+	WithoutContact float64  `json:"without_contact_seconds"`
+	CodesLeft      *float64 `json:"codes_left_seconds,omitempty"`
+	OfflineBypass  bool     `json:"offline_bypass"` // the helpdesk can answer challenges
 }
 
 func newAuthorityView(a *adminv1.AuthorityStatus) *authorityView {
@@ -42,6 +47,11 @@ func newAuthorityView(a *adminv1.AuthorityStatus) *authorityView {
 		CertificateExpires: stampJSON(a.GetCertificateExpires()), Users: append([]string{}, a.GetUsers()...),
 		PageOrigin: a.GetPageOrigin(), PageSeparate: a.GetPageSeparate(),
 		EventsWaiting: a.GetEventsWaiting(), Exceptions: append([]string{}, a.GetExceptions()...)}
+	v.OfflineBypass, v.WithoutContact = a.GetOfflineBypass(), a.GetWithoutContact().AsDuration().Seconds()
+	if left := a.GetCodesLeft(); left != nil {
+		seconds := left.AsDuration().Seconds()
+		v.CodesLeft = &seconds
+	}
 	if holds := a.GetHoldsOrganisationKey(); a.GetConnected() {
 		v.HoldsOrganisationKey = &holds
 	}
@@ -85,6 +95,7 @@ func printAuthority(v *authorityView, line func(name, format string, args ...any
 	line("joined", "%s as %s (%s), certificate until %s, %s waiting", v.Organisation, v.DeviceName, v.DeviceID,
 		when(*orZero(v.CertificateExpires)), plural(int(v.EventsWaiting), "event", "events"))
 	line("push for", "%s", orNobody(v.Users))
+	line("bypass", "%s", map[bool]string{true: "the helpdesk can answer a challenge (? at the prompt) while this computer is offline", false: "none while this computer is offline: the authority has no key of it, or authority.accept has no offline_bypass"}[v.OfflineBypass])
 	for _, t := range v.trust() {
 		line("trust", "%s", t)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
@@ -29,10 +30,14 @@ type userView struct {
 	Locked        bool       `json:"locked"`
 	LockedSeconds float64    `json:"locked_seconds"`
 	OfflineReady  bool       `json:"offline_ready"`
-	Enrolled      *time.Time `json:"enrolled,omitempty"`
-	LastSuccess   *time.Time `json:"last_success,omitempty"`
-	Asked         string     `json:"asked"`
-	EnrolmentOpen bool       `json:"enrolment_open"`
+	// Logins without contact to the authority, and what is left; see policy.offline.
+	OfflineLogins  uint32     `json:"offline_logins"`
+	OfflineLeft    *uint32    `json:"offline_left,omitempty"` // absent: not limited
+	OfflineReached bool       `json:"offline_reached"`
+	Enrolled       *time.Time `json:"enrolled,omitempty"`
+	LastSuccess    *time.Time `json:"last_success,omitempty"`
+	Asked          string     `json:"asked"`
+	EnrolmentOpen  bool       `json:"enrolment_open"`
 	// Phones and how push stands; see push.go.
 	Phones            []phoneView `json:"phones"`
 	PushState         string      `json:"push_state,omitempty"`
@@ -55,10 +60,30 @@ func newUserView(u *adminv1.User) userView {
 		Algorithm: u.GetAlgorithm(), Digits: u.GetDigits(), PeriodSeconds: u.GetPeriodSeconds(),
 		DriftSteps: u.GetDriftSteps(), RecoveryLeft: u.GetRecoveryLeft(), BypassUntil: stampJSON(u.GetBypassUntil()),
 		Failures: u.GetFailures(), Locked: u.GetLocked(), LockedSeconds: d.Seconds(), lockedDuration: d,
-		OfflineReady: u.GetOfflineReady(), Enrolled: stampJSON(u.GetEnrolled()), LastSuccess: stampJSON(u.GetLastSuccess()),
+		OfflineReady: u.GetOfflineReady(), OfflineLogins: u.GetOfflineLogins(), OfflineLeft: left(u.GetOfflineLeft()), OfflineReached: u.GetOfflineReached(), Enrolled: stampJSON(u.GetEnrolled()), LastSuccess: stampJSON(u.GetLastSuccess()),
 		Asked: u.GetAsked(), EnrolmentOpen: u.GetEnrolmentOpen(),
 		Phones: newPhoneViews(u.GetPhones()), PushState: u.GetPushState(), PushReady: u.GetPushReady(), PushReported: u.GetPushReported(),
 		PushPausedSeconds: paused.Seconds(), pausedDuration: paused}
+}
+
+func left(n *wrapperspb.UInt32Value) *uint32 {
+	if n == nil {
+		return nil
+	}
+	return &n.Value
+}
+
+// offline is whether the person can log in without a network.
+func (u userView) offline() string {
+	switch {
+	case u.OfflineReached:
+		return "no code is taken: offline_limit; the helpdesk can answer the challenge that the prompt shows"
+	case !u.OfflineReady:
+		return "not ready"
+	case u.OfflineLeft != nil:
+		return fmt.Sprintf("ready: can log in without a network, %s left", plural(int(*u.OfflineLeft), "time", "times"))
+	}
+	return "ready: can log in without a network"
 }
 
 func (a *app) userCommand() *cobra.Command {
@@ -197,7 +222,7 @@ func printUser(w io.Writer, u userView) {
 		line("phone", "%s", p.text())
 	}
 	line("recovery", "%s left", plural(int(u.RecoveryLeft), "code", "codes"))
-	line("offline", "%s", map[bool]string{true: "ready: can log in without a network", false: "not ready"}[u.OfflineReady])
+	line("offline", "%s", u.offline())
 	if u.BypassUntil != nil {
 		line("bypass", "one code, until %s", when(*u.BypassUntil))
 	}
