@@ -24,6 +24,9 @@ const ProviderKey = `HKLM\Software\Sallyport\CredentialProvider`
 const (
 	MaxText    = 1023 // characters, which is also where the Group Policy editor ends
 	maxEntries = 1000 // of a list
+	// maxList is for the texts of a list together: policies that are in force have to
+	// fit into the file in which they are kept for the next start.
+	maxList = 250_000
 )
 
 // readKey reads a key of the registry; tests have one of their own.
@@ -225,10 +228,16 @@ func tooLong(list ...string) error {
 	if len(list) > maxEntries {
 		return fmt.Errorf("has %d entries; there is room for %d", len(list), maxEntries)
 	}
+	total := 0
 	for _, text := range list {
-		if n := length(text); n > MaxText {
+		n := length(text)
+		if n > MaxText {
 			return fmt.Errorf("has a text of %d characters; there is room for %d", n, MaxText)
 		}
+		total += n
+	}
+	if total > maxList {
+		return fmt.Errorf("has %d characters in all; there is room for %d", total, maxList)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,5 +129,17 @@ func TestARuleThatIsTooLong(t *testing.T) {
 	c := defaults(Windows, `C:\state`)
 	if err := c.lay(key(sub("Policy", multi("rules", long+"xx"))), PoliciesKey, "", map[string]string{}, new([]string)); err == nil || !strings.Contains(err.Error(), "rules has a text of 1024 characters") {
 		t.Error(err)
+	}
+	// So many that they could not be kept for the next start.
+	full := slices.Repeat([]string{strings.Repeat("x", 1000)}, 251)
+	if err := c.lay(key(sub("Policy", multi("rules", full...))), PoliciesKey, "", map[string]string{}, new([]string)); err == nil || !strings.Contains(err.Error(), "rules has 251000 characters in all") {
+		t.Error(err)
+	}
+	k := key(sub("Policy", multi("rules", full[:250]...)))
+	if err := c.lay(k, PoliciesKey, "", map[string]string{}, new([]string)); err != nil {
+		t.Error(err)
+	}
+	if n := len((&Policies{Managed: k}).text()); n > tomlfile.MaxSize {
+		t.Errorf("%d bytes are kept; %d can be read", n, tomlfile.MaxSize)
 	}
 }

@@ -77,7 +77,7 @@ func valueOf(s config.Setting) *property {
 	case config.List:
 		entry := &property{Type: "string", Enum: s.Bound.Values}
 		if len(s.Bound.Values) == 0 {
-			entry.MaxLength = config.MaxText
+			entry.MaxLength = cmp.Or(s.Bound.Length, config.MaxText)
 		}
 		return &property{Type: "array", Items: entry, MaxItems: s.Bound.Entries}
 	case config.Numbers:

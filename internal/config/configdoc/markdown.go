@@ -173,13 +173,13 @@ Only names that end in ` + "`.toml`" + ` count. What one computer needs differen
 
 | way | order | how a line is written |
 |---|---|---|
-| file, drop-in | as written | TOML: single quotes around the line, so that it may have double ones in it |
+| file, drop-in | as written | TOML: single quotes around the line, so that it may have double ones in it; three of them around one with both |
 | managed preferences | as in the array | a string |
 | Group Policy, list | by number: the editor names the values 1, 2, 3 and so on; 10 comes after 9 | a line for each entry of the list |
 | registry, by a script or Intune | REG_SZ values named by numbers, in a key; or one REG_MULTI_SZ | a text |
 
-Managed settings hold lists of at most 1,000 entries and texts of at most ` + fmt.Sprint(config.MaxText) + ` characters, which is also the Group Policy editor's own bound; a rule has at most 1,000. The file of managed preferences may have 128 KB: some hundred long rules. More than that belongs into
-the authority (` + "`sallyport-authority policy set`" + `). After a change look at ` + "`sallyport config show`" + `, which prints the list in the order that counts.
+Managed settings hold lists of at most 1,000 entries and texts of at most ` + fmt.Sprint(config.MaxText) + ` characters, which is also the Group Policy editor's own bound; a rule has at most 1,000. All texts of one list together have at most 250,000 there, and the file of managed preferences 128 KB. More than that
+belongs into the authority (` + "`sallyport-authority policy set`" + `). After a change look at ` + "`sallyport config show`" + `, which prints the list in the order that counts.
 
 ## Editors
 
