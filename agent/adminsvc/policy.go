@@ -17,7 +17,7 @@ import (
 	loginv1 "sallyport/proto/sallyport/login/v1"
 )
 
-// Explain says what a login of a root hook would come to, which nobody makes; a
+// Explain says what a login would come to that nobody makes; a
 // loginsvc.Service's.
 type Explain func(context.Context, loginsvc.Imagined) (loginsvc.Explained, error)
 
@@ -48,7 +48,7 @@ func imagine(r *adminv1.ExplainPolicyRequest) (i loginsvc.Imagined, err error) {
 	}
 	b := &loginv1.Begin{ProtocolVersion: 1, Stage: loginv1.Stage_STAGE_AUTHENTICATE, Hook: own.hook, Scenario: loginv1.Scenario_SCENARIO_LOGIN,
 		User: []byte(r.GetUser()), Service: []byte(cmp.Or(r.GetService(), own.service)), RemoteHost: []byte(r.GetRemoteHost()), Session: []byte(r.GetSession())}
-	i.Begin = b
+	i.Begin, i.NotRoot = b, r.GetNotRoot()
 	if r.GetHook() != "" {
 		b.Hook = loginv1.HookKind(loginv1.HookKind_value["HOOK_KIND_"+strings.ToUpper(r.GetHook())])
 		if b.GetHook() == 0 {

@@ -62,8 +62,8 @@ every rule that was looked at and what the rules know of the login. It asks the
 running agent, which goes the same way as a login does, and changes nothing.
 
 What is not said is as it is now: this system's own login at its screen, the time,
-and whether the authority can be reached. A rule that hangs on what a program says
-that is not root's is told as a login program of root's would meet it.`,
+and whether the authority can be reached. With --not-root it is as a program of
+USER's own asks, such as a screen locker, which is not believed where it is.`,
 		Example: `  sallyport policy explain alice --service sshd --from 203.0.113.7
   sallyport policy explain alice --service sudo --session /dev/pts/3 --offline
   sallyport policy explain alice --at "2026-12-24 22:30"`,
@@ -106,6 +106,7 @@ that is not root's is told as a login program of root's would meet it.`,
 	f.StringVar(&r.Hook, "hook", "", "`HOOK`: pam, credential_provider or authorization_plugin")
 	f.StringVar(&r.Scenario, "scenario", "", "`SCENARIO`: login, unlock, elevate or remote (default: what the service is for)")
 	f.StringVar(&r.Session, "session", "", "the `TERMINAL`, for what is remembered")
+	f.BoolVar(&r.NotRoot, "not-root", false, "as a program of the user's own asks")
 	f.StringVar(&at, "at", "", "the `TIME`, such as 22:30, \"2026-12-24 22:30\" or 2026-12-24T22:30:00Z (default: now)")
 	for name, values := range map[string][]string{
 		"hook":     {"pam", "credential_provider", "authorization_plugin"},

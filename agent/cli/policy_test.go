@@ -31,11 +31,11 @@ func (f *fakeAgent) ExplainPolicy(_ context.Context, r *adminv1.ExplainPolicyReq
 
 func TestPolicyExplain(t *testing.T) {
 	f := newFake()
-	s := runCLI(t, f, "policy", "explain", "alice", "--service", "sshd", "--from", "203.0.113.7", "--offline", "--session", "/dev/pts/3", "--at", "2026-11-22 22:30").wantExit(0)
+	s := runCLI(t, f, "policy", "explain", "alice", "--service", "sshd", "--from", "203.0.113.7", "--offline", "--session", "/dev/pts/3", "--not-root", "--at", "2026-11-22 22:30").wantExit(0)
 	s.wantOut("alice is asked", "rule=admins", "push; a bypass of the helpdesk always does", "3 digits", "15", "rule=office", "cannot tell", "remote is not known",
 		"organisation", "decides", `"sshd"`, "device.encrypted", "not known").wantNot("\x1b")
 	r := asked[*adminv1.ExplainPolicyRequest](f)[0]
-	if r.GetService() != "sshd" || r.GetRemoteHost() != "203.0.113.7" || r.GetNetwork() != "offline" || r.GetSession() != "/dev/pts/3" ||
+	if r.GetService() != "sshd" || r.GetRemoteHost() != "203.0.113.7" || r.GetNetwork() != "offline" || r.GetSession() != "/dev/pts/3" || !r.GetNotRoot() ||
 		r.GetAt().AsTime().Format(time.RFC3339) != "2026-11-22T22:30:00Z" {
 		t.Errorf("asked for %v", r)
 	}

@@ -39,6 +39,8 @@ type Imagined struct {
 	Begin  *loginv1.Begin
 	Online *bool     // nil: as it is
 	At     time.Time // zero: now
+	// NotRoot: the person's own program asks, which is believed less.
+	NotRoot bool
 }
 
 // Explained is what a login would come to, and why.
@@ -56,7 +58,7 @@ const (
 	Denied   = "denied"
 )
 
-// Explain says what a login of a root hook would come to. It asks in the very way
+// Explain says what a login would come to. It asks in the very way
 // that a login does.
 func (s *Service) Explain(ctx context.Context, i Imagined) (Explained, error) {
 	if err := checkBegin(i.Begin); err != nil {
@@ -64,6 +66,13 @@ func (s *Service) Explain(ctx context.Context, i Imagined) (Explained, error) {
 	}
 	l := &login{Service: s, ctx: ctx, settings: s.Settings(), peer: localsock.Peer{ID: identity.System}, begin: i.Begin, imagined: &i}
 	l.describe()
+	if i.NotRoot {
+		user, err := s.Names.Lookup(ctx, string(i.Begin.GetUser()))
+		if err != nil {
+			return Explained{}, err
+		}
+		l.peer = localsock.Peer{ID: user.ID}
+	}
 	if reason, text := l.identify(); reason != "" {
 		return Explained{}, errors.New(string(reason) + ": " + l.event.Text + text)
 	}

@@ -2793,7 +2793,8 @@ type ExplainPolicyRequest struct {
 	RemoteHost    string                 `protobuf:"bytes,5,opt,name=remote_host,json=remoteHost,proto3" json:"remote_host,omitempty"` // as the hook would give it; empty: at this computer
 	Network       string                 `protobuf:"bytes,6,opt,name=network,proto3" json:"network,omitempty"`                         // "online", "offline"; empty: as it is
 	At            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
-	Session       string                 `protobuf:"bytes,8,opt,name=session,proto3" json:"session,omitempty"` // terminal, for what is remembered
+	Session       string                 `protobuf:"bytes,8,opt,name=session,proto3" json:"session,omitempty"`                 // terminal, for what is remembered
+	NotRoot       bool                   `protobuf:"varint,9,opt,name=not_root,json=notRoot,proto3" json:"not_root,omitempty"` // as a program of the user's own asks, such as a screen locker
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2882,6 +2883,13 @@ func (x *ExplainPolicyRequest) GetSession() string {
 		return x.Session
 	}
 	return ""
+}
+
+func (x *ExplainPolicyRequest) GetNotRoot() bool {
+	if x != nil {
+		return x.NotRoot
+	}
+	return false
 }
 
 type ExplainPolicyResponse struct {
@@ -3365,7 +3373,7 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\fJoinResponse\x12A\n" +
 	"\tauthority\x18\x01 \x01(\v2#.sallyport.admin.v1.AuthorityStatusR\tauthority\"\x0e\n" +
 	"\fLeaveRequest\"\x0f\n" +
-	"\rLeaveResponse\"\xf5\x01\n" +
+	"\rLeaveResponse\"\x90\x02\n" +
 	"\x14ExplainPolicyRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
@@ -3375,7 +3383,8 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"remoteHost\x12\x18\n" +
 	"\anetwork\x18\x06 \x01(\tR\anetwork\x12*\n" +
 	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
-	"\asession\x18\b \x01(\tR\asession\"\xea\x02\n" +
+	"\asession\x18\b \x01(\tR\asession\x12\x19\n" +
+	"\bnot_root\x18\t \x01(\bR\anotRoot\"\xea\x02\n" +
 	"\x15ExplainPolicyResponse\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
