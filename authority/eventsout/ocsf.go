@@ -1,6 +1,7 @@
 package eventsout
 
 import (
+	"cmp"
 	"net/netip"
 
 	"sallyport/authority/enrol"
@@ -30,9 +31,11 @@ var (
 const (
 	other = 99
 
-	logon = 1
+	logon, logoff = 1, 2
 
-	create, lock, mfaEnable, mfaDisable, unlock = 1, 9, 10, 11, 12
+	create, remove = 1, 4
+
+	lock, mfaEnable, mfaDisable, unlock = 9, 10, 11, 12
 
 	update, enroll, unenroll, enable, disable = 3, 6, 7, 8, 9
 
@@ -115,6 +118,24 @@ var kinds = map[event.Name]kind{
 	event.PluginUnusable:   {class: entityManagement, activity: disable, severity: high, entity: "plug-in", failed: true},
 	enrol.EventsDropped:    {class: entityManagement, activity: other, severity: medium, entity: "events", failed: true},
 	enrol.EventsMissed:     {class: entityManagement, activity: other, severity: medium, entity: "events", failed: true},
+
+	enrol.UnlockIssued:           {class: accountChange, activity: unlock, severity: low},
+	enrol.PushClearIssued:        {class: accountChange, activity: mfaEnable, severity: low},
+	enrol.OfflineBypassAnswered:  {class: accountChange, activity: mfaEnable, severity: medium},
+	enrol.BypassKeyEscrowed:      {class: entityManagement, activity: create, severity: info, entity: "bypass key"},
+	enrol.OperatorAdded:          {class: entityManagement, activity: create, severity: medium, entity: "operator"},
+	enrol.OperatorRemoved:        {class: entityManagement, activity: remove, severity: medium, entity: "operator"},
+	enrol.OperatorRoleChanged:    {class: entityManagement, activity: update, severity: medium, entity: "operator"},
+	enrol.OperatorInvited:        {class: entityManagement, activity: other, severity: medium, entity: "operator"},
+	enrol.OperatorPasskeyAdded:   {class: entityManagement, activity: update, severity: medium, entity: "operator"},
+	enrol.OperatorPasskeyRemoved: {class: entityManagement, activity: update, severity: medium, entity: "operator"},
+	enrol.OperatorRefused:        {class: entityManagement, activity: other, severity: medium, entity: "console", failed: true},
+	enrol.ApprovalRequested:      {class: entityManagement, activity: create, severity: low, entity: "approval"},
+	enrol.ApprovalGiven:          {class: entityManagement, activity: update, severity: low, entity: "approval"},
+	enrol.ApprovalRefused:        {class: entityManagement, activity: update, severity: low, entity: "approval", failed: true},
+	enrol.OperatorLogin:          {class: authentication, activity: logon, severity: low},
+	enrol.OperatorLoginRefused:   {class: authentication, activity: logon, severity: medium, failed: true},
+	enrol.OperatorLogout:         {class: authentication, activity: logoff, severity: info},
 
 	event.AgentStarted: {class: appLifecycle, activity: start, severity: info},
 	event.AgentStopped: {class: appLifecycle, activity: stop, severity: low},
@@ -263,8 +284,8 @@ func OCSF(r Record, version string) OCSFEvent {
 	switch k.class {
 	case authentication, accountChange, userAccess:
 		o.User = &ocsfUser{Name: e.User, UID: e.Key}
-		if e.User == "" && e.Key == "" {
-			o.User.Name = "unknown" // the schema wants one
+		if e.User == "" && e.Key == "" { // the schema wants one
+			o.User.Name = cmp.Or(e.By, "unknown")
 		}
 	case entityManagement:
 		o.Entity = &ocsfEntity{Name: k.entity, Type: k.entity}
