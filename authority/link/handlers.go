@@ -121,11 +121,16 @@ func (st *stream) receive(m *authorityv1.DeviceMessage) {
 			return st.mine(err)
 		}})
 	case *authorityv1.DeviceMessage_SyncApplied:
-		if a := m.SyncApplied; a.GetRefused() != "" {
-			st.mustAdd(job{until: durable, do: func(ctx context.Context) error {
-				return use(ctx, st.s.database, func() error { return st.itemRefused(ctx, a) })
-			}})
+		j := job{until: durable, do: func(ctx context.Context) error {
+			return use(ctx, st.s.database, func() error { return st.itemAnswered(ctx, m.SyncApplied) })
+		}}
+		if a := m.SyncApplied; a.GetRefused() == "" && a.GetKind() == string(organisation.KindApprovers) {
+			_ = st.add(j) // there may be thousands, and next to none of them is kept
+		} else {
+			st.mustAdd(j)
 		}
+	case *authorityv1.DeviceMessage_Report:
+		st.report(m.Report, now, durable)
 	case *authorityv1.DeviceMessage_Escrow:
 		if st.escrowed {
 			return // once on a stream: each is an event
@@ -230,31 +235,11 @@ func (st *stream) beginEnrolment(ctx context.Context, r *authorityv1.EnrolmentBe
 	return err
 }
 
-// itemRefused keeps why a device did not take something.
-func (st *stream) itemRefused(ctx context.Context, r *authorityv1.SyncApplied) error {
-	text := cleaned(r.GetRefused(), 256)
-	kind, user := organisation.Kind(r.GetKind()), r.GetUser()
-	if len(kind) > 32 || len(user) > 320 || r.GetVersion() > maxNumber || strings.ContainsRune(string(kind)+user, 0) {
-		return nil
-	}
-	return st.s.store.Update(ctx, func(tx store.Tx) error {
-		for _, device := range []string{st.device, ""} {
-			i, err := tx.Item(kind, device, user)
-			if errors.Is(err, store.ErrNotFound) || err == nil && i.Version != r.GetVersion() {
-				continue
-			} else if err != nil {
-				return err
-			}
-			return tx.ItemRefused(kind, device, user, i.Version, st.device+": "+text)
-		}
-		return nil
-	})
-}
-
 // cleaned bounds a text of a device's.
 func cleaned(s string, n int) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+		// Control characters, and those that turn the direction of writing around.
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
 			return '?'
 		}
 		return r

@@ -87,6 +87,7 @@ type Service struct {
 	rollbacks *buckets // events of one device
 	uploads   *buckets // kilobytes of events, by device
 	refusals  *buckets // of pushes, by device and user
+	reports   *buckets // by device
 
 	database chan struct{} // a place for each use of the database by streams
 	connects chan struct{} // and by whoever connects: a storm of those leaves the rest room
@@ -117,7 +118,7 @@ func New(o Options) *Service {
 	s := &Service{
 		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: o.MaxConnections, hurry: helloTimeout, callTime: callTimeout, rates: ratesOf(cmp.Or(o.PushesPerSecond, pushesPerSecond)),
 		strangers: newBuckets(100, 200*time.Millisecond), failures: newBuckets(10, 6*time.Second),
-		calls: newBuckets(30, 500*time.Millisecond), rollbacks: newBuckets(1, 10*time.Minute), uploads: newBuckets(uploadBurst, uploadGap), refusals: newBuckets(5, time.Second),
+		calls: newBuckets(30, 500*time.Millisecond), rollbacks: newBuckets(1, 10*time.Minute), uploads: newBuckets(uploadBurst, uploadGap), refusals: newBuckets(5, time.Second), reports: newBuckets(reportsBurst, reportsGap),
 		database: make(chan struct{}, databaseUses), connects: make(chan struct{}, databaseUses),
 		streams: map[string]*stream{}, stale: map[*stream]struct{}{}, wake: make(chan struct{}, 1), seed: maphash.MakeSeed(),
 	}

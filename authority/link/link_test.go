@@ -554,8 +554,6 @@ func TestMalformedFirstMessages(t *testing.T) {
 		"empty":           {},
 		"a probe":         {Message: &authorityv1.DeviceMessage_Probe{Probe: &authorityv1.Probe{}}},
 		"a push":          {Message: &authorityv1.DeviceMessage_PushBegin{PushBegin: d.request("maya")}},
-		"version 0":       spoilt(func(h *authorityv1.Hello) { h.ProtocolVersion = 0 }),
-		"version 2":       spoilt(func(h *authorityv1.Hello) { h.ProtocolVersion = 2 }),
 		"no vault":        spoilt(func(h *authorityv1.Hello) { h.VaultId = "" }),
 		"a long vault id": spoilt(func(h *authorityv1.Hello) { h.VaultId = strings.Repeat("a", 65) }),
 		"NUL in it":       spoilt(func(h *authorityv1.Hello) { h.VaultId = "a\x00" }),

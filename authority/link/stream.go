@@ -162,13 +162,15 @@ func apart(fn func()) {
 func (st *stream) open(h *authorityv1.Hello) (bool, error) {
 	s := st.s
 	switch {
-	case h.GetProtocolVersion() != 1:
-		return false, status.Errorf(codes.InvalidArgument, "protocol version %d is not known here; 1 is", h.GetProtocolVersion())
 	case len(h.GetVaultId()) == 0 || len(h.GetVaultId()) > 64 || !plain(h.GetVaultId()), h.GetVaultGeneration() > maxNumber, len(h.GetHave()) > maxHave:
 		return false, errMalformed
 	}
 	if err := enrol.CheckAgent(h.GetVersion(), h.GetPlatform()); err != nil {
 		return false, err
+	}
+	if why := wrongProtocol(h.GetProtocolVersion(), h.GetVersion(), s.version); why != "" {
+		s.log.Warn("a device speaks another version of the protocol", "device", st.device, "why", why)
+		return false, st.wire.Send(goodbye("version", why))
 	}
 	for _, x := range h.GetHave() {
 		if len(x.GetKind()) > 32 || len(x.GetUser()) > 320 || x.GetVersion() > maxNumber {
@@ -657,7 +659,8 @@ func (st *stream) newer(tx store.Tx) ([]store.Item, error) {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return slices.DeleteFunc(items, func(i store.Item) bool { return i.Version <= st.have[item{i.Kind, i.User}] }), nil
+	now := st.s.now()
+	return slices.DeleteFunc(items, func(i store.Item) bool { return !sendable(i, st.have[item{i.Kind, i.User}], now) }), nil
 }
 
 // concerns says whether an item of that user is one for this device.
