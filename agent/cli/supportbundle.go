@@ -304,7 +304,7 @@ func (a *app) bundleNames(ctx context.Context, parts []bundle.Part) []string {
 			for line := range strings.Lines(p.Text) {
 				var e event.Event
 				if json.Unmarshal([]byte(line), &e) == nil {
-					names = append(names, e.User)
+					names = append(names, e.User, strings.TrimPrefix(e.By, "operator:"))
 				}
 			}
 		case "config.txt":

@@ -100,7 +100,7 @@ func TestWhatIsNoSecretStays(t *testing.T) {
 }
 
 func TestNamesAreReplacedEverywhereByTheSame(t *testing.T) {
-	n := NewNames([]string{"maya", `CORP\Maya`, "maya@corp.example", "bob", "jean.luc", "root", "", "SYSTEM", "zoë"})
+	n := NewNames([]string{"maya", `CORP\Maya`, "maya@corp.example", "bob", "jean.luc", "root", "", "uid:1000", "SYSTEM", "zoë"})
 	if n.Count() != 4 {
 		t.Errorf("%v", n.pseudonyms)
 	}

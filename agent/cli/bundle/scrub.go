@@ -103,7 +103,7 @@ func NewNames(names []string) *Names {
 		if i := strings.IndexByte(name, '@'); i > 0 {
 			name = name[:i]
 		}
-		if name != "" && !slices.Contains(keptNames, name) {
+		if name != "" && !strings.ContainsRune(name, ':') && !slices.Contains(keptNames, name) { // "uid:0" is a number
 			all = append(all, name)
 		}
 	}

@@ -126,6 +126,8 @@ func digits(lo, hi string) string {
 	switch {
 	case n == 0:
 		return ""
+	case n == 1 && lo != hi:
+		return "[" + lo + "-" + hi + "]"
 	case strings.Trim(lo, "0") == "" && strings.Trim(hi, "9") == "":
 		return strings.Repeat("[0-9]", n)
 	case lo[0] == hi[0]:
