@@ -102,7 +102,7 @@ warn_logins = 10
 		Issuer: "ACME", Log: "syslog", Events: 500,
 		Policy: policy.Rules{Ask: "required", Required: policy.Match{Users: []string{"alice", "bob"}, UIDs: []uint32{1000}},
 			Exempt: policy.Match{Groups: []string{"breakglass"}, Services: []string{"cron"}, Remote: []string{"192.0.2.0/24"}},
-			Rules: []string{"all: any"}, Offline: policy.Offline{Days: 30, Logins: 100, WarnDays: 5, WarnLogins: 10}},
+			Rules:  []string{"all: any"}, Offline: policy.Offline{Days: 30, Logins: 100, WarnDays: 5, WarnLogins: 10}},
 		Enrolment: Enrolment{AtLogin: true, Remote: true},
 		Limits:    Limits{LoginsPerUID: 3, LoginsTotal: 30, PromptTime: Duration(2 * time.Minute)},
 		Push: Push{Digits: 6, Life: Duration(30 * time.Second), Concurrent: 2, Gap: Duration(45 * time.Second), InFiveMinutes: 4, InAnHour: 20,

@@ -50,13 +50,22 @@ const dir = "sallyport-support"
 
 // Add takes a part up, without what looks like a secret.
 func (b *Bundle) Add(p Part) {
-	if over := len(p.Text) - MaxPart; over > 0 {
-		_, p.Text, _ = strings.Cut(p.Text[over:], "\n")
-		p.Missing = strings.TrimPrefix(p.Missing+"; ", "; ") + fmt.Sprintf("the first %d bytes were left out", over)
+	text, cut := tail(p.Text, MaxPart)
+	if p.Text = text; cut > 0 {
+		p.Missing = strings.TrimPrefix(p.Missing+"; ", "; ") + fmt.Sprintf("the first %d bytes were left out", cut)
 	}
 	p.Text, p.removed = Scrub(p.Text, p.Log)
 	p.Missing, _ = Scrub(strings.ReplaceAll(p.Missing, "\n", "; "), p.Log)
 	b.Parts = append(b.Parts, p)
+}
+
+// tail is the end of a text, in whole lines and at most so long, and how much was cut.
+func tail(text string, most int) (string, int) {
+	if len(text) <= most {
+		return text, 0
+	}
+	_, end, _ := strings.Cut(text[len(text)-most:], "\n")
+	return end, len(text) - len(end)
 }
 
 // Manifest says what is in the archive and what is not.

@@ -12,12 +12,14 @@ import (
 // removed stands where something was that looked like a secret.
 const removed = "[removed]"
 
-// secrets are what secrets look like. Of each the first group, if there is one, stays.
+// privateKey is one in a file of OpenSSL's or OpenSSH's, also when its end is cut off.
+var privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)`)
+
+// secrets are what secrets look like, in a line. The first group of each stays.
 var secrets = []*regexp.Regexp{
-	regexp.MustCompile(`(?s)()-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)`),
 	regexp.MustCompile(`(?i)()\botpauth(?:-migration)?:[^\s"'<>]+`),
 	// name=value, name: value, "name":"value"; of a list of words the first.
-	regexp.MustCompile(`(?im)((?:^|[^a-z0-9_/-])(?:[a-z]+_)*(?:secret|seed|passw(?:or)?d|passphrase|pass|pw|token|otp|pin|credential|authorization|api[_-]?key|private[_-]?key|bypass[_-]?key|cookie)"?\s*[=:]\s*)(?:(?:basic|bearer) +)?(?:\[removed\]|"[^"\n]+"|'[^'\n]+'|[^\s"',;&\]})]+)`),
+	regexp.MustCompile(`(?i)((?:^|[^a-z0-9_/-])(?:[a-z]+_)*(?:secret|seed|passw(?:or)?d|passphrase|pass|pw|token|otp|pin|credential|authorization|api[_-]?key|private[_-]?key|bypass[_-]?key|cookie)"?\s*[=:]\s*)(?:(?:basic|bearer) +)?(?:\[removed\]|"[^"\n]+"|'[^'\n]+'|[^\s"',;&\]})]+)`),
 	regexp.MustCompile(`(?i)(\b(?:bearer|basic) +)[A-Za-z0-9+/_=.-]{8,}`),
 	// Recovery codes and bypass codes, as they are shown.
 	regexp.MustCompile(`()\b[0-9A-Z]{5}-[0-9A-Z]{5}\b`),
@@ -41,35 +43,50 @@ var numbers = []string{"pid", "uid", "gid", "euid", "ruid", "auid", "ppid", "por
 // as well.
 func Scrub(text string, log bool) (string, int) {
 	n := 0
+	text = privateKey.ReplaceAllStringFunc(text, func(string) string {
+		n++
+		return removed
+	})
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line, found := scrubLine(line, log)
+		b.WriteString(line)
+		n += found
+	}
+	return b.String(), n
+}
+
+func scrubLine(line string, log bool) (string, int) {
+	n := 0
 	for _, s := range secrets {
-		text = s.ReplaceAllStringFunc(text, func(found string) string {
-			keep := s.FindStringSubmatch(found)[1]
+		line = s.ReplaceAllStringFunc(line, func(found string) string {
 			if strings.HasSuffix(found, removed) {
 				return found
 			}
 			n++
-			return keep + removed
+			return s.FindStringSubmatch(found)[1] + removed
 		})
 	}
-	text = long.ReplaceAllStringFunc(text, func(found string) string {
+	line = long.ReplaceAllStringFunc(line, func(found string) string {
 		if named.MatchString(found) || !mixed(found) {
 			return found
 		}
 		n++
 		return removed
 	})
-	if log {
-		text = short.ReplaceAllStringFunc(text, func(found string) string {
-			m := short.FindStringSubmatch(found)
-			label := m[1][strings.LastIndexAny(m[1], "[/:.")+1:]
-			if m[3] != "" || slices.Contains(numbers, strings.ToLower(label)) {
-				return found
-			}
-			n++
-			return m[1] + m[2] + removed
-		})
+	if !log {
+		return line, n
 	}
-	return text, n
+	line = short.ReplaceAllStringFunc(line, func(found string) string {
+		m := short.FindStringSubmatch(found)
+		label := m[1][strings.LastIndexAny(m[1], "[/:.")+1:]
+		if m[3] != "" || slices.Contains(numbers, strings.ToLower(label)) {
+			return found
+		}
+		n++
+		return m[1] + m[2] + removed
+	})
+	return line, n
 }
 
 // mixed says whether a long word is of the kind that nobody makes up: digits, alone or

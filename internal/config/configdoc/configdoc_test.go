@@ -218,12 +218,13 @@ func TestTheSchemaRefusesWhatTheAgentRefuses(t *testing.T) {
 // TestDurations: of every second up to past the bound, in the ways in which people write
 // it, the pattern takes those in the bounds.
 func TestDurations(t *testing.T) {
-	n := 0
+	n, seen := 0, map[string]bool{}
 	for _, sys := range Systems {
 		for _, s := range inFiles(sys) {
-			if s.Kind != config.Time {
+			if s.Kind != config.Time || seen[valueOf(s).Pattern] {
 				continue
 			}
+			seen[valueOf(s).Pattern] = true
 			pattern := regexp.MustCompile(valueOf(s).Pattern)
 			for d := time.Duration(0); d <= time.Duration(s.Bound.Max)+2*time.Minute; d += time.Second {
 				want := int64(d) >= s.Bound.Min && int64(d) <= s.Bound.Max
@@ -240,7 +241,7 @@ func TestDurations(t *testing.T) {
 			}
 		}
 	}
-	if n < 100_000 {
+	if n < 80_000 {
 		t.Errorf("%d durations", n)
 	}
 }
