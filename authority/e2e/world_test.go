@@ -210,8 +210,12 @@ type person struct {
 	Locked       bool
 	Failures     int
 	OfflineReady bool `json:"offline_ready"`
-	Asked        string
-	Phones       []struct{ ID, Name, Source string }
+	// Without contact to the authority.
+	OfflineLogins  uint32  `json:"offline_logins"`
+	OfflineLeft    *uint32 `json:"offline_left"`
+	OfflineReached bool    `json:"offline_reached"`
+	Asked          string
+	Phones         []struct{ ID, Name, Source string }
 }
 
 func (c *computer) person(user string) (p person) {

@@ -161,6 +161,8 @@ type Link struct {
 	LastError string   `json:"last_error"`
 	Refused   string   `json:"refused"`
 	Users     []string `json:"users"`
+	// OfflineBypass: the helpdesk can answer its challenges.
+	OfflineBypass bool `json:"offline_bypass"`
 }
 
 // Status is part of what "sallyport status" says.
