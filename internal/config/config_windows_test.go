@@ -246,3 +246,36 @@ func TestGroupsOfLogonsAreRefusedByName(t *testing.T) {
 		}
 	}
 }
+
+// TestRulesFromTheRealRegistry: as the Group Policy editor writes a list, and in the
+// order of its numbers, whatever order Windows returns them in.
+func TestRulesFromTheRealRegistry(t *testing.T) {
+	const top = `Software\Sallyport-test-rules`
+	k, _, err := registry.CreateKey(registry.LOCAL_MACHINE, top+`\Policy\rules`, registry.ALL_ACCESS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = k.Close()
+		for _, name := range []string{`\Policy\rules`, `\Policy`, ""} {
+			if err := registry.DeleteKey(registry.LOCAL_MACHINE, top+name); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	rules := manyRules()
+	for i := len(rules); i > 0; i-- {
+		if err := k.SetStringValue(fmt.Sprint(i), rules[i-1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read, err := winreg.Read(`HKLM\` + top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Default()
+	if err := c.lay(read, PoliciesKey, "", map[string]string{}, new([]string)); err != nil {
+		t.Fatal(err)
+	}
+	inOrder(t, "the real registry", Windows, &c)
+}
