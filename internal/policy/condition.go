@@ -2,92 +2,67 @@ package policy
 
 import (
 	"fmt"
-	"net/netip"
+	"regexp"
 	"regexp/syntax"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
-
-	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common"
-	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/env"
-	"cel.dev/cel-go/common/operators"
-	"cel.dev/cel-go/common/overloads"
-	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
-	"cel.dev/cel-go/common/types/traits"
 )
 
-// condition is what follows "when" in a rule: CEL (https://cel.dev), cut down to what
-// needs no loop and is the same on every computer. There are no comprehensions, no
-// arithmetic and no time zones, and a pattern is written in the rule, so a condition
-// costs as much as its line is long.
-type condition struct{ program cel.Program }
+// A condition is what follows "when" in a rule: CEL (https://cel.dev, and its
+// specification at https://github.com/google/cel-spec), cut down to what needs no
+// loop and is the same on every computer. There is no arithmetic, there are no
+// comprehensions and no time zones, and patterns, networks, groups and times are
+// written in the rule, so a condition costs as much as its line is long.
+//
+// It is our own, since cel-go alone takes more memory than the agent may have:
+// docs/adr/2026-11-22-policy-rules.md. Whatever is a condition here is one in cel-go
+// and comes to the same there; TestAsInCEL holds them against each other.
+type condition func(*facts) value
 
-// Functions of conditions that are not the language's own.
+// kind is what a value is.
+type kind int
+
+// The kinds of values. The first two are none: something that it needs is not known,
+// or hangs on what a program says that is not root's.
 const (
-	withinFunction  = "@within" // what remote.within becomes; no text can name it
-	atLeastFunction = "atLeast"
+	notKnown kind = iota
+	hanging
+	boolean
+	number
+	text
+	duration
+	timestamp
+	list // of texts or numbers; only behind "in"
+	set  // groups, which are asked about one at a time; only behind "in"
 )
 
-var (
-	groupsType  = types.NewObjectType("groups", traits.ContainerType)
-	addressType = types.NewOpaqueType("address")
-)
-
-// language is the environment that all conditions share. It takes a megabyte, so it
-// is made when there is a first rule.
-var language = sync.OnceValues(func() (*cel.Env, error) {
-	functions := &env.LibrarySubset{DisableMacros: true}
-	for _, name := range []string{operators.Conditional, operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot, operators.Equals, operators.NotEquals,
-		operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals, overloads.StartsWith, overloads.EndsWith, overloads.Contains} {
-		functions.AddIncludedFunctions(env.NewFunction(name))
-	}
-	for name, overload := range map[string]string{operators.In: overloads.InList, overloads.Matches: overloads.MatchesString,
-		overloads.TypeConvertDuration: overloads.StringToDuration, overloads.TypeConvertTimestamp: overloads.StringToTimestamp} {
-		functions.AddIncludedFunctions(env.NewFunction(name, env.NewOverload(overload, nil, nil)))
-	}
-	options := []cel.EnvOption{
-		cel.StdLib(cel.StdLibSubset(functions)),
-		cel.Macros(cel.ReceiverVarArgMacro("within", expandWithin)),
-		cel.Function(operators.In, cel.Overload("in_groups", []*cel.Type{cel.StringType, groupsType}, cel.BoolType)),
-		cel.Function(withinFunction, cel.Overload("address_within", []*cel.Type{addressType, cel.ListType(cel.StringType)}, cel.BoolType, cel.BinaryBinding(within))),
-		cel.Function(atLeastFunction, cel.MemberOverload("version_at_least", []*cel.Type{cel.StringType, cel.StringType}, cel.BoolType, cel.BinaryBinding(atLeast))),
-		cel.ParserRecursionLimit(50),
-		cel.ParserExpressionSizeLimit(maxLine),
-	}
-	for _, v := range variables {
-		options = append(options, cel.Variable(v.name, v.kind))
-	}
-	return cel.NewCustomEnv(options...)
-})
-
-func compileCondition(text string) (*condition, error) {
-	e, err := language()
-	if err != nil {
-		return nil, err // ours: a programming error
-	}
-	tree, issues := e.Compile(text)
-	if issues.Err() != nil {
-		return nil, explainIssue(text, issues.Errors()[0])
-	}
-	if tree.OutputType() != cel.BoolType {
-		return nil, fmt.Errorf("the condition is a %s; it must be true or false, such as user == \"alice\"", tree.OutputType())
-	}
-	native := tree.NativeRep()
-	check := &literals{}
-	ast.PreOrderVisit(native.Expr(), check)
-	if check.wrong != "" {
-		return nil, at(text, native.SourceInfo().GetStartLocation(check.id), check.wrong)
-	}
-	program, err := e.Program(tree, cel.EvalOptions(cel.OptOptimize))
-	if err != nil {
-		return nil, err
-	}
-	return &condition{program}, nil
+func (k kind) String() string {
+	return [...]string{"nothing", "nothing", "true or false", "number", "text", "duration", "timestamp", "list", "set of groups"}[k]
 }
+
+// value is what a condition or a part of it comes to.
+type value struct {
+	kind kind
+	n    int64  // of a number; 1 for true; nanoseconds
+	s    string // the text; or why it is not known
+}
+
+func textOf(s string) value { return value{kind: text, s: s} }
+
+func boolOf(b bool) value {
+	if b {
+		return value{kind: boolean, n: 1}
+	}
+	return value{kind: boolean}
+}
+
+func fails(format string, args ...any) value {
+	return value{kind: notKnown, s: fmt.Sprintf(format, args...)}
+}
+
+func (v value) known() bool    { return v.kind > hanging }
+func (v value) is(b bool) bool { return v == boolOf(b) }
 
 // truth is what a condition comes to.
 type truth int
@@ -101,118 +76,541 @@ const (
 )
 
 // eval evaluates a condition; why says why it failed.
-func (c *condition) eval(f *facts) (t truth, why string) {
-	v, _, err := c.program.Eval(f)
-	switch {
-	case err != nil:
-		return failed, err.Error()
-	case types.IsUnknown(v):
+func (c condition) eval(f *facts) (t truth, why string) {
+	switch v := c(f); {
+	case v.kind == notKnown:
+		return failed, v.s
+	case v.kind == hanging:
 		return hangs, ""
-	case v == types.True:
+	case v.is(true):
 		return yes, ""
-	case v == types.False:
-		return no, ""
 	}
-	return failed, "neither true nor false" // the compiler has seen to it
+	return no, ""
 }
 
-// explainIssue says what is wrong in words of rules.
-func explainIssue(text string, issue *common.Error) error {
-	message, _, _ := strings.Cut(issue.Message, "\n")
+// compileCondition reads a condition. The error says where it is wrong.
+func compileCondition(source string) (condition, error) {
+	p := &parser{source: source}
+	p.next()
+	e := p.conditional()
 	switch {
-	case strings.HasPrefix(message, "undeclared reference to"):
-		message = strings.NewReplacer("undeclared reference to", "there is no", " (in container '')", "", "'_", "'", "_'", "'").Replace(message) + "; docs/policy.md lists what there is, and texts are in quotes"
-	case strings.HasPrefix(message, "found no matching overload for"):
-		message = "what is compared does not fit together: " + message
-	case strings.HasPrefix(message, "Syntax error"):
-		message += "; equal is written ==, and is &&, or is ||"
+	case p.wrong != nil:
+	case p.token != "":
+		p.fail(p.start, "%q is not expected here; and is written &&, or is ||, equal is ==", p.token)
+	case e.kind != boolean:
+		p.fail(e.start, "the condition is a %s; it has to be true or false, such as user == \"alice\"", e.kind)
 	}
-	return at(text, issue.Location, message)
+	return e.eval, p.wrong
 }
 
-// at names a place in a condition: what is wrong, and the text from there on.
-func at(text string, place common.Location, wrong string) error {
-	before, rest := text, ""
-	if runes := []rune(text); place.Column() >= 0 && place.Column() <= len(runes) && place.Line() <= 1 {
-		before, rest = string(runes[:place.Column()]), string(runes[place.Column():])
+// expression is a part of a condition that was read.
+type expression struct {
+	eval     condition // nil: of a list or a set
+	kind     kind
+	of       kind // of a list: what it has in it
+	elements []condition
+	start    int
+	// literal: it is written in the rule itself; constant is its value.
+	literal  bool
+	constant value
+	name     string // of a variable
+}
+
+// maxDepth bounds how deep parentheses go.
+const maxDepth = 50
+
+// parser reads a condition from left to right, one function for each level of the
+// grammar in the specification of CEL, and puts it together at once.
+type parser struct {
+	source     string
+	start, end int    // of the token
+	token      string // "" at the end; a text with its quotes
+	value      string // of a text
+	depth      int
+	wrong      error // the first thing that is wrong; from then on the token is ""
+}
+
+func (p *parser) fail(at int, format string, args ...any) expression {
+	if p.wrong == nil {
+		p.wrong = fmt.Errorf("%s: when %s>>>%s", fmt.Sprintf(format, args...), p.source[:at], p.source[at:])
+		p.token, p.end = "", len(p.source)
 	}
-	return fmt.Errorf("%s: when %s>>>%s", wrong, before, rest)
+	return expression{eval: func(*facts) value { return fails("the rule cannot be read") }, kind: boolean}
 }
 
-// literals checks what has to be written in the rule itself: names of groups,
-// networks, versions, patterns and times. So nothing is wrong with them later, when
-// somebody wants in, and no pattern comes from outside.
-type literals struct {
-	id    int64
-	wrong string
-}
+var (
+	spaces     = regexp.MustCompile(`^[ \t]+`)
+	identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*`)
+	integer    = regexp.MustCompile(`^(0x[0-9A-Fa-f]+|[0-9]+)`)
+	operator   = regexp.MustCompile(`^(\|\||&&|[=!<>]=|[-+*/%!<>?:.,()\[\]])`)
+	quoted     = regexp.MustCompile(`^([rR]?)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')`)
+)
 
-// VisitEntryExpr implements ast.Visitor.
-func (*literals) VisitEntryExpr(ast.EntryExpr) {}
-
-// VisitExpr implements ast.Visitor.
-func (l *literals) VisitExpr(e ast.Expr) {
-	if e.Kind() != ast.CallKind || l.wrong != "" {
+// next goes to the next token.
+func (p *parser) next() {
+	if p.wrong != nil {
 		return
 	}
-	call := e.AsCall()
-	args := call.Args()
-	check := func(arg ast.Expr, bad func(string) string) {
-		text, ok := literal(arg)
-		why := "has to be written here, in quotes"
-		if ok {
-			why = bad(text)
+	p.end += len(spaces.FindString(p.source[p.end:]))
+	p.start = p.end
+	rest := p.source[p.start:]
+	if m := quoted.FindStringSubmatch(rest); m != nil {
+		p.token = m[0]
+		inner, ok := m[2][1:len(m[2])-1], true
+		if m[1] == "" {
+			inner, ok = unescape(inner)
+		} else if strings.Contains(inner, `\`+m[2][:1]) { // which ends a raw text in CEL
+			ok = false
 		}
-		if why != "" && l.wrong == "" {
-			l.id, l.wrong = arg.ID(), why
+		if !ok {
+			p.fail(p.start, "a backslash in a text is written \\\\, and what follows it means nothing here")
+			return
+		}
+		p.value = inner
+	} else if p.token = identifier.FindString(rest); p.token == "" {
+		if p.token = integer.FindString(rest); p.token == "" {
+			p.token = operator.FindString(rest)
 		}
 	}
-	switch call.FunctionName() {
-	case operators.In:
-		if args[1].Kind() == ast.IdentKind && args[1].AsIdent() == groupsVariable {
-			check(args[0], badGroup)
+	switch {
+	case p.token == "" && rest != "" && (rest[0] == '"' || rest[0] == '\''):
+		p.fail(p.start, "the text has no end")
+	case p.token == "" && rest != "":
+		p.fail(p.start, "%q is not expected here; and is written &&, or is ||, equal is ==", []rune(rest)[0])
+	}
+	p.end = p.start + len(p.token)
+}
+
+// unescape reads the escapes that CEL and Go have in common, and CEL's own.
+func unescape(s string) (string, bool) {
+	var b strings.Builder
+	for s != "" {
+		if len(s) > 1 && s[0] == '\\' && strings.IndexByte("\"'`?", s[1]) >= 0 {
+			b.WriteByte(s[1])
+			s = s[2:]
+			continue
 		}
-	case withinFunction:
-		for _, network := range args[1].AsList().Elements() {
-			check(network, func(text string) string {
-				if _, err := parseRange(text); err != nil {
-					return fmt.Sprintf("%q is not an address or a range such as 192.0.2.0/24", text)
-				}
-				return ""
-			})
+		if strings.HasPrefix(s, `\x`) || len(s) > 1 && s[0] == '\\' && s[1] >= '0' && s[1] <= '7' {
+			return "", false // bytes in Go, characters in CEL
 		}
-	case atLeastFunction:
-		check(args[0], func(text string) string {
-			if _, ok := version(text); !ok {
-				return fmt.Sprintf("%q is not a version such as 12.4", text)
-			}
-			return ""
-		})
-	case overloads.Matches:
-		check(args[0], badPattern)
-	case overloads.TypeConvertDuration:
-		check(args[0], func(text string) string {
-			if _, err := time.ParseDuration(text); err != nil {
-				return fmt.Sprintf("%q is not a time such as 8h or 90m", text)
-			}
-			return ""
-		})
-	case overloads.TypeConvertTimestamp:
-		check(args[0], func(text string) string {
-			if _, err := time.Parse(time.RFC3339, text); err != nil {
-				return fmt.Sprintf("%q is not a moment such as 2026-12-24T12:00:00Z", text)
-			}
-			return ""
-		})
+		r, _, rest, err := strconv.UnquoteChar(s, 0)
+		if err != nil {
+			return "", false
+		}
+		b.WriteRune(r)
+		s = rest
+	}
+	return b.String(), true
+}
+
+// accept goes past a token if it is the next.
+func (p *parser) accept(token string) bool {
+	if p.token != token {
+		return false
+	}
+	p.next()
+	return true
+}
+
+func (p *parser) expect(token string) {
+	if !p.accept(token) {
+		p.fail(p.start, "%s is missing", token)
 	}
 }
 
-func literal(e ast.Expr) (string, bool) {
-	if e.Kind() != ast.LiteralKind {
-		return "", false
+// want complains about what is not of a kind.
+func (p *parser) want(e expression, k kind) {
+	if e.kind != k {
+		p.fail(e.start, "this is a %s, and has to be %s", e.kind, k)
 	}
-	text, ok := e.AsLiteral().(types.String)
-	return string(text), ok
+}
+
+// conditional is C ? A : B.
+func (p *parser) conditional() expression {
+	if p.depth++; p.depth > maxDepth {
+		return p.fail(p.start, "the parentheses are too deep")
+	}
+	defer func() { p.depth-- }()
+	e := p.or()
+	if p.token != "?" {
+		return e
+	}
+	p.want(e, boolean)
+	p.next()
+	a := p.or()
+	p.expect(":")
+	b := p.conditional()
+	p.want(b, a.kind)
+	if a.kind > timestamp {
+		return p.fail(a.start, "a %s goes behind \"in\" alone", a.kind)
+	}
+	when, then, otherwise := e.eval, a.eval, b.eval
+	return expression{start: e.start, kind: a.kind, eval: func(f *facts) value {
+		switch v := when(f); {
+		case !v.known():
+			return v
+		case v.is(true):
+			return then(f)
+		}
+		return otherwise(f)
+	}}
+}
+
+func (p *parser) or() expression  { return p.logical("||", true, p.and) }
+func (p *parser) and() expression { return p.logical("&&", false, p.relation) }
+
+// logical is && and ||. One side may decide whatever the other is, also when that is
+// not known; the right one is not looked at where the left one decides.
+func (p *parser) logical(op string, decides bool, operand func() expression) expression {
+	e := operand()
+	for p.token == op {
+		p.want(e, boolean)
+		p.next()
+		right := operand()
+		p.want(right, boolean)
+		a, b := e.eval, right.eval
+		e = expression{start: e.start, kind: boolean, eval: func(f *facts) value {
+			left := a(f)
+			if left.is(decides) {
+				return left
+			}
+			right := b(f)
+			switch {
+			case right.is(decides) || left.known():
+				return right
+			case right.kind == hanging:
+				return right
+			}
+			return left
+		}}
+	}
+	return e
+}
+
+// relation is what compares.
+func (p *parser) relation() expression {
+	e := p.unary()
+	for {
+		op, start := p.token, p.start
+		switch op {
+		case "==", "!=", "<", "<=", ">", ">=":
+			p.next()
+			e = p.compare(e, op, start, p.unary())
+		case "in":
+			p.next()
+			e = p.in(e, start, p.unary())
+		case "+", "-", "*", "/", "%", "[":
+			return p.fail(start, "there is no reckoning in conditions")
+		default:
+			return e
+		}
+	}
+}
+
+func (p *parser) compare(a expression, op string, at int, b expression) expression {
+	if a.kind != b.kind || a.kind > timestamp {
+		return p.fail(at, "a %s and a %s cannot be compared", a.kind, b.kind)
+	}
+	left, right := a.eval, b.eval
+	return expression{start: a.start, kind: boolean, eval: func(f *facts) value {
+		x, y, why := both(f, left, right)
+		if !why.is(true) {
+			return why
+		}
+		order := strings.Compare(x.s, y.s)
+		switch {
+		case x.n < y.n:
+			order = -1
+		case x.n > y.n:
+			order = 1
+		}
+		switch op {
+		case "==":
+			return boolOf(order == 0)
+		case "!=":
+			return boolOf(order != 0)
+		case "<":
+			return boolOf(order < 0)
+		case "<=":
+			return boolOf(order <= 0)
+		case ">":
+			return boolOf(order > 0)
+		}
+		return boolOf(order >= 0)
+	}}
+}
+
+// both evaluates two sides; known is true, or what is not known of them.
+func both(f *facts, left, right condition) (x, y, known value) {
+	if x = left(f); !x.known() {
+		return x, y, x
+	}
+	if y = right(f); !y.known() {
+		return x, y, y
+	}
+	return x, y, boolOf(true)
+}
+
+// in is "name" in groups, or user in ["a", "b"].
+func (p *parser) in(a expression, at int, b expression) expression {
+	if b.kind == set {
+		group := p.written(a, badGroup)
+		return expression{start: a.start, kind: boolean, eval: func(f *facts) value { return f.inGroup(group) }}
+	}
+	if b.kind != list || a.kind != b.of {
+		return p.fail(at, "a %s cannot be in a %s here; behind \"in\" comes groups, or a list such as [\"a\", \"b\"] of the same", a.kind, b.kind)
+	}
+	left, elements := a.eval, b.elements
+	return expression{start: a.start, kind: boolean, eval: func(f *facts) value {
+		x := left(f)
+		if !x.known() {
+			return x
+		}
+		found := false
+		for _, element := range elements {
+			y := element(f)
+			if !y.known() {
+				return y
+			}
+			found = found || x == y
+		}
+		return boolOf(found)
+	}}
+}
+
+func (p *parser) unary() expression {
+	start := p.start
+	switch {
+	case p.accept("!"):
+		if p.depth++; p.depth > maxDepth {
+			return p.fail(start, "there are too many !")
+		}
+		e := p.unary()
+		p.depth--
+		p.want(e, boolean)
+		eval := e.eval
+		return expression{start: start, kind: boolean, eval: func(f *facts) value {
+			v := eval(f)
+			if v.known() {
+				return boolOf(v.n == 0)
+			}
+			return v
+		}}
+	case p.token == "-":
+		p.next()
+		return p.integer(start, "-")
+	}
+	return p.member()
+}
+
+// member is a value, and what is asked of it: user.startsWith("svc-").
+func (p *parser) member() expression {
+	e := p.primary()
+	for p.token == "." {
+		p.next()
+		at, method := p.start, p.token
+		p.next()
+		if p.token != "(" {
+			return p.fail(at, "there is no %q", e.name+"."+method)
+		}
+		p.next()
+		e = p.call(e, at, method, p.arguments(")"))
+	}
+	return e
+}
+
+// arguments are expressions with commas between them, up to a token.
+func (p *parser) arguments(end string) (list []expression) {
+	for !p.accept(end) {
+		if len(list) > 0 {
+			p.expect(",")
+		}
+		if p.wrong != nil {
+			return nil
+		}
+		list = append(list, p.conditional())
+	}
+	return list
+}
+
+// primary is a literal, a variable, a list, or something in parentheses.
+func (p *parser) primary() expression {
+	start, token := p.start, p.token
+	switch {
+	case token == "":
+		return p.fail(start, "something is missing here")
+	case p.accept("("):
+		e := p.conditional()
+		p.expect(")")
+		e.start, e.name = start, ""
+		return e
+	case p.accept("["):
+		return p.list(start, p.arguments("]"))
+	case token == "true" || token == "false":
+		p.next()
+		return constant(start, boolOf(token == "true"))
+	case integer.MatchString(token):
+		return p.integer(start, "")
+	case quoted.MatchString(token):
+		v := textOf(p.value)
+		p.next()
+		return constant(start, v)
+	case identifier.MatchString(token):
+		p.next()
+		if p.accept("(") {
+			return p.function(start, token, p.arguments(")"))
+		}
+		return p.variable(start, token)
+	}
+	return p.fail(start, "%q is not expected here", token)
+}
+
+func constant(start int, v value) expression {
+	return expression{start: start, kind: v.kind, literal: true, constant: v, eval: func(*facts) value { return v }}
+}
+
+func (p *parser) integer(start int, sign string) expression {
+	n, err := strconv.ParseInt(sign+p.token, 0, 64)
+	if err != nil || len(p.token) > 1 && p.token[0] == '0' && p.token[1] != 'x' || !integer.MatchString(p.token) {
+		return p.fail(start, "%q is not a number", sign+p.token)
+	}
+	p.next()
+	return constant(start, value{kind: number, n: n})
+}
+
+// variable is a name, with dots in it: device.os_version.
+func (p *parser) variable(start int, name string) expression {
+	for {
+		if name == "groups" {
+			return expression{start: start, kind: set}
+		}
+		if v := variableNamed(name); v != nil {
+			return expression{start: start, kind: v.kind, name: name, eval: func(f *facts) value { return f.look(v) }}
+		}
+		if p.token != "." {
+			return p.fail(start, "there is no %q; docs/policy.md lists what there is, and texts are in quotes", name)
+		}
+		p.next()
+		name += "." + p.token
+		p.next()
+	}
+}
+
+// list goes behind "in".
+func (p *parser) list(start int, elements []expression) expression {
+	if p.wrong != nil || len(elements) == 0 {
+		return p.fail(start, "the list is empty")
+	}
+	l := expression{start: start, kind: list, of: elements[0].kind}
+	for _, e := range elements {
+		if e.kind != l.of || e.kind != text && e.kind != number {
+			return p.fail(e.start, "a list has texts in it, or numbers; this is a %s", e.kind)
+		}
+		l.elements = append(l.elements, e.eval)
+	}
+	return l
+}
+
+// written returns a text that has to be in the rule itself. So nothing is wrong with
+// it later, when somebody wants in, and no pattern comes from outside.
+func (p *parser) written(e expression, bad func(string) string) string {
+	if !e.literal || e.kind != text {
+		p.fail(e.start, "this has to be written here, in quotes")
+	} else if why := bad(e.constant.s); why != "" {
+		p.fail(e.start, "%s", why)
+	}
+	return e.constant.s
+}
+
+// function is duration("8h") or timestamp("2026-12-24T12:00:00Z").
+func (p *parser) function(start int, name string, args []expression) expression {
+	if name != "duration" && name != "timestamp" || len(args) != 1 {
+		return p.fail(start, "there is no %s with %d arguments; there are duration(\"8h\") and timestamp(\"2026-12-24T12:00:00Z\")", name, len(args))
+	}
+	v := value{kind: duration}
+	p.written(args[0], func(s string) string {
+		if name == "duration" {
+			d, err := time.ParseDuration(s)
+			if v.n = int64(d); err != nil {
+				return fmt.Sprintf("%q is not a time such as 8h or 90m", s)
+			}
+			return ""
+		}
+		at, err := time.Parse(time.RFC3339, s)
+		if v = moment(at); err != nil || at.Year() < 1700 || at.Year() > 2200 { // what nanoseconds have room for
+			return fmt.Sprintf("%q is not a moment such as 2026-12-24T12:00:00Z", s)
+		}
+		return ""
+	})
+	return constant(start, v)
+}
+
+func moment(t time.Time) value { return value{kind: timestamp, n: t.UnixNano()} }
+
+// call is a method.
+func (p *parser) call(e expression, at int, method string, args []expression) expression {
+	if p.wrong != nil {
+		return e
+	}
+	if method == "within" {
+		return p.within(e, at, args)
+	}
+	if e.kind != text || len(args) != 1 {
+		return p.fail(at, "there is no %s of a %s with %d arguments", method, e.kind, len(args))
+	}
+	var test func(s, arg string) value
+	switch method {
+	case "startsWith":
+		test = func(s, prefix string) value { return boolOf(strings.HasPrefix(s, prefix)) }
+	case "endsWith":
+		test = func(s, suffix string) value { return boolOf(strings.HasSuffix(s, suffix)) }
+	case "contains":
+		test = func(s, part string) value { return boolOf(strings.Contains(s, part)) }
+	case "matches":
+		pattern, err := regexp.Compile(p.written(args[0], badPattern))
+		if err != nil {
+			return p.fail(args[0].start, "%v", err)
+		}
+		test = func(s, _ string) value { return boolOf(pattern.MatchString(s)) }
+	case "atLeast":
+		p.written(args[0], func(s string) string {
+			if _, ok := version(s); !ok {
+				return fmt.Sprintf("%q is not a version such as 12.4", s)
+			}
+			return ""
+		})
+		test = atLeast
+	default:
+		return p.fail(at, "there is no %q; a text has startsWith, endsWith, contains, matches and atLeast", method)
+	}
+	p.want(args[0], text)
+	target, arg := e.eval, args[0].eval
+	return expression{start: e.start, kind: boolean, eval: func(f *facts) value {
+		x, y, why := both(f, target, arg)
+		if !why.is(true) {
+			return why
+		}
+		return test(x.s, y.s)
+	}}
+}
+
+// within is remote.within("192.0.2.0/24", "2001:db8::/32").
+func (p *parser) within(e expression, at int, args []expression) expression {
+	if e.name != "remote" || len(args) == 0 {
+		return p.fail(at, "within is for remote and names networks: remote.within(\"192.0.2.0/24\")")
+	}
+	var in networks
+	for _, arg := range args {
+		p.written(arg, func(s string) string {
+			network, err := parseRange(s)
+			if err != nil {
+				return fmt.Sprintf("%q is not an address or a range such as 192.0.2.0/24", s)
+			}
+			in = append(in, network)
+			return ""
+		})
+	}
+	return expression{start: e.start, kind: boolean, eval: func(f *facts) value { return f.within(in) }}
 }
 
 func badGroup(name string) string {
@@ -228,57 +626,23 @@ func badGroup(name string) string {
 // maxPattern bounds a pattern, in instructions of regexp/syntax.
 const maxPattern = 500
 
-func badPattern(text string) string {
-	parsed, err := syntax.Parse(text, syntax.Perl)
-	if err == nil {
-		var program *syntax.Prog
-		if program, err = syntax.Compile(parsed.Simplify()); err == nil && len(program.Inst) > maxPattern {
-			return "the pattern is too large; say it in several rules"
-		}
-	}
+func badPattern(s string) string {
+	parsed, err := syntax.Parse(s, syntax.Perl)
 	if err != nil {
-		return fmt.Sprintf("%q is not a pattern: %v", text, err)
+		return fmt.Sprintf("%q is not a pattern: %v", s, err)
+	}
+	if program, err := syntax.Compile(parsed.Simplify()); err != nil || len(program.Inst) > maxPattern {
+		return "the pattern is too large; say it in several rules"
 	}
 	return ""
 }
 
-// expandWithin makes remote.within("a", "b") a call with the address and a list.
-func expandWithin(f cel.MacroExprFactory, target ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
-	switch {
-	case target.Kind() != ast.IdentKind || target.AsIdent() != "remote":
-		return nil, f.NewError(target.ID(), "within is for remote: remote.within(\"192.0.2.0/24\")")
-	case len(args) == 0:
-		return nil, f.NewError(target.ID(), "within names no network, such as remote.within(\"192.0.2.0/24\")")
-	}
-	return f.NewCall(withinFunction, f.NewIdent(addressVariable), f.NewList(args...)), nil
-}
-
-// address is where a login comes from, as conditions see it.
-type address struct {
-	opaque
-	netip.Addr // the zero Addr: at the computer itself
-}
-
-func within(from, networks ref.Val) ref.Val {
-	addr, list := from.(address), networks.(traits.Lister)
-	if !addr.IsValid() {
-		return types.False
-	}
-	for i := types.Int(0); i < list.Size().(types.Int); i++ {
-		text, _ := list.Get(i).(types.String)
-		if p, err := parseRange(string(text)); err == nil && contains(p, addr.Addr) {
-			return types.True
-		}
-	}
-	return types.False
-}
-
 // atLeast compares versions number by number: 12.10 is after 12.9, and 12 is 12.0.
-func atLeast(have, want ref.Val) ref.Val {
-	a, ok := version(string(have.(types.String)))
-	b, _ := version(string(want.(types.String)))
+func atLeast(have, want string) value {
+	a, ok := version(have)
+	b, _ := version(want)
 	if !ok {
-		return types.NewErr("the version %q cannot be compared", have)
+		return fails("the version %q cannot be compared", have)
 	}
 	for i := range max(len(a), len(b)) {
 		var x, y int
@@ -289,15 +653,15 @@ func atLeast(have, want ref.Val) ref.Val {
 			y = b[i]
 		}
 		if x != y {
-			return types.Bool(x > y)
+			return boolOf(x > y)
 		}
 	}
-	return types.True
+	return boolOf(true)
 }
 
 // version reads numbers with dots between them.
-func version(text string) (numbers []int, ok bool) {
-	for part := range strings.SplitSeq(text, ".") {
+func version(s string) (numbers []int, ok bool) {
+	for part := range strings.SplitSeq(s, ".") {
 		n, err := strconv.ParseUint(part, 10, 31)
 		if err != nil {
 			return nil, false

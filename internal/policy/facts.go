@@ -1,27 +1,20 @@
 package policy
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
 )
 
 // maxFailedLookups is how many groups that cannot be looked up are waited for: each
 // may take seconds, and a login that takes too long is refused.
 const maxFailedLookups = 2
 
-// facts is what the conditions of one login see: a cel.Activation that looks up what
-// a condition asks for, and nothing else.
+// facts is what the conditions of one login see. What a condition asks for is looked
+// up when it does, and nothing else is.
 type facts struct {
 	s     *Subject
 	names Resolver
@@ -37,119 +30,120 @@ type facts struct {
 	told *told // what Explain shows; nil in Decide
 }
 
-// ResolveName implements cel.Activation.
-func (f *facts) ResolveName(name string) (any, bool) {
-	i := slices.IndexFunc(variables[:], func(v variable) bool { return v.name == name })
-	if i < 0 {
-		return nil, false
-	}
-	v := &variables[i]
-	value := v.of(f)
-	f.told.fact(v, value)
-	if v.claim && f.noClaims && !f.s.Trusted {
-		return types.NewUnknown(1, types.NewAttributeTrail(name)), true
-	}
-	return value, true
+// look is what one variable is.
+func (f *facts) look(v *variable) value {
+	is := v.of(f)
+	f.told.fact(f, v.name, is)
+	return f.claim(v.claim, is)
 }
 
-// Parent implements cel.Activation.
-func (*facts) Parent() cel.Activation { return nil }
+// claim leaves out what a program says that is not root's, where it would weaken.
+func (f *facts) claim(claim bool, v value) value {
+	if claim && f.noClaims {
+		return value{kind: hanging}
+	}
+	return v
+}
 
 // variable is one thing that conditions can ask about.
 type variable struct {
-	name string
-	kind *cel.Type
-	// claim: the hook says it. What a program that is not root says is not known
-	// where it would weaken.
-	claim bool
-	of    func(*facts) ref.Val
+	name  string
+	kind  kind
+	claim bool // the hook says it
+	of    func(*facts) value
 }
-
-// Variables that need more than a value of the language's own types.
-const (
-	groupsVariable  = "groups"
-	addressVariable = "@address" // what remote.within compares; no text can name it
-)
 
 // variables are all.
-var variables = [...]variable{
-	{"user", cel.StringType, false, func(f *facts) ref.Val { return types.String(f.s.Name) }},
-	{"uid", cel.IntType, false, func(f *facts) ref.Val {
-		if uid, ok := f.s.ID.UID(); ok && f.s.Resolved {
-			return types.Int(uid)
-		}
-		return types.NewErr("uid is not known: the account has none")
-	}},
-	{"sid", cel.StringType, false, func(f *facts) ref.Val {
-		if sid, ok := f.s.ID.SID(); ok && f.s.Resolved {
-			return types.String(sid)
-		}
-		return types.NewErr("sid is not known: the account has none")
-	}},
-	{groupsVariable, groupsType, false, func(f *facts) ref.Val { return groups{f: f} }},
-	{"hook", cel.StringType, true, func(f *facts) ref.Val { return types.String(f.s.Hook) }},
-	{"service", cel.StringType, true, func(f *facts) ref.Val { return types.String(f.s.Service) }},
-	{"scenario", cel.StringType, true, func(f *facts) ref.Val { return types.String(f.s.Scenario) }},
-	{"remote", cel.StringType, true, func(f *facts) ref.Val {
-		if f.s.Host == "" && !f.s.local() {
-			return types.NewErr("remote is not known: it comes over the network, and the service does not say from where")
-		}
-		return types.String(f.s.Host)
-	}},
-	{addressVariable, addressType, true, func(f *facts) ref.Val {
-		if f.s.RemoteUnknown {
-			return types.NewErr("the address of remote is not known: %q is not one", f.s.Host)
-		}
-		return address{Addr: f.s.Remote}
-	}},
-	{"local", cel.BoolType, true, func(f *facts) ref.Val { return types.Bool(f.s.local()) }},
-	{"session", cel.StringType, true, func(f *facts) ref.Val { return types.String(f.s.Session) }},
-	{"online", cel.BoolType, false, func(f *facts) ref.Val { return types.Bool(f.s.Online) }},
-	{"now", cel.TimestampType, false, func(f *facts) ref.Val { return f.clock(types.Timestamp{Time: f.s.Now}) }},
-	{"hour", cel.IntType, false, func(f *facts) ref.Val { return f.clock(types.Int(f.s.Now.Hour())) }},
-	{"weekday", cel.StringType, false, func(f *facts) ref.Val { return f.clock(types.String(strings.ToLower(f.s.Now.Weekday().String()))) }},
-	{"device.encrypted", cel.BoolType, false, func(f *facts) ref.Val {
-		return known("device.encrypted", f.s.Device.Encrypted, func(v bool) ref.Val { return types.Bool(v) })
-	}},
-	{"device.tpm", cel.BoolType, false, func(f *facts) ref.Val {
-		return known("device.tpm", f.s.Device.TPM, func(v bool) ref.Val { return types.Bool(v) })
-	}},
-	{"device.os", cel.StringType, false, func(f *facts) ref.Val {
-		return known("device.os", Fact[string]{Value: f.s.Device.OS, Known: f.s.Device.OS != ""}, text)
-	}},
-	{"device.os_version", cel.StringType, false, func(f *facts) ref.Val { return known("device.os_version", f.s.Device.OSVersion, text) }},
-	{"device.authority", cel.StringType, false, func(f *facts) ref.Val { return known("device.authority", f.s.Device.Authority, text) }},
-	{"last.factor", cel.StringType, false, func(f *facts) ref.Val {
-		return known("last.factor", f.s.Last, func(l Last) ref.Val { return types.String(l.Factor) })
-	}},
-	// Where there is none yet, it is longer ago than any time.
-	{"last.age", cel.DurationType, false, func(f *facts) ref.Val {
-		return known("last.age", f.s.Last, func(l Last) ref.Val {
-			if l.Factor == "" {
-				return types.Duration{Duration: math.MaxInt64}
+var variables []variable
+
+func init() { // they refer to what refers to them
+	variables = []variable{
+		{"user", text, false, func(f *facts) value { return textOf(f.s.Name) }},
+		{"uid", number, false, func(f *facts) value {
+			if uid, ok := f.s.ID.UID(); ok && f.s.Resolved {
+				return value{kind: number, n: int64(uid)}
 			}
-			return types.Duration{Duration: l.Age}
-		})
-	}},
+			return fails("uid is not known: the account has none")
+		}},
+		{"sid", text, false, func(f *facts) value {
+			if sid, ok := f.s.ID.SID(); ok && f.s.Resolved {
+				return textOf(sid)
+			}
+			return fails("sid is not known: the account has none")
+		}},
+		{"hook", text, true, func(f *facts) value { return textOf(f.s.Hook) }},
+		{"service", text, true, func(f *facts) value { return textOf(f.s.Service) }},
+		{"scenario", text, true, func(f *facts) value { return textOf(f.s.Scenario) }},
+		{"remote", text, true, func(f *facts) value {
+			if f.s.Host == "" && !f.s.local() {
+				return fails("remote is not known: it comes over the network, and the service does not say from where")
+			}
+			return textOf(f.s.Host)
+		}},
+		{"local", boolean, true, func(f *facts) value { return boolOf(f.s.local()) }},
+		{"session", text, true, func(f *facts) value { return textOf(f.s.Session) }},
+		{"online", boolean, false, func(f *facts) value { return boolOf(f.s.Online) }},
+		{"now", timestamp, false, func(f *facts) value { return f.clock(moment(f.s.Now)) }},
+		{"hour", number, false, func(f *facts) value { return f.clock(value{kind: number, n: int64(f.s.Now.Hour())}) }},
+		{"weekday", text, false, func(f *facts) value { return f.clock(textOf(strings.ToLower(f.s.Now.Weekday().String()))) }},
+		{"device.encrypted", boolean, false, func(f *facts) value { return known("device.encrypted", f.s.Device.Encrypted, boolOf) }},
+		{"device.tpm", boolean, false, func(f *facts) value { return known("device.tpm", f.s.Device.TPM, boolOf) }},
+		{"device.os", text, false, func(f *facts) value {
+			return known("device.os", Fact[string]{Value: f.s.Device.OS, Known: f.s.Device.OS != ""}, textOf)
+		}},
+		{"device.os_version", text, false, func(f *facts) value { return known("device.os_version", f.s.Device.OSVersion, textOf) }},
+		{"device.authority", text, false, func(f *facts) value { return known("device.authority", f.s.Device.Authority, textOf) }},
+		{"last.factor", text, false, func(f *facts) value {
+			return known("last.factor", f.s.Last, func(l Last) value { return textOf(l.Factor) })
+		}},
+		// Where there is none yet, it is longer ago than any time.
+		{"last.age", duration, false, func(f *facts) value {
+			return known("last.age", f.s.Last, func(l Last) value {
+				if l.Factor == "" {
+					return value{kind: duration, n: math.MaxInt64}
+				}
+				return value{kind: duration, n: int64(l.Age)}
+			})
+		}},
+	}
 }
 
-func text(s string) ref.Val { return types.String(s) }
+func variableNamed(name string) *variable {
+	i := slices.IndexFunc(variables, func(v variable) bool { return v.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &variables[i]
+}
 
-func known[T any](name string, f Fact[T], value func(T) ref.Val) ref.Val {
+func known[T any](name string, f Fact[T], of func(T) value) value {
 	switch {
 	case f.Known:
-		return value(f.Value)
+		return of(f.Value)
 	case f.Why != "":
-		return types.NewErr("%s is not known: %s", name, f.Why)
+		return fails("%s is not known: %s", name, f.Why)
 	}
-	return types.NewErr("%s is not known", name)
+	return fails("%s is not known", name)
 }
 
-func (f *facts) clock(v ref.Val) ref.Val {
+func (f *facts) clock(v value) value {
 	if f.s.Now.IsZero() {
-		return types.NewErr("the time is not known")
+		return fails("the time is not known")
 	}
 	return v
+}
+
+// networks are those of remote.within.
+type networks []netip.Prefix
+
+// within says whether the login comes from one of them; none is at the computer itself.
+func (f *facts) within(in networks) value {
+	v := boolOf(slices.ContainsFunc(in, func(p netip.Prefix) bool { return contains(p, f.s.Remote) }))
+	if f.s.RemoteUnknown {
+		v = fails("the address of remote is not known: %q is not one", f.s.Host)
+	}
+	f.told.fact(f, "remote", textOf(f.s.Host))
+	return f.claim(true, v)
 }
 
 // member says whether the person is in a group. Nobody whom the system does not know
@@ -172,34 +166,26 @@ func (f *facts) member(group string) Membership {
 	return m
 }
 
-// groups is the variable of that name: it is asked about one group at a time.
-type groups struct {
-	opaque
-	f *facts
-}
-
-// Contains implements traits.Container.
-func (g groups) Contains(name ref.Val) ref.Val {
-	f, group := g.f, string(name.(types.String))
+// inGroup is "name" in groups.
+func (f *facts) inGroup(group string) value {
 	if _, looked := f.members[group]; !looked && f.failed >= maxFailedLookups {
-		return types.NewErr("the group %q was not looked up, as others could not be", group)
+		return fails("the group %q was not looked up, as others could not be", group)
 	}
 	switch f.member(group) {
 	case Member:
 		f.told.group(group, "true", "")
-		return types.True
+		return boolOf(true)
 	case NotMember:
 		if f.s.Resolved && f.names.LastSeen(f.s.ID, group) {
 			f.told.group(group, "false", "but was not long ago, and a directory that is down looks the same")
 			f.absent = append(f.absent, group)
-			return types.Bool(f.asSeen)
+			return boolOf(f.asSeen)
 		}
 		f.told.group(group, "false", "")
-		return types.False
+		return boolOf(false)
 	}
-	why := fmt.Sprintf("whether %s is in the group %q cannot be looked up", f.s.Name, group)
 	f.told.group(group, "", "the look-up failed, or there is no such group")
-	return types.NewErr("%s", why)
+	return fails("whether %s is in the group %q cannot be looked up", f.s.Name, group)
 }
 
 // in are the groups that were looked at and that the person is in.
@@ -213,27 +199,6 @@ func (f *facts) in() (groups []string) {
 	return groups
 }
 
-// opaque is what a value can do that only our own functions can use.
-type opaque struct{}
-
-// ConvertToNative implements ref.Val.
-func (opaque) ConvertToNative(reflect.Type) (any, error) { return nil, errors.New("not a value") }
-
-// ConvertToType implements ref.Val.
-func (opaque) ConvertToType(ref.Type) ref.Val { return types.NewErr("not a value") }
-
-// Equal implements ref.Val.
-func (opaque) Equal(ref.Val) ref.Val { return types.NewErr("not a value") }
-
-// Value implements ref.Val.
-func (opaque) Value() any { return nil }
-
-// Type implements ref.Val.
-func (groups) Type() ref.Type { return groupsType }
-
-// Type implements ref.Val.
-func (address) Type() ref.Type { return addressType }
-
 // told collects what an Explanation tells. A nil one collects nothing.
 type told struct {
 	steps []Step
@@ -246,31 +211,26 @@ func (t *told) step(side *side, rule string, outcome Outcome, text string) {
 	}
 }
 
-func (t *told) fact(v *variable, value ref.Val) {
-	if t == nil || v.name == groupsVariable {
+func (t *told) fact(f *facts, name string, v value) {
+	if t == nil {
 		return
 	}
-	seen := Seen{Name: v.name}
-	if v.name == addressVariable {
-		seen.Name = "address of remote"
-	}
-	switch value := value.(type) {
-	case *types.Err:
-		seen.Text = value.Error()
-	case types.String:
-		seen.Value = strconv.Quote(string(value))
-	case types.Timestamp:
-		seen.Value = value.Format(time.RFC3339)
-	case types.Duration:
-		if seen.Value = value.Duration.Round(time.Second).String(); value.Duration == math.MaxInt64 {
+	seen := Seen{Name: name}
+	switch v.kind {
+	case notKnown:
+		seen.Text = v.s
+	case text:
+		seen.Value = strconv.Quote(v.s)
+	case boolean:
+		seen.Value = strconv.FormatBool(v.n != 0)
+	case number:
+		seen.Value = strconv.FormatInt(v.n, 10)
+	case timestamp:
+		seen.Value = f.s.Now.Format(time.RFC3339)
+	case duration:
+		if seen.Value = time.Duration(v.n).Round(time.Second).String(); v.n == math.MaxInt64 {
 			seen.Value, seen.Text = "never", "no factor was given here yet"
 		}
-	case address:
-		if seen.Value = value.String(); !value.IsValid() {
-			seen.Value = "this computer"
-		}
-	default:
-		seen.Value = fmt.Sprint(value.Value())
 	}
 	t.add(seen)
 }

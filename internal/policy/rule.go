@@ -23,8 +23,8 @@ const (
 // rule is one line, ready to decide.
 type rule struct {
 	name   string
-	effect Decision   // where it decides; without its Rule
-	when   *condition // nil: always
+	effect Decision  // where it decides; without its Rule
+	when   condition // nil: always
 }
 
 // compileRules reads the lines of policy.rules. The error names the first that is
