@@ -3,8 +3,8 @@
 #
 # Packs DIST/{sallyport,sallyport-try,pam_sallyport.so}, which are for ARCH (amd64 or arm64), into a .deb and a .rpm in
 # OUT, and prints their names. VERSION is what git describe says, SOURCE_DATE_EPOCH what all files in them are
-# dated; the same programs give the same bytes. SALLYPORT_AGENT is one that runs here, where that in DIST does not. nfpm
-# is pinned by tools.mod.
+# dated; the same programs give the same bytes. SALLYPORT_AGENT is one that runs here, where that in DIST does not;
+# SALLYPORT_COMPRESSION is xz unless somebody is in a hurry (gzip). nfpm is pinned by tools.mod.
 set -euo pipefail
 shopt -s inherit_errexit
 umask 022
@@ -91,7 +91,7 @@ pack() {
 		[[ $format != rpm ]] || (cd "$here/authselect" && find . -type f -printf '%P\n' | LC_ALL=C sort) |
 			sed 's|.*|  - {src: "@HERE@/authselect/&", dst: "/usr/share/authselect/vendor/sallyport/&"}|'
 	} | sed -e "s|@ARCH@|$arch|g" -e "s|@NUMBERS@|$numbers|g" -e "s|@DATE@|$date|g" -e "s|@MAINTAINER@|$maintainer|g" \
-		-e "s|@TMP@|$tmp|g" -e "s|@MODULE@|$module|g" -e "s|@HERE@|$here|g" >"$tmp/nfpm.yaml"
+		-e "s|@TMP@|$tmp|g" -e "s|@MODULE@|$module|g" -e "s|@HERE@|$here|g" -e "s|@COMPRESSION@|${SALLYPORT_COMPRESSION:-xz}|g" >"$tmp/nfpm.yaml"
 	name=$(cd "$repository" && go tool -modfile=installer/linux/tools.mod nfpm package --config "$tmp/nfpm.yaml" --packager "$format" --target "$tmp") || fail "nfpm: $name"
 	name=${name##*/}
 	mv "$tmp/$name" "$out/$name"

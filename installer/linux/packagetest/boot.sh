@@ -27,5 +27,5 @@ mount -t cgroup -o none,name=systemd cgroup sys/fs/cgroup/systemd || mount -t cg
 echo "127.0.0.1 localhost sandbox" >etc/hosts
 echo "$pid" >"$dir/pid.part"
 mv "$dir/pid.part" "$dir/pid"
-mount --make-rshared .
+mount --make-rshared "$copy/root"
 exec chroot . env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=multi-user.target
