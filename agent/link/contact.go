@@ -113,9 +113,20 @@ func (s *session) note(begins bool, w *authorityv1.Welcome) {
 	}
 }
 
-// carryContact has the time without contact go on in this boot, and begin where a
-// computer had joined before there was any such count.
-func (l *Link) carryContact(ctx context.Context) {
+// carrying is when the time without contact was last carried.
+type carrying struct {
+	done bool
+	at   time.Duration // of the boot clock
+}
+
+// contact keeps, at most hourly, how long there was none. It begins the count where
+// a computer had joined before there was any.
+func (k *carrying) contact(ctx context.Context, l *Link) {
+	now := l.o.Clock.Now().Boot
+	if k.done && now-k.at < contactEvery {
+		return
+	}
+	k.done, k.at = true, now
 	err := l.o.Store.Update(ctx, func(tx *vault.Tx) error {
 		a, err := store.JoinedTo(tx)
 		if err != nil || a == nil {

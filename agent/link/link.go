@@ -79,6 +79,11 @@ type Link struct {
 
 	unjoined string // why the last attempt at an invitation failed; Run's own
 
+	// standing is how this computer stands; nil: the authority is not told. looked is
+	// when it was last asked for, since boot. Of one session at a time.
+	standing func(context.Context) (*adminsvc.Standing, error)
+	looked   *time.Duration
+
 	membership sync.Mutex    // one Join or Leave at a time
 	changed    chan struct{} // joined or left
 	kick       chan struct{} // somebody waits for a connection
@@ -144,8 +149,9 @@ type ending struct {
 // Run keeps the connection until ctx ends.
 func (l *Link) Run(ctx context.Context) {
 	failed := 0
-	l.carryContact(ctx)
+	var carry carrying
 	for ctx.Err() == nil {
+		carry.contact(ctx, l)
 		drain(l.changed) // what it tells of is read now
 		a, vaultChanged, err := l.joined()
 		if err == nil && a == nil {

@@ -24,17 +24,14 @@ func PutContact(tx *vault.Tx, c offline.Contact) error {
 	return tx.Put(vault.Settings, contactSetting, c)
 }
 
-// CarryContact keeps how long the contact is over in a boot that is not its own:
-// to be called now and then, so that a clock set back does not stop the time.
+// CarryContact keeps how long the contact is over: to be called now and then, so
+// that a clock set back does not stop the time.
 func CarryContact(tx *vault.Tx) error {
 	c, err := Contact(tx)
-	if err != nil {
+	if err != nil || !c.Known() {
 		return err
 	}
-	if c, changed := c.Carry(tx.Now()); changed {
-		return PutContact(tx, c)
-	}
-	return nil
+	return PutContact(tx, c.Carry(tx.Now()))
 }
 
 // ResetContactTime has the time without contact count from now: the highest time
@@ -86,12 +83,6 @@ func CountOffline(tx *vault.Tx, account *factor.Account) error {
 	if err != nil || !c.Known() {
 		return err
 	}
-	if carried, changed := c.Carry(tx.Now()); changed {
-		c = carried
-		if err := PutContact(tx, c); err != nil {
-			return err
-		}
-	}
 	account.Offline.Used = account.Offline.Used.Add(c)
-	return nil
+	return PutContact(tx, c.Carry(tx.Now()))
 }

@@ -22,12 +22,10 @@ func (l Limits) Any() bool { return l.For > 0 || l.Logins > 0 }
 type Contact struct {
 	// Serial counts contacts: what people logged in since is counted for one.
 	Serial uint64 `json:"serial"`
-	// At is the moment of the last contact or, in a later boot, the one up to which
-	// Before is counted.
-	At clock.Deadline `json:"at"`
-	// Before is the time without contact in boots before that of At. It adds up, so
-	// that a clock set back and a boot later do not stop it.
-	Before time.Duration `json:"before,omitempty"`
+	// At is the moment of the last contact, or a later one up to which Before is the
+	// time without it. It adds up, so that a clock set back does not stop it.
+	At     clock.Deadline `json:"at"`
+	Before time.Duration  `json:"before,omitempty"`
 }
 
 // New is a contact that begins: who logged in before it does not count any more.
@@ -48,14 +46,13 @@ func (c Contact) Known() bool { return c.Serial > 0 }
 // ahead and was cleared, nothing is known of the time between, and it counts 0.
 func (c Contact) Since(now clock.Instant) time.Duration { return c.Before + max(0, -c.At.Left(now)) }
 
-// Carry counts the time without contact up to now in a boot that is not the one of
-// the contact; from here on this boot's clock says how it goes on. changed: it is
-// to be kept.
-func (c Contact) Carry(now clock.Instant) (carried Contact, changed bool) {
-	if !c.Known() || c.At.BootID != "" && c.At.BootID == now.BootID {
-		return c, false
+// Carry is the same contact with the time without it counted up to now. What is
+// kept so outlives this boot, whatever the clock is set to before the next.
+func (c Contact) Carry(now clock.Instant) Contact {
+	if !c.Known() {
+		return c
 	}
-	return Contact{Serial: c.Serial, At: now.In(0), Before: c.Since(now)}, true
+	return Contact{Serial: c.Serial, At: now.In(0), Before: c.Since(now)}
 }
 
 // Used is the logins of one person since the last contact, kept with the record.
