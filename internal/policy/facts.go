@@ -54,58 +54,54 @@ type variable struct {
 }
 
 // variables are all.
-var variables []variable
-
-func init() { // they refer to what refers to them
-	variables = []variable{
-		{"user", text, false, func(f *facts) value { return textOf(f.s.Name) }},
-		{"uid", number, false, func(f *facts) value {
-			if uid, ok := f.s.ID.UID(); ok && f.s.Resolved {
-				return value{kind: number, n: int64(uid)}
+var variables = []variable{
+	{"user", text, false, func(f *facts) value { return textOf(f.s.Name) }},
+	{"uid", number, false, func(f *facts) value {
+		if uid, ok := f.s.ID.UID(); ok && f.s.Resolved {
+			return value{kind: number, n: int64(uid)}
+		}
+		return fails("uid is not known: the account has none")
+	}},
+	{"sid", text, false, func(f *facts) value {
+		if sid, ok := f.s.ID.SID(); ok && f.s.Resolved {
+			return textOf(sid)
+		}
+		return fails("sid is not known: the account has none")
+	}},
+	{"hook", text, true, func(f *facts) value { return textOf(f.s.Hook) }},
+	{"service", text, true, func(f *facts) value { return textOf(f.s.Service) }},
+	{"scenario", text, true, func(f *facts) value { return textOf(f.s.Scenario) }},
+	{"remote", text, true, func(f *facts) value {
+		if f.s.Host == "" && !f.s.local() {
+			return fails("remote is not known: it comes over the network, and the service does not say from where")
+		}
+		return textOf(f.s.Host)
+	}},
+	{"local", boolean, true, func(f *facts) value { return boolOf(f.s.local()) }},
+	{"session", text, true, func(f *facts) value { return textOf(f.s.Session) }},
+	{"online", boolean, false, func(f *facts) value { return boolOf(f.s.Online) }},
+	{"now", timestamp, false, func(f *facts) value { return f.clock(moment(f.s.Now)) }},
+	{"hour", number, false, func(f *facts) value { return f.clock(value{kind: number, n: int64(f.s.Now.Hour())}) }},
+	{"weekday", text, false, func(f *facts) value { return f.clock(textOf(strings.ToLower(f.s.Now.Weekday().String()))) }},
+	{"device.encrypted", boolean, false, func(f *facts) value { return known("device.encrypted", f.s.Device.Encrypted, boolOf) }},
+	{"device.tpm", boolean, false, func(f *facts) value { return known("device.tpm", f.s.Device.TPM, boolOf) }},
+	{"device.os", text, false, func(f *facts) value {
+		return known("device.os", Fact[string]{Value: f.s.Device.OS, Known: f.s.Device.OS != ""}, textOf)
+	}},
+	{"device.os_version", text, false, func(f *facts) value { return known("device.os_version", f.s.Device.OSVersion, textOf) }},
+	{"device.authority", text, false, func(f *facts) value { return known("device.authority", f.s.Device.Authority, textOf) }},
+	{"last.factor", text, false, func(f *facts) value {
+		return known("last.factor", f.s.Last, func(l Last) value { return textOf(l.Factor) })
+	}},
+	// Where there is none yet, it is longer ago than any time.
+	{"last.age", duration, false, func(f *facts) value {
+		return known("last.age", f.s.Last, func(l Last) value {
+			if l.Factor == "" {
+				return value{kind: duration, n: math.MaxInt64}
 			}
-			return fails("uid is not known: the account has none")
-		}},
-		{"sid", text, false, func(f *facts) value {
-			if sid, ok := f.s.ID.SID(); ok && f.s.Resolved {
-				return textOf(sid)
-			}
-			return fails("sid is not known: the account has none")
-		}},
-		{"hook", text, true, func(f *facts) value { return textOf(f.s.Hook) }},
-		{"service", text, true, func(f *facts) value { return textOf(f.s.Service) }},
-		{"scenario", text, true, func(f *facts) value { return textOf(f.s.Scenario) }},
-		{"remote", text, true, func(f *facts) value {
-			if f.s.Host == "" && !f.s.local() {
-				return fails("remote is not known: it comes over the network, and the service does not say from where")
-			}
-			return textOf(f.s.Host)
-		}},
-		{"local", boolean, true, func(f *facts) value { return boolOf(f.s.local()) }},
-		{"session", text, true, func(f *facts) value { return textOf(f.s.Session) }},
-		{"online", boolean, false, func(f *facts) value { return boolOf(f.s.Online) }},
-		{"now", timestamp, false, func(f *facts) value { return f.clock(moment(f.s.Now)) }},
-		{"hour", number, false, func(f *facts) value { return f.clock(value{kind: number, n: int64(f.s.Now.Hour())}) }},
-		{"weekday", text, false, func(f *facts) value { return f.clock(textOf(strings.ToLower(f.s.Now.Weekday().String()))) }},
-		{"device.encrypted", boolean, false, func(f *facts) value { return known("device.encrypted", f.s.Device.Encrypted, boolOf) }},
-		{"device.tpm", boolean, false, func(f *facts) value { return known("device.tpm", f.s.Device.TPM, boolOf) }},
-		{"device.os", text, false, func(f *facts) value {
-			return known("device.os", Fact[string]{Value: f.s.Device.OS, Known: f.s.Device.OS != ""}, textOf)
-		}},
-		{"device.os_version", text, false, func(f *facts) value { return known("device.os_version", f.s.Device.OSVersion, textOf) }},
-		{"device.authority", text, false, func(f *facts) value { return known("device.authority", f.s.Device.Authority, textOf) }},
-		{"last.factor", text, false, func(f *facts) value {
-			return known("last.factor", f.s.Last, func(l Last) value { return textOf(l.Factor) })
-		}},
-		// Where there is none yet, it is longer ago than any time.
-		{"last.age", duration, false, func(f *facts) value {
-			return known("last.age", f.s.Last, func(l Last) value {
-				if l.Factor == "" {
-					return value{kind: duration, n: math.MaxInt64}
-				}
-				return value{kind: duration, n: int64(l.Age)}
-			})
-		}},
-	}
+			return value{kind: duration, n: int64(l.Age)}
+		})
+	}},
 }
 
 func variableNamed(name string) *variable {
