@@ -7,11 +7,12 @@ package eventsout
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -275,7 +276,7 @@ func (w *worker) failed(ctx context.Context, err error) time.Duration {
 	if errors.As(err, &r) {
 		wait = min(max(wait, r.after), longest)
 	}
-	wait = wait/2 + rand.N(wait) // nodes and outlets that failed together come apart
+	wait = wait/2 + part(wait) // outlets that failed together come apart
 	if d := (errDatabase{}); errors.As(err, &d) {
 		if w.fails == 1 {
 			w.log.Warn("events wait for the database; it is tried again", "error", err)
@@ -291,6 +292,13 @@ func (w *worker) failed(ctx context.Context, err error) time.Duration {
 		w.log.Warn("why an outlet fails could not be kept", "error", derr)
 	}
 	return wait
+}
+
+// part is a random part of a time.
+func part(d time.Duration) time.Duration {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand
+	return time.Duration(binary.BigEndian.Uint64(b[:]) % uint64(d))
 }
 
 // Lazy is a sink that is made when it is first needed, and again until that succeeds:

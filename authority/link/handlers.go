@@ -290,6 +290,8 @@ const (
 	// device that is broken into shall not fill the authority's disk in a night.
 	uploadBurst = 64 << 10
 	uploadGap   = 20 * time.Millisecond
+	// uploadCalls are the batches of one device at once: those of a full file.
+	uploadCalls = 300
 )
 
 // UploadEvents keeps a device's events, each once.

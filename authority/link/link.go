@@ -81,13 +81,14 @@ type Service struct {
 	callTime time.Duration
 	rates    rates
 
-	strangers *buckets // Register, by address
-	failures  *buckets // those that failed
-	calls     *buckets // by device
-	rollbacks *buckets // events of one device
-	uploads   *buckets // kilobytes of events, by device
-	refusals  *buckets // of pushes, by device and user
-	reports   *buckets // by device
+	strangers   *buckets // Register, by address
+	failures    *buckets // those that failed
+	calls       *buckets // by device
+	rollbacks   *buckets // events of one device
+	uploadCalls *buckets // by device
+	uploads     *buckets // kilobytes of events, by device
+	refusals    *buckets // of pushes, by device and user
+	reports     *buckets // by device
 
 	database chan struct{} // a place for each use of the database by streams
 	connects chan struct{} // and by whoever connects: a storm of those leaves the rest room
@@ -118,7 +119,7 @@ func New(o Options) *Service {
 	s := &Service{
 		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: o.MaxConnections, hurry: helloTimeout, callTime: callTimeout, rates: ratesOf(cmp.Or(o.PushesPerSecond, pushesPerSecond)),
 		strangers: newBuckets(100, 200*time.Millisecond), failures: newBuckets(10, 6*time.Second),
-		calls: newBuckets(30, 500*time.Millisecond), rollbacks: newBuckets(1, 10*time.Minute), uploads: newBuckets(uploadBurst, uploadGap), refusals: newBuckets(5, time.Second), reports: newBuckets(reportsBurst, reportsGap),
+		calls: newBuckets(30, 500*time.Millisecond), rollbacks: newBuckets(1, 10*time.Minute), uploads: newBuckets(uploadBurst, uploadGap), uploadCalls: newBuckets(uploadCalls, 500*time.Millisecond), refusals: newBuckets(5, time.Second), reports: newBuckets(reportsBurst, reportsGap),
 		database: make(chan struct{}, databaseUses), connects: make(chan struct{}, databaseUses),
 		streams: map[string]*stream{}, stale: map[*stream]struct{}{}, wake: make(chan struct{}, 1), seed: maphash.MakeSeed(),
 	}

@@ -633,10 +633,27 @@ func TestADeviceThatCallsTooOften(t *testing.T) {
 	d := w.join(enrol.Everyone)
 	var err error
 	for range 40 {
-		_, err = d.client.UploadEvents(w.ctx(), &authorityv1.UploadEventsRequest{})
+		_, err = d.client.Renew(w.ctx(), &authorityv1.RenewRequest{})
 	}
 	refusedWith(t, err, codes.ResourceExhausted)
 	w.advance(time.Minute)
+	d.open()
+}
+
+// TestAFullFileIsTakenAtOnce: what a computer has to say after an outage, and its
+// stream as well.
+func TestAFullFileIsTakenAtOnce(t *testing.T) {
+	w := one(t)
+	d := w.join(enrol.Everyone)
+	var err error
+	calls := 0
+	for ; err == nil && calls < 1000; calls++ {
+		_, err = d.client.UploadEvents(w.ctx(), &authorityv1.UploadEventsRequest{VaultId: "v", Events: [][]byte{fmt.Appendf(nil, `{"seq":%d,"event":"login_attempt"}`, calls+1)}})
+	}
+	refusedWith(t, err, codes.ResourceExhausted)
+	if calls != uploadCalls+1 {
+		t.Errorf("%d calls were taken", calls-1)
+	}
 	d.open()
 }
 
