@@ -130,7 +130,7 @@ func TestTheSupportBundleHoldsNothingSecret(t *testing.T) {
 	running := a.bundle("running.tar.gz")
 	check("of a running agent", running)
 	for name, says := range map[string]string{"status.txt": "healthy", "events.jsonl": `"user":"` + u.name + `"`, "config.txt": "policy.ask = 'required'", "pam.txt": "pam_mysql.so user=... passwd=[removed] deny=3",
-		"log.txt": "sshd[78]: pam_sallyport: Bearer [removed]", "files.txt": "vault.db", "doctor.txt": "failed,", "MANIFEST.txt": "Never in it:"} {
+		"log.txt": "sshd[78]: pam_sallyport: Bearer [removed]", "files.txt": " keychain/", "doctor.txt": "failed,", "MANIFEST.txt": "Never in it:"} {
 		if !strings.Contains(running[name], says) {
 			t.Errorf("no %q in %s:\n%s", says, name, running[name])
 		}

@@ -234,37 +234,42 @@ func (a *app) bundleEvents(since time.Time) (string, error) {
 	return b.String(), err
 }
 
-// bundleFiles lists the directories of ours.
+// bundleFiles lists the directories of ours, and of the state all that is below.
 func (a *app) bundleFiles() (string, error) {
-	dirs := []string{filepath.Dir(a.config), filepath.Join(filepath.Dir(a.config), "config.d"), a.socketDir()}
-	if state := a.bundleStateDir(); state != "" {
-		dirs = append(dirs, state)
-	}
+	const most = 1000
+	state := a.bundleStateDir()
+	dirs := []string{filepath.Dir(a.config), filepath.Join(filepath.Dir(a.config), "config.d"), a.socketDir(), state}
 	var b strings.Builder
 	var failed error
+	n := 0
 	for _, dir := range dirs {
-		if strings.HasPrefix(dir, `\\.\pipe`) {
+		if dir == "" || strings.HasPrefix(dir, `\\.\pipe`) {
 			continue
 		}
 		_, _ = fmt.Fprintf(&b, "%s:\n", clean(dir))
-		entries, err := os.ReadDir(dir)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			b.WriteString("  is not there\n")
-		case err != nil:
-			failed = errors.Join(failed, err)
-		}
-		paths := []string{"."}
-		for _, e := range entries {
-			paths = append(paths, e.Name())
-		}
-		for _, name := range paths {
-			st, err := os.Lstat(filepath.Join(dir, name))
-			if err != nil {
-				continue // "is not there", or it went away
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			switch n++; {
+			case n > most:
+				return filepath.SkipAll
+			case errors.Is(err, fs.ErrNotExist):
+				b.WriteString("  is not there\n")
+				return nil
+			case err != nil:
+				failed = errors.Join(failed, err)
+				return nil
 			}
-			_, _ = fmt.Fprintf(&b, "  %s %s %9d %s %s\n", st.Mode(), fileOwner(st), st.Size(), st.ModTime().UTC().Format(time.RFC3339), clean(name))
-		}
+			if st, err := d.Info(); err == nil { // else it went away
+				name, _ := filepath.Rel(dir, path)
+				_, _ = fmt.Fprintf(&b, "  %s %s %9d %s %s\n", st.Mode(), fileOwner(st), st.Size(), st.ModTime().UTC().Format(time.RFC3339), clean(name))
+			}
+			if d.IsDir() && path != dir && dir != state {
+				return fs.SkipDir
+			}
+			return nil
+		})
+	}
+	if n > most {
+		failed = errors.Join(failed, fmt.Errorf("there are more than %d files", most))
 	}
 	return b.String(), failed
 }

@@ -126,5 +126,27 @@ func TestSupportBundleWithoutNames(t *testing.T) {
 	wantIn(t, files, "events.jsonl", `"user":"user-1"`, `"key":"uid:1000"`)
 	// Mallory is nobody who is known here; the manifest says so.
 	wantIn(t, files, "log.txt", "for user-1 by CORP\\user-", "(uid=0), mallory")
-	wantIn(t, files, "MANIFEST.txt", "user names are replaced", "A name that only a log has")
+	wantIn(t, files, "MANIFEST.txt", "the name is replaced", "A name that only a log has")
+}
+
+// TestSupportBundleListsTheFiles: of the state all that is below, and never what is in it.
+func TestSupportBundleListsTheFiles(t *testing.T) {
+	state := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(state, "keychain", "deep"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(state, "keychain", "deep", "key"), []byte("canary-content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSession(t, nil)
+	s.deps.CheckConfig = func(string, bool) (CheckedConfig, error) {
+		return CheckedConfig{Values: []ConfigValue{{"state_dir", "'" + state + "'", "default"}}}, nil
+	}
+	out := filepath.Join(t.TempDir(), "x.tar.gz")
+	s.run("support-bundle", "--out", out, "--config", filepath.Join(t.TempDir(), "none", "x.toml")).wantExit(0)
+	files := unpacked(t, out)
+	wantIn(t, files, "files.txt", filepath.Join("keychain", "deep", "key"), "       14 ", "  is not there")
+	if strings.Contains(files["files.txt"], "canary") {
+		t.Error(files["files.txt"])
+	}
 }

@@ -108,11 +108,11 @@ and settings, among them how logins are guarded. `)
 	case b.Names == nil:
 		m.WriteString("User names are in it: --redact-users\nreplaces them.\n")
 	default:
-		fmt.Fprintf(&m, `%d user names are replaced by
-user-1 and so on, the same one everywhere; their numbers (uid, SID) stay, by which
+		fmt.Fprintf(&m, `Of %s the name is replaced by
+user-1 and so on, the same everywhere; their numbers (uid, SID) stay, by which
 "sallyport user list" on the computer tells who it is. A name that only a log has, of
 nobody who has an account or a record here, stays: look at log.txt.
-`, b.Names.Count())
+`, textout.Plural(b.Names.Count(), "user", "users"))
 	}
 	m.WriteString("\nLook through it before you send it.\n")
 	return m.String()

@@ -140,7 +140,7 @@ func TestTheManifestSaysWhatIsThereAndWhatIsNot(t *testing.T) {
 		t.Errorf("%d files, %q", len(files), files["a.txt"])
 	}
 	for _, want := range []string{"made 2026-11-22T10:20:30Z on pc42 by sallyport 1.2.3", "the first", "1 place that looked like a secret", "the agent of user-1; is not running",
-		"c.txt", "the first 2097153 bytes were left out", "1 user names are replaced", "Never in it:"} {
+		"c.txt", "the first 2097153 bytes were left out", "Of 1 user the name is replaced", "Never in it:"} {
 		if !strings.Contains(files["MANIFEST.txt"], want) {
 			t.Errorf("no %q in\n%s", want, files["MANIFEST.txt"])
 		}
