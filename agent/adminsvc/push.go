@@ -73,6 +73,7 @@ type LinkState struct {
 	Refused   string    // the authority ended it on purpose: "revoked", ...
 	Users     []string  // allowed on this computer; "*": all. Kept while not connected
 	HoldsKey  bool      // the organisation key lies on the authority
+	Version   string    // of the authority, as it said last
 	// Sent is the last event that the authority has, of that device and vault. On
 	// disk it stands only now and then.
 	SentDevice, SentVault string
@@ -484,7 +485,7 @@ func (f *pushFacts) authorityStatus(tx *vault.Tx) (out *adminv1.AuthorityStatus,
 	}
 	a, l := f.joined, &f.link
 	out = &adminv1.AuthorityStatus{Url: a.URL, DeviceId: a.DeviceID, DeviceName: a.DeviceName, Connected: l.Connected, LastError: l.LastError,
-		Refused: l.Refused, Users: l.Users, HoldsOrganisationKey: l.HoldsKey}
+		Refused: l.Refused, Users: l.Users, HoldsOrganisationKey: l.HoldsKey, Version: l.Version}
 	if !l.Since.IsZero() {
 		out.Since = timestamppb.New(l.Since)
 	}
@@ -538,12 +539,14 @@ func authorityProblems(a *adminv1.AuthorityStatus, notBefore time.Time, now cloc
 			"unknown":           "The authority does not know this computer: it was restored from a backup, or set up anew.",
 			"vault_rolled_back": "The authority says that this computer's vault went back to an older state: a restored backup, or a copy.",
 			"replaced":          "Another computer, or a copy of this one, connects with this computer's certificate.",
+			"version":           "This agent and the authority are too far apart in age: " + strings.TrimSuffix(a.GetLastError(), ".") + ".",
 		}[a.GetRefused()]
 		remedy := map[string]string{
 			"revoked":           "If it is to be used again: sallyport leave, then join with a new token. If nobody knows why: tell security.",
 			"unknown":           "sallyport leave, then join with a new token: sallyport-authority token create.",
 			"vault_rolled_back": "Restored on purpose? sallyport leave, then join with a new token. If not: tell security.",
 			"replaced":          "Was it cloned? Let every copy leave and join with a token of its own.",
+			"version":           "Update the older of the two; the authority first, where both are old.",
 		}[a.GetRefused()]
 		add("authority_refused", cmp.Or(text, "The authority ended the link: "+a.GetRefused()+".")+meanwhile, cmp.Or(remedy, "See the authority: sallyport-authority device show."))
 	case down > cutFor:

@@ -307,20 +307,8 @@ func (s *Service) ListUsers(ctx context.Context, _ *adminv1.ListUsersRequest) (*
 	defer release()
 	out := &adminv1.ListUsersResponse{}
 	f := s.pushFacts()
-	err = s.Store.View(func(tx *vault.Tx) error {
-		now := tx.Now()
-		if err := f.read(tx); err != nil {
-			return err
-		}
-		if err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
-			var a factor.Account
-			if err := decode(&a); err != nil {
-				return err
-			}
-			u := wireUser(&a, now)
-			out.Users = append(out.Users, u)
-			return errors.Join(f.addPush(tx, u, &a), f.addOffline(tx, u, &a))
-		}); err != nil {
+	err = s.Store.View(func(tx *vault.Tx) (err error) {
+		if err := f.eachUser(tx, func(u *adminv1.User, _ *factor.Account) { out.Users = append(out.Users, u) }); err != nil {
 			return err
 		}
 		out.Pending, err = pendingUsers(tx)

@@ -17,6 +17,7 @@ import (
 // authorityView is how this computer stands with its authority, with --json.
 type authorityView struct {
 	URL                  string     `json:"url"`
+	Version              string     `json:"version,omitempty"` // of the authority; absent: not known
 	Organisation         string     `json:"organisation"`
 	DeviceID             string     `json:"device_id"`
 	DeviceName           string     `json:"device_name"`
@@ -42,7 +43,7 @@ func newAuthorityView(a *adminv1.AuthorityStatus) *authorityView {
 	if a == nil {
 		return nil
 	}
-	v := &authorityView{URL: a.GetUrl(), Organisation: a.GetOrganisation(), DeviceID: a.GetDeviceId(), DeviceName: a.GetDeviceName(),
+	v := &authorityView{URL: a.GetUrl(), Version: a.GetVersion(), Organisation: a.GetOrganisation(), DeviceID: a.GetDeviceId(), DeviceName: a.GetDeviceName(),
 		Connected: a.GetConnected(), Since: stampJSON(a.GetSince()), LastError: a.GetLastError(), Refused: a.GetRefused(),
 		CertificateExpires: stampJSON(a.GetCertificateExpires()), Users: append([]string{}, a.GetUsers()...),
 		PageOrigin: a.GetPageOrigin(), PageSeparate: a.GetPageSeparate(),
@@ -91,7 +92,11 @@ func printAuthority(v *authorityView, line func(name, format string, args ...any
 			how += " (" + v.LastError + ")"
 		}
 	}
-	line("authority", "%s, %s", v.URL, how)
+	version := ""
+	if v.Version != "" {
+		version = " (version " + v.Version + ")"
+	}
+	line("authority", "%s%s, %s", v.URL, version, how)
 	line("joined", "%s as %s (%s), certificate until %s, %s waiting", v.Organisation, v.DeviceName, v.DeviceID,
 		when(*orZero(v.CertificateExpires)), plural(int(v.EventsWaiting), "event", "events"))
 	line("push for", "%s", orNobody(v.Users))

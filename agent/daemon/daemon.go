@@ -171,15 +171,19 @@ func run(ctx context.Context, o Options) (err error) {
 	// The link's last word is written before the vault is closed.
 	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
 	authority := d.newLink()
-	linked := make(chan struct{})
-	go func() { defer close(linked); authority.Run(linkCtx) }()
-	defer func() { stopLink(); <-linked }()
 	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: d.options.Password,
 		Facts: loginsvc.Facts{Online: authority.Online, Reach: authority.Reach, Device: new(device.Reader).Facts, Networks: device.Networks, Session: loginsvc.SessionOf}}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	d.watchSessions(watching, login, ran)
-	loginServer, adminServer := d.servers(stopping, login, authority)
+	admin := &adminsvc.Service{
+		Store: d.store, Names: &d.names, State: d.state, OpenLogins: login.Open, Explain: login.Explain, Stopping: stopping, Link: authority,
+	}
+	authority.Reports(admin.Standing)
+	linked := make(chan struct{})
+	go func() { defer close(linked); authority.Run(linkCtx) }()
+	defer func() { stopLink(); <-linked }()
+	loginServer, adminServer := d.servers(login, admin)
 	failed := make(chan error, 2)
 	go func() { failed <- loginServer.Serve(logins) }()
 	go func() {
@@ -295,7 +299,7 @@ func (d *daemon) await(ctx context.Context, s socket) (net.Listener, error) {
 }
 
 // servers wires the two services.
-func (d *daemon) servers(stopping chan struct{}, login *loginsvc.Service, authority *link.Link) (logins, admins *grpc.Server) {
+func (d *daemon) servers(login *loginsvc.Service, admin *adminsvc.Service) (logins, admins *grpc.Server) {
 	gate := &authz.Gate{
 		InAdminGroup: d.inAdminGroup,
 		Refused: func(p localsock.Peer, method string) {
@@ -312,9 +316,7 @@ func (d *daemon) servers(stopping chan struct{}, login *loginsvc.Service, author
 	logins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(4), grpc.MaxRecvMsgSize(maxMessage))...)
 	loginv1.RegisterLoginServiceServer(logins, login)
 	admins = grpc.NewServer(append(common, grpc.MaxConcurrentStreams(adminCalls), grpc.MaxRecvMsgSize(maxAdminMessage))...)
-	adminv1.RegisterAdminServiceServer(admins, &adminsvc.Service{
-		Store: d.store, Names: &d.names, State: d.state, OpenLogins: login.Open, Explain: login.Explain, Stopping: stopping, Link: authority,
-	})
+	adminv1.RegisterAdminServiceServer(admins, admin)
 	return logins, admins
 }
 

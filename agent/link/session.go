@@ -55,6 +55,8 @@ type session struct {
 	// welcomes are for keepContact.
 	welcomes chan *authorityv1.Welcome
 	heard    atomic.Uint64 // messages that came
+	// takesReports is what the authority said at first.
+	takesReports bool
 }
 
 type stream = grpc.BidiStreamingClient[authorityv1.DeviceMessage, authorityv1.AuthorityMessage]
@@ -136,6 +138,7 @@ func (l *Link) session(parent context.Context, a *store.Authority) ending {
 	workers.Go(s.applySyncs)
 	workers.Go(s.upload)
 	workers.Go(s.keepContact)
+	workers.Go(s.report)
 	workers.Go(func() { s.keepCertificate(a) })
 	end := s.read(in)
 	end.stable = l.o.Clock.Now().Boot-began >= stableAfter
@@ -188,6 +191,7 @@ func (s *session) open() (stream, error) {
 	if welcome == nil {
 		return nil, errors.New("the authority does not speak this protocol: its first word is not a welcome")
 	}
+	s.takesReports = welcome.GetTakesReports()
 	s.welcome(welcome)
 	s.welcomes <- welcome
 	return in, nil
@@ -223,7 +227,7 @@ func (s *session) welcome(w *authorityv1.Welcome) {
 	}
 	l.live, l.slow = s, false
 	l.state.Connected, l.state.Since, l.state.LastError, l.state.Refused = true, l.o.Clock.Now().Wall, "", ""
-	l.state.Users, l.state.HoldsKey = users, w.GetHoldsOrganisationKey()
+	l.state.Users, l.state.HoldsKey, l.state.Version = users, w.GetHoldsOrganisationKey(), clean(w.GetVersion(), 64)
 	l.prune()
 	for _, e := range l.ends {
 		s.send(e.message)
@@ -315,6 +319,8 @@ func (s *session) farewell(g *authorityv1.Goodbye) ending {
 	case "vault_rolled_back":
 		return ending{refused: "vault_rolled_back", slow: true,
 			err: fmt.Errorf("%s knows a later state of this computer's vault%s: it was restored or copied; if that was on purpose, leave and join with a new token: sallyport leave, sallyport join", who, text)}
+	case "version":
+		return ending{refused: "version", slow: true, err: fmt.Errorf("%s does not take this agent%s", who, text)}
 	case "replaced":
 		return ending{refused: "replaced",
 			err: fmt.Errorf("%s has another connection with this computer's certificate%s: was the computer cloned?", who, text)}

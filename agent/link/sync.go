@@ -61,16 +61,24 @@ type change func(tx *vault.Tx, had store.Item, item *store.Item) (e []event.Even
 // kinds are what can be signed. Whatever is not here is refused.
 var kinds = map[organisation.Kind]struct {
 	user   bool // it is about one
-	sealed bool // for one device
+	device bool // for one device
 	// prepare parses and looks names up, outside of the transaction.
 	prepare func(ctx context.Context, l *Link, a *store.Authority, e *organisation.Envelope) (change, error)
 }{
 	organisation.KindSettings:  {prepare: prepareSettings},
 	organisation.KindApprovers: {user: true, prepare: prepareApprovers},
 	organisation.KindPolicy:    {prepare: preparePolicy},
-	organisation.KindTOTP:      {user: true, sealed: true, prepare: prepareTOTP},
-	organisation.KindRecovery:  {user: true, sealed: true, prepare: prepareRecovery},
-	organisation.KindBypass:    {user: true, sealed: true, prepare: prepareBypass},
+	organisation.KindTOTP:      {user: true, device: true, prepare: prepareTOTP},
+	organisation.KindRecovery:  {user: true, device: true, prepare: prepareRecovery},
+	organisation.KindBypass:    {user: true, device: true, prepare: prepareBypass},
+	organisation.KindUnlock: {user: true, device: true, prepare: prepareAction(event.UserUnlocked, "", "the lockout is ended", func(a *factor.Account) {
+		a.Unlock()
+	})},
+	organisation.KindPushClear: {user: true, device: true, prepare: prepareAction(event.PushCleared, factor.Push, "push may ring again", func(a *factor.Account) {
+		if a.Push != nil {
+			a.Push.Clear()
+		}
+	})},
 }
 
 // applySyncs puts in force what comes, one after the other. A directory that
@@ -183,7 +191,7 @@ func (l *Link) apply(ctx context.Context, a *store.Authority, e *organisation.En
 		return errors.New("authority.accept in the configuration of this computer does not name it")
 	case !kind.user && e.User != "":
 		return errors.New("it is about no user, and names one")
-	case kind.sealed && e.Device != a.DeviceID:
+	case kind.device && e.Device != a.DeviceID:
 		return errors.New("it is for one device, and names none")
 	}
 	if kind.user {
@@ -369,7 +377,11 @@ func sealed(ctx context.Context, l *Link, a *store.Authority, e *organisation.En
 	if strict(raw, content) != nil {
 		return accounts.User{}, errors.New("its content is malformed") // the error may quote it
 	}
-	u, err := l.o.Names.Lookup(ctx, e.User)
+	return l.lookup(ctx, e.User)
+}
+
+func (l *Link) lookup(ctx context.Context, user string) (accounts.User, error) {
+	u, err := l.o.Names.Lookup(ctx, user)
 	if errors.Is(err, accounts.ErrUnknown) {
 		return accounts.User{}, errors.New("this computer knows no such user")
 	} else if err != nil {
@@ -482,4 +494,40 @@ func prepareBypass(ctx context.Context, l *Link, a *store.Authority, e *organisa
 		return []event.Event{{Name: event.BypassIssued, User: u.Name, Key: a.Key, By: "authority", Text: "for " + left.Round(time.Second).String() + ": " + b.Reason}},
 			"a bypass is in force", store.Put(tx, a)
 	}, nil
+}
+
+// prepareAction is what is done once to a person's record, unless it comes late.
+func prepareAction(name event.Name, with factor.Name, done string, do func(a *factor.Account)) func(context.Context, *Link, *store.Authority, *organisation.Envelope) (change, error) {
+	return func(ctx context.Context, l *Link, _ *store.Authority, e *organisation.Envelope) (change, error) {
+		var action organisation.Action
+		if err := strict(e.Payload, &action); err != nil {
+			return nil, err
+		}
+		if life := time.Unix(action.Expires, 0).Sub(time.Unix(action.Issued, 0)); life <= 0 || life > organisation.MaxAction {
+			return nil, fmt.Errorf("it is good for %s; at most %s are taken", life, organisation.MaxAction)
+		}
+		u, err := l.lookup(ctx, e.User)
+		if err != nil {
+			return nil, err
+		}
+		return func(tx *vault.Tx, _ store.Item, _ *store.Item) ([]event.Event, string, error) {
+			// A clock that is behind must not make it good for longer.
+			switch left := time.Unix(action.Expires, 0).Sub(tx.Now().Floor()); {
+			case left <= 0:
+				return nil, "", fmt.Errorf("it expired on %s, by this computer's clock", time.Unix(action.Expires, 0).UTC().Format(time.RFC3339))
+			case left > 2*organisation.MaxAction:
+				return nil, "", fmt.Errorf("it was issued on %s, and the clock of this computer is more than a day behind that: set it right", time.Unix(action.Issued, 0).UTC().Format(time.RFC3339))
+			}
+			a, err := store.Account(tx, string(u.ID))
+			if err != nil {
+				return nil, "", err
+			}
+			if a == nil {
+				return nil, "", fmt.Errorf("%s has no second factor on this computer", u.Name)
+			}
+			a.Name = u.Name
+			do(a)
+			return []event.Event{{Name: name, Factor: string(with), User: u.Name, Key: a.Key, By: "authority"}}, done, store.Put(tx, a)
+		}, nil
+	}
 }

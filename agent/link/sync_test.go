@@ -171,6 +171,8 @@ func TestAnAuthorityPlantsNothing(t *testing.T) {
 		organisation.KindTOTP:      organisation.TOTP{URI: seed.URI("x", "maya")},
 		organisation.KindRecovery:  organisation.Codes{Codes: []string{"ABCDE-FGHJK"}},
 		organisation.KindBypass:    organisation.Bypass{Code: "1234-5678-9012", Expires: epoch.Add(time.Hour).Unix(), Reason: "attack"},
+		organisation.KindUnlock:    action(0, time.Hour),
+		organisation.KindPushClear: action(0, time.Hour),
 		organisation.KindPolicy:    map[string]any{"ask": "enrolled", "exempt": map[string]any{"users": []string{"maya"}}},
 		organisation.KindSettings:  organisation.Settings{Name: "Evil", RPID: "evil.example", Origin: "https://evil.example", API: "https://evil.example"},
 	}
@@ -179,7 +181,7 @@ func TestAnAuthorityPlantsNothing(t *testing.T) {
 		if kinds[kind].user {
 			e.User = "maya"
 		}
-		if kinds[kind].sealed {
+		if _, plain := content.(organisation.Action); kinds[kind].device && !plain {
 			if err := e.Seal(c.sealingKey(), content); err != nil {
 				t.Fatal(err)
 			}
@@ -494,7 +496,7 @@ func FuzzPayload(f *testing.F) {
 	f.Add("settings", []byte(`{"name":"x","rp_id":"example.com","origin":"https://example.com","api":"https://example.com"}`))
 	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
 		k, known := kinds[organisation.Kind(kind)]
-		if !known || k.sealed {
+		if !known || k.device {
 			return
 		}
 		apply, err := k.prepare(t.Context(), nil, nil, &organisation.Envelope{Kind: organisation.Kind(kind), Version: 1, Payload: payload})

@@ -11,9 +11,16 @@ import (
 const osName = "macos"
 
 func system(ctx context.Context) Facts {
-	version, _ := unix.Sysctl("kern.osproductversion")
-	return Facts{Encrypted: fileVault(ctx), TPM: unknown("a Mac has a Secure Enclave, and no TPM that could be asked"), OS: osName, Version: version}
+	return Facts{Encrypted: fileVault(ctx), TPM: unknown("a Mac has a Secure Enclave, and no TPM that could be asked"), OS: osName, Version: version()}
 }
+
+func version() string {
+	v, _ := unix.Sysctl("kern.osproductversion")
+	return v
+}
+
+// Title is what people call this computer's system: "macOS 15.1".
+func Title() string { return strings.TrimSpace("macOS " + version()) }
 
 // fileVault asks fdesetup(8): isactive prints true or false.
 func fileVault(ctx context.Context) Fact {

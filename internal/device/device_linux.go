@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,14 +126,17 @@ func tpm(root fs.FS) Fact {
 }
 
 // version is VERSION_ID of os-release(5).
-func version(root fs.FS) string {
+func version(root fs.FS) string { return osRelease(root, "VERSION_ID") }
+
+// osRelease is a value of os-release(5); "" when it has none.
+func osRelease(root fs.FS, key string) string {
 	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
 		text, err := fs.ReadFile(root, name)
 		if err != nil {
 			continue
 		}
 		for line := range strings.Lines(string(text)) {
-			if v, ok := strings.CutPrefix(strings.TrimSpace(line), "VERSION_ID="); ok {
+			if v, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
 				return strings.Trim(v, `"'`)
 			}
 		}
@@ -140,3 +144,6 @@ func version(root fs.FS) string {
 	}
 	return ""
 }
+
+// Title is what people call this computer's system: "Debian GNU/Linux 12 (bookworm)".
+func Title() string { return cmp.Or(osRelease(os.DirFS("/"), "PRETTY_NAME"), "Linux") }

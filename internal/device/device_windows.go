@@ -13,10 +13,16 @@ import (
 const osName = "windows"
 
 func system(ctx context.Context) Facts {
-	v := windows.RtlGetVersion()
-	return Facts{Encrypted: bitLocker(ctx), TPM: tpm(), OS: osName,
-		Version: fmt.Sprintf("%d.%d.%d", v.MajorVersion, v.MinorVersion, v.BuildNumber)}
+	return Facts{Encrypted: bitLocker(ctx), TPM: tpm(), OS: osName, Version: version()}
 }
+
+func version() string {
+	v := windows.RtlGetVersion()
+	return fmt.Sprintf("%d.%d.%d", v.MajorVersion, v.MinorVersion, v.BuildNumber)
+}
+
+// Title is what people call this computer's system: "Windows 10.0.22631".
+func Title() string { return "Windows " + version() }
 
 // bitLocker asks manage-bde, which exits with 0 for a volume that is protected
 // (manage-bde status, -protectionaserrorlevel). What it exits with otherwise is
