@@ -65,6 +65,8 @@ lay_out() {
 	rm "$root$doc/pam.d/"*.go
 	cp "$here/README.package" "$root$doc/README"
 	cp "$here/copyright" "$root$doc/copyright"
+	# A comment in the example, a feature in a profile of authselect.
+	sed -e '/^# /d' -e 's/^#\(auth.*\)/\1 {include if "with-sallyport-breakglass"}/' "$here/pam.d/redhat/auth-lines" >"$tmp/auth-lines"
 	printf 'sallyport (%s-1) stable; urgency=medium\n\n  * %s, built from the sources of that name.\n\n -- %s  %s\n' "$numbers" "$version" "$maintainer" \
 		"$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$tmp/changelog.gz"
 }
@@ -87,9 +89,7 @@ pack() {
 	# File by file: a package must not own the system's directories.
 	{
 		cat "$here/nfpm.yaml"
-		(cd "$root" && find . -type f -printf '/%P\n' | LC_ALL=C sort) | sed -e 's|.*|  - {src: "@TMP@/root&", dst: "&"}|' -e "/share\/\(doc\|man\)/s|}\$|$doc}|" -e '/pam-configs/s|"}$|", packager: deb}|'
-		[[ $format != rpm ]] || (cd "$here/authselect" && find . -type f -printf '%P\n' | LC_ALL=C sort) |
-			sed 's|.*|  - {src: "@HERE@/authselect/&", dst: "/usr/share/authselect/vendor/sallyport/&"}|'
+		(cd "$root" && find . -type f -printf '/%P\n' | LC_ALL=C sort) | sed -e 's|.*|  - {src: "@TMP@/root&", dst: "&"}|' -e "/share\/\(doc\|man\)/s|}\$|$doc}|" -e '/share\/pam-configs/s|"}$|", packager: deb}|'
 	} | sed -e "s|@ARCH@|$arch|g" -e "s|@NUMBERS@|$numbers|g" -e "s|@DATE@|$date|g" -e "s|@MAINTAINER@|$maintainer|g" \
 		-e "s|@TMP@|$tmp|g" -e "s|@MODULE@|$module|g" -e "s|@HERE@|$here|g" -e "s|@COMPRESSION@|${SALLYPORT_COMPRESSION:-xz}|g" >"$tmp/nfpm.yaml"
 	name=$(cd "$repository" && go tool -modfile=installer/linux/tools.mod nfpm package --config "$tmp/nfpm.yaml" --packager "$format" --target "$tmp") || fail "nfpm: $name"

@@ -15,6 +15,7 @@ state=/var/lib/sallyport
 previous=/var/lib/sallyport-previous
 # What is kept of the programs. They and the module must be of one build.
 kept="$program /usr/bin/sallyport-try @MODULE@ /usr/lib/systemd/system/sallyport.service"
+profile=/usr/share/authselect/vendor/sallyport
 
 say() { printf 'sallyport: %s\n' "$*" >&2; }
 

@@ -81,6 +81,32 @@ install() {
 	}
 }
 
+# make_profile makes authselect's profile "sallyport" out of this system's own "sssd": all
+# is as there, but for the auth lines. authselect(8) calls what packages bring vendor's.
+make_profile() {
+	base=/usr/share/authselect/default/sssd
+	[ -d "$base" ] && [ -e /usr/share/sallyport/auth-lines ] || return 0
+	rm -rf "$profile.part"
+	mkdir -p "$profile.part"
+	cp "$base"/* "$profile.part"
+	for file in system-auth password-auth; do
+		{
+			cat /usr/share/sallyport/auth-lines
+			sed '/^-\{0,1\}auth[[:space:]]/d' "$base/$file"
+		} >"$profile.part/$file"
+	done
+	{
+		printf 'Sallyport: a second factor after the password, on top of the profile sssd\n\n'
+		printf 'with-sallyport-breakglass:: Members of the group sallyport-breakglass need no second factor at the console.\n\n'
+		cat "$base/README"
+	} >"$profile.part/README"
+	rm -rf "$profile"
+	mv "$profile.part" "$profile"
+	case $(authselect current --raw 2>/dev/null || :) in
+	sallyport | sallyport' '*) authselect apply-changes >&2 || say "authselect does not apply the new profile; see: authselect check" ;;
+	esac
+}
+
 case ${1-} in
 configure | 1 | 2)
 	if ! booted || ! allowed; then
@@ -94,6 +120,7 @@ configure | 1 | 2)
 	# Makes the stacks anew if the profile is on. It never switches it on by itself:
 	# "Default: no".
 	! command -v pam-auth-update >/dev/null || pam-auth-update --package
+	make_profile
 	;;
 abort-upgrade | abort-remove | abort-deconfigure)
 	rm -rf "$previous" "$previous.part"

@@ -3,7 +3,7 @@
 case ${1-} in
 remove | 0)
 	! booted || systemctl daemon-reload
-	rm -rf /run/sallyport "$previous" "$previous.part"
+	rm -rf /run/sallyport "$previous" "$previous.part" "$profile"
 	;;
 purge)
 	# On most disks overwriting is no promise; that the files go is.
