@@ -93,6 +93,7 @@ func build(dir string) error {
 	for _, cmd := range []*exec.Cmd{
 		shipped,
 		tested,
+		exec.Command("go", "build", "-o", filepath.Join(dir, "sallyport-authority"), "sallyport/authority"),
 		exec.Command("make", "-s", "-C", "../../pam", "OUT="+dir),
 	} {
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -225,7 +225,7 @@ func (l *login) earn(a *factor.Account, o factor.Outcome, now clock.Instant) {
 	}
 }
 
-// device path of a terminal: PAM_TTY is "/dev/pts/3", or "pts/3" (pam_set_item(3)).
+// terminal is the path of a session that is one: PAM_TTY is "/dev/pts/3", or "pts/3" (pam_set_item(3)).
 func terminal(session string) (name string, ok bool) {
 	if !strings.HasPrefix(session, "/") {
 		session = "/dev/" + session

@@ -14,7 +14,8 @@ type Use struct {
 }
 
 // LastUse says which factor the person gave last, and how long ago; "" when they
-// never did. known is false where the clock does not tell: it lies behind.
+// never did. known is false where the clock does not tell: it was given in another boot,
+// and the clock lies behind.
 func (a *Account) LastUse(now clock.Instant) (name Name, ago time.Duration, known bool) {
 	if a == nil || a.Last == nil {
 		return "", 0, a == nil || a.LastSuccess.IsZero()
@@ -22,9 +23,9 @@ func (a *Account) LastUse(now clock.Instant) (name Name, ago time.Duration, know
 	at := a.Last.At
 	if at.BootID != "" && at.BootID == now.BootID {
 		ago = now.Boot - at.Boot
-	} else {
-		ago = now.Wall.Sub(at.Wall)
+		return a.Last.Factor, ago, ago >= 0
 	}
+	ago = now.Wall.Sub(at.Wall)
 	return a.Last.Factor, ago, ago >= 0 && now.Behind() == 0
 }
 
