@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -138,47 +139,70 @@ func (p *parser) fail(at int, format string, args ...any) expression {
 	return expression{eval: func(*facts) value { return fails("the rule cannot be read") }, kind: boolean}
 }
 
-var (
-	spaces     = regexp.MustCompile(`^[ \t]+`)
-	identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*`)
-	integer    = regexp.MustCompile(`^(0x[0-9A-Fa-f]+|[0-9]+)`)
-	operator   = regexp.MustCompile(`^(\|\||&&|[=!<>]=|[-+*/%!<>?:.,()\[\]])`)
-	quoted     = regexp.MustCompile(`^([rR]?)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')`)
-)
-
-// next goes to the next token.
+// next goes to the next token: an operator, a name, a number, or a text.
 func (p *parser) next() {
 	if p.wrong != nil {
 		return
 	}
-	p.end += len(spaces.FindString(p.source[p.end:]))
+	for p.end < len(p.source) && (p.source[p.end] == ' ' || p.source[p.end] == '\t') {
+		p.end++
+	}
 	p.start = p.end
 	rest := p.source[p.start:]
-	if m := quoted.FindStringSubmatch(rest); m != nil {
-		p.token = m[0]
-		inner, ok := m[2][1:len(m[2])-1], true
-		if m[1] == "" {
-			inner, ok = unescape(inner)
-		} else if strings.Contains(inner, `\`+m[2][:1]) { // which ends a raw text in CEL
-			ok = false
-		}
-		if !ok {
-			p.fail(p.start, "a backslash in a text is written \\\\, and what follows it means nothing here")
-			return
-		}
-		p.value = inner
-	} else if p.token = identifier.FindString(rest); p.token == "" {
-		if p.token = integer.FindString(rest); p.token == "" {
-			p.token = operator.FindString(rest)
-		}
+	if rest == "" {
+		p.token = ""
+		return
 	}
-	switch {
-	case p.token == "" && rest != "" && (rest[0] == '"' || rest[0] == '\''):
-		p.fail(p.start, "the text has no end")
-	case p.token == "" && rest != "":
+	length := 1
+	switch c := rest[0]; {
+	case strings.IndexByte("\"'", c) >= 0:
+		length = p.text(rest, c, false)
+	case c|0x20 == 'r' && len(rest) > 1 && strings.IndexByte("\"'", rest[1]) >= 0:
+		length = 1 + p.text(rest[1:], rest[1], true)
+	case isName(c): // and numbers
+		for length < len(rest) && isName(rest[length]) {
+			length++
+		}
+	case len(rest) > 1 && slices.Contains(operators, rest[:2]):
+		length = 2
+	case strings.IndexByte("-+*/%!<>?:.,()[]", c) < 0:
 		p.fail(p.start, "%q is not expected here; and is written &&, or is ||, equal is ==", []rune(rest)[0])
+		return
 	}
-	p.end = p.start + len(p.token)
+	if p.wrong == nil {
+		p.end = p.start + length
+		p.token = p.source[p.start:p.end]
+	}
+}
+
+// operators are those of two characters.
+var operators = []string{"||", "&&", "==", "!=", "<=", ">="}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+func isName(c byte) bool  { return c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_' || isDigit(c) }
+
+// text reads a text in quotes, and returns how long it is.
+func (p *parser) text(rest string, quote byte, raw bool) int {
+	for i := 1; i < len(rest); i++ {
+		switch {
+		case rest[i] == '\\' && raw && i+1 < len(rest) && rest[i+1] == quote:
+			p.fail(p.start+i, "a raw text cannot have its quote in it")
+			return 0
+		case rest[i] == '\\' && !raw:
+			i++
+		case rest[i] == quote:
+			var ok bool
+			if p.value, ok = rest[1:i], true; !raw {
+				p.value, ok = unescape(rest[1:i])
+			}
+			if !ok {
+				p.fail(p.start, "a backslash in a text is written \\\\; what follows it here means nothing")
+			}
+			return i + 1
+		}
+	}
+	p.fail(p.start, "the text has no end")
+	return 0
 }
 
 // unescape reads the escapes that CEL and Go have in common, and CEL's own.
@@ -449,13 +473,13 @@ func (p *parser) primary() expression {
 	case token == "true" || token == "false":
 		p.next()
 		return constant(start, boolOf(token == "true"))
-	case integer.MatchString(token):
+	case isDigit(token[0]):
 		return p.integer(start, "")
-	case quoted.MatchString(token):
+	case strings.IndexByte("\"'", token[len(token)-1]) >= 0:
 		v := textOf(p.value)
 		p.next()
 		return constant(start, v)
-	case identifier.MatchString(token):
+	case isName(token[0]):
 		p.next()
 		if p.accept("(") {
 			return p.function(start, token, p.arguments(")"))
@@ -470,8 +494,12 @@ func constant(start int, v value) expression {
 }
 
 func (p *parser) integer(start int, sign string) expression {
-	n, err := strconv.ParseInt(sign+p.token, 0, 64)
-	if err != nil || len(p.token) > 1 && p.token[0] == '0' && p.token[1] != 'x' || !integer.MatchString(p.token) {
+	digits, base := p.token, 10
+	if hex, ok := strings.CutPrefix(digits, "0x"); ok {
+		digits, base = hex, 16
+	}
+	n, err := strconv.ParseInt(sign+digits, base, 64)
+	if err != nil || strings.HasPrefix(digits, "-") {
 		return p.fail(start, "%q is not a number", sign+p.token)
 	}
 	p.next()

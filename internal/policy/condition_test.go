@@ -268,7 +268,8 @@ func FuzzRule(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, condition, conditional := strings.Cut(line, " when "); conditional {
+		_, rest, _ := strings.Cut(line, ":")
+		if _, condition, conditional := strings.Cut(rest, " when "); conditional {
 			asInCEL(t, condition, r.when)
 		}
 		p, err := Compile(Rules{Ask: AskRequired, Rules: []string{line}}, nil, false)

@@ -66,6 +66,9 @@ func compileRule(line string) (rule, error) {
 	if n := utf8.RuneCountInString(line); n > maxLine {
 		return rule{}, fmt.Errorf("has %d characters; there is room for %d: make two rules of it", n, maxLine)
 	}
+	if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) && r != '\t' }); i >= 0 {
+		return rule{}, fmt.Errorf("has a character in it that cannot be shown, behind %q", line[:i])
+	}
 	name, rest, found := strings.Cut(line, ":")
 	if !found {
 		return rule{}, errors.New("has no colon; a rule is written NAME: EFFECT when CONDITION, such as 'at night: deny when hour < 6'")
@@ -99,8 +102,8 @@ func badName(name string) string {
 		return fmt.Sprintf("has more than %d characters", maxName)
 	case strings.TrimSpace(name) != name:
 		return "begins or ends with a space"
-	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return "has a character in it that cannot be shown"
+	case strings.Contains(name, "\t"):
+		return "has a tab in it"
 	}
 	return ""
 }
