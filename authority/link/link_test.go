@@ -651,7 +651,7 @@ func TestAFullFileIsTakenAtOnce(t *testing.T) {
 		_, err = d.client.UploadEvents(w.ctx(), &authorityv1.UploadEventsRequest{VaultId: "v", Events: [][]byte{fmt.Appendf(nil, `{"seq":%d,"event":"login_attempt"}`, calls+1)}})
 	}
 	refusedWith(t, err, codes.ResourceExhausted)
-	if calls != uploadCalls+1 {
+	if calls <= uploadCalls || calls > uploadCalls+20 { // two more a second
 		t.Errorf("%d calls were taken", calls-1)
 	}
 	d.open()
