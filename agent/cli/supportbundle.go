@@ -29,8 +29,10 @@ const (
 	// bundleEvents and bundleLines bound what is taken of the events and of the log.
 	bundleEvents = "5000"
 	bundleLines  = "5000"
-	// A program that hangs must not keep the helpdesk from the rest.
+	// What hangs must not keep the helpdesk from the rest: a program of the system, the
+	// agent itself.
 	bundleWait = 20 * time.Second
+	agentWait  = 10 * time.Second
 )
 
 func (a *app) supportBundleCommand() *cobra.Command {
@@ -166,7 +168,7 @@ func (a *app) own(args ...string) (string, error) {
 	deps := a.deps
 	deps.Stdin, deps.Stdout, deps.Stderr = strings.NewReader(""), &out, &errOut
 	deps.IsTTY = func(any) bool { return false }
-	deps.CallTimeout = min(deps.CallTimeout, bundleWait)
+	deps.CallTimeout = min(deps.CallTimeout, agentWait)
 	line := []string{"--config", a.config}
 	if a.runtimeDir != "" {
 		line = append(line, "--runtime-dir", a.runtimeDir)
