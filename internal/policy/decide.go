@@ -149,6 +149,10 @@ func (side *side) compile(source string, r Rules, weakens bool) (err error) {
 	side.Rules, side.source, side.weakens = r, source, weakens
 	side.compiled, err = compileRules(r.Rules)
 	side.broken = err != nil
+	for i := range side.compiled {
+		r := &side.compiled[i]
+		r.effect.Rule = side.named("rule=" + r.name)
+	}
 	return err
 }
 
@@ -221,7 +225,6 @@ func (side *side) decide(f *facts) stated {
 	for i := range side.compiled {
 		r := &side.compiled[i]
 		d := r.effect
-		d.Rule = side.named("rule=" + r.name)
 		if r.weakens() && !side.weakens {
 			f.told.step(side, d.Rule, Ignored, "authority.allow_exemptions is off: the organisation can only require more")
 			continue

@@ -23,7 +23,7 @@ const (
 // rule is one line, ready to decide.
 type rule struct {
 	name   string
-	effect Decision  // where it decides; without its Rule
+	effect Decision  // where it decides
 	when   condition // nil: always
 }
 
