@@ -17,6 +17,7 @@ import (
 	"sallyport/authority/server"
 	"sallyport/authority/store"
 	"sallyport/internal/clock"
+	"sallyport/internal/organisation"
 	"sallyport/internal/qr"
 	"sallyport/internal/textout"
 )
@@ -393,7 +394,7 @@ func (a *app) deviceCommand() *cobra.Command {
 	}
 	revoke.Flags().StringVar(&reason, "reason", "", "why, for the events: `TEXT`")
 	revoke.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	return group(&cobra.Command{Use: "device", Aliases: []string{"devices"}, Short: "the computers that joined"}, list, show, allow, disallow, revoke)
+	return group(&cobra.Command{Use: "device", Aliases: []string{"devices"}, Short: "the computers that joined"}, list, show, a.deviceStatusCommand(), allow, disallow, revoke)
 }
 
 // phoneView is a phone with --json.
@@ -794,8 +795,26 @@ func (a *app) userCommand() *cobra.Command {
 	})
 	clear.Flags().StringVar(&on, "on", "", "only on this `DEVICE`")
 
+	var device string
+	remote := func(use, short, done string, kind organisation.Kind, ask func(au *server.Authority) func(ctx context.Context, by, user, device string) (*enrol.Remote, error)) *cobra.Command {
+		c := user(use, short, func(cmd *cobra.Command, au *server.Authority, user string) error {
+			return a.remote(cmd.Context(), au, kind, user, device, done, ask(au))
+		})
+		c.Long = "It is done once, and only within a day: a computer that is away for longer does not do it any more."
+		c.Flags().StringVar(&device, "device", "", "the `DEVICE` (name or id); needless where there is one only")
+		return c
+	}
+	unlock := remote("unlock", "end somebody's lockout on a computer, after wrong codes", "the lockout is ended", organisation.KindUnlock,
+		func(au *server.Authority) func(context.Context, string, string, string) (*enrol.Remote, error) {
+			return au.Enrol.Unlock
+		})
+	clearPush := remote("clear-push", "switch push on again for somebody, on a computer and here", "push may ring again", organisation.KindPushClear,
+		func(au *server.Authority) func(context.Context, string, string, string) (*enrol.Remote, error) {
+			return au.Enrol.ClearPush
+		})
+
 	return group(&cobra.Command{Use: "user", Aliases: []string{"users"}, Short: "people, their phones and codes"},
-		add, list, remove, enrolCommand, phonesCommand, totp, recovery, bypass, clear)
+		add, list, remove, enrolCommand, phonesCommand, totp, recovery, bypass, unlock, clearPush, clear)
 }
 
 // showQR draws a code where it fits. With colours it is light on dark whatever

@@ -27,6 +27,7 @@ type statusView struct {
 	Node                 string        `json:"node"`
 	Devices              int           `json:"devices"`
 	Online               int           `json:"online"`
+	Attention            int           `json:"devices_need_attention"`
 	Users                int           `json:"users"`
 	Phones               int           `json:"phones"`
 	PhonesWaiting        int           `json:"phones_waiting"`
@@ -90,6 +91,15 @@ func (a *app) status(ctx context.Context, au *server.Authority) error {
 		return err
 	}); err != nil {
 		return err
+	}
+	fleet, err := au.Enrol.Fleet(ctx, "")
+	if err != nil {
+		return err
+	}
+	for i := range fleet {
+		if fleet[i].NeedsAttention() {
+			v.Attention++
+		}
 	}
 	_, n, err := au.Enrol.Pending(ctx)
 	if err != nil {
@@ -176,6 +186,9 @@ func (a *app) printStatus(w io.Writer, v statusView) {
 	}
 	_, _ = fmt.Fprintf(w, "sallyport-authority %s of %s: %s\n", textout.Clean(v.Version), textout.Clean(v.Organisation), state)
 	line("computers", "%d joined, %d connected, at %s", v.Devices, v.Online, v.DevicesURL)
+	if v.Attention > 0 {
+		line("", "%s attention: sallyport-authority device status --problems", textout.Plural(v.Attention, "needs", "need"))
+	}
 	line("people", "%s, %s (%d waiting)", textout.Plural(v.Users, "user", "users"), textout.Plural(v.Phones, "phone", "phones"), v.PhonesWaiting)
 	line("tokens", "%d open", v.TokensOpen)
 	line("database", "%s, node %s", v.Database, v.Node)

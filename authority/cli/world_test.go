@@ -188,6 +188,8 @@ type computer struct {
 	stream       grpc.BidiStreamingClient[authorityv1.DeviceMessage, authorityv1.AuthorityMessage]
 	incoming     chan *authorityv1.AuthorityMessage
 	items        map[string]*organisation.Envelope // newest by kind/user
+	refuses      string                            // why it takes nothing; "": it does
+	leave        context.CancelFunc                // ends its stream
 }
 
 // join joins with a token as it was printed.
@@ -246,7 +248,9 @@ func join(t *testing.T, address net.Addr, token string) (*computer, error) {
 func (c *computer) connect() *authorityv1.Welcome {
 	c.t.Helper()
 	var err error
-	if c.stream, err = c.client.Connect(c.t.Context()); err != nil {
+	ctx, leave := context.WithCancel(c.t.Context())
+	c.leave = leave
+	if c.stream, err = c.client.Connect(ctx); err != nil {
 		c.t.Fatal(err)
 	}
 	go func() {
@@ -288,7 +292,7 @@ func (c *computer) await(what string, is func(*authorityv1.AuthorityMessage) boo
 					c.t.Fatal(err)
 				}
 				c.items[fmt.Sprint(e.Kind, "/", e.User)] = e
-				err = c.stream.Send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_SyncApplied{SyncApplied: &authorityv1.SyncApplied{Kind: string(e.Kind), User: e.User, Version: e.Version}}})
+				err = c.stream.Send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_SyncApplied{SyncApplied: &authorityv1.SyncApplied{Kind: string(e.Kind), User: e.User, Version: e.Version, Refused: c.refuses}}})
 				if err != nil && !errors.Is(err, io.EOF) { // the stream may have ended behind the message
 					c.t.Fatal(err)
 				}
