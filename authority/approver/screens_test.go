@@ -1,12 +1,6 @@
 package approver
 
 import (
-	"bytes"
-	"image"
-	"image/color"
-	"image/draw"
-	"image/png"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,36 +16,13 @@ import (
 // documented are the screens that docs/img has.
 var documented = []string{"enrol-phone", "enrolled-phone", "pending-phone", "pending-phone-dark", "pending-tiny", "approved-phone", "wrong-number-phone", "sure-phone"}
 
-// compress makes a picture small: the page has few colours.
-func compress(t *testing.T, shot []byte) []byte {
+func smaller(t *testing.T, shot []byte) []byte {
 	t.Helper()
-	in, err := png.Decode(bytes.NewReader(shot))
+	small, err := chromium.Smaller(shot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := map[color.RGBA]int{}
-	b := in.Bounds()
-	at := func(x, y int) color.RGBA {
-		r, g, b, _ := in.At(x, y).RGBA()
-		return color.RGBA{uint8(r>>8) &^ 7, uint8(g>>8) &^ 7, uint8(b>>8) &^ 7, 255}
-	}
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			count[at(x, y)]++
-		}
-	}
-	list := slices.SortedFunc(maps.Keys(count), func(x, y color.RGBA) int { return count[y] - count[x] })
-	var colours color.Palette
-	for _, c := range list[:min(len(list), 256)] {
-		colours = append(colours, color.RGBA{c.R | c.R>>5, c.G | c.G>>5, c.B | c.B>>5, 255})
-	}
-	out := image.NewPaletted(b, colours)
-	draw.Draw(out, b, in, b.Min, draw.Src)
-	var buf bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&buf, out); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
+	return small
 }
 
 // TestScreens walks a person through every state of the page, on every screen,
@@ -87,7 +58,7 @@ func TestScreens(t *testing.T) {
 				p.ok(os.WriteFile(filepath.Join(dir, state+"-"+name+".png"), shot, 0o600))
 			}
 			if kept && *update {
-				p.ok(os.WriteFile("../../docs/img/approver-"+strings.Replace(state+"-"+name, "-phone", "", 1)+".png", compress(t, shot), 0o644))
+				p.ok(os.WriteFile("../../docs/img/approver-"+strings.Replace(state+"-"+name, "-phone", "", 1)+".png", smaller(t, shot), 0o644))
 			}
 		}
 		p.ok(p.On(chromium.Phone))

@@ -207,7 +207,7 @@ func (s *server) act(v *visit) error {
 			wrong = cmp.Or(wrong, "That is too long, or has characters in it that cannot be shown.")
 		}
 	}
-	if a.role == Admin && in[fieldOperator] == v.operator.Name && a.name != "operator_invite" {
+	if slices.Contains([]string{"operator_role", "operator_remove"}, a.name) && in[fieldOperator] == v.operator.Name {
 		wrong = cmp.Or(wrong, "Nobody changes what they may do themselves: ask another admin.")
 	}
 	if wrong != "" {

@@ -51,6 +51,22 @@ type action struct {
 // actions is everything that an operator can do. What is not here, nobody can.
 var actions = []action{
 	{
+		name: "unlock", role: Helpdesk, title: "Unlock", needs: []string{fieldUser, fieldDevice},
+		says: "Ends the lockout after too many wrong codes at this computer. Ask whether it was the person who typed them.",
+		done: "The computer is told to unlock: at once if it is online, else when it next is, within a day.",
+		run: func(s *server, ctx context.Context, by string, in input) (*handout, error) {
+			return told(s.Enrol.Unlock(ctx, by, in[fieldUser], in[fieldDevice]))
+		},
+	},
+	{
+		name: "push_clear", role: Helpdesk, title: "Clear push lock", needs: []string{fieldUser, fieldDevice},
+		says: "Lets the person's phones ring again for this computer, after a report or too many that nobody answered. If they pressed \"Not me\", somebody knows their password: have it changed first.",
+		done: "Phones ring again as soon as the computer hears of it: at once if it is online, else when it next is, within a day.",
+		run: func(s *server, ctx context.Context, by string, in input) (*handout, error) {
+			return told(s.Enrol.ClearPush(ctx, by, in[fieldUser], in[fieldDevice]))
+		},
+	},
+	{
 		name: "recovery", role: Helpdesk, title: "New recovery codes", needs: []string{fieldUser, fieldDevice},
 		says: "Makes ten new recovery codes for this computer. The ones before end once the computer has these.",
 		tell: "Give the codes to the person and to nobody else. Each is good once.",
@@ -195,6 +211,13 @@ func lifeOf(in input) (time.Duration, error) {
 		return 0, malformed("A bypass is good for 15 minutes, 1, 4 or 24 hours.")
 	}
 	return time.ParseDuration(in[fieldLife])
+}
+
+func told(r *enrol.Remote, err error) (*handout, error) {
+	if err != nil || !r.Waits {
+		return nil, err
+	}
+	return &handout{Waits: true}, nil
 }
 
 func issued(i *enrol.Issued, err error) (*handout, error) {

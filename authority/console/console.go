@@ -176,7 +176,11 @@ func (s *server) admit(r route, v *visit) error {
 	if err := s.authenticate(v, r.passive); err != nil {
 		return err
 	}
-	return s.permit(v, r.role, r.pattern)
+	what := r.pattern
+	if a, ok := findAction(v.r.PathValue("action")); ok {
+		what = a.name
+	}
+	return s.permit(v, r.role, what)
 }
 
 // permit says whether the operator's role is enough; where it is not, somebody wants

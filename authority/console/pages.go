@@ -7,16 +7,21 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"sallyport/authority/enrol"
 	"sallyport/authority/store"
 	"sallyport/internal/event"
+	"sallyport/internal/organisation"
 )
 
 const (
 	pageSize  = 50
 	maxSearch = 100
+	// maxComputers are shown on a person's page.
+	maxComputers = 20
+	lastEvents   = 15
 )
 
 // page says which part of a list is shown.
@@ -79,74 +84,30 @@ func (s *server) people(v *visit) error {
 
 // computer is a device as the pages show it.
 type computer struct {
-	store.Device
-	Online   bool
+	enrol.DeviceStatus
 	Everyone bool
-	Problems []store.Problem
-	Report   *store.Report   // nil: it has said nothing of itself yet
-	Person   *store.Reported // of a person's page; nil: it has said nothing of them
+	Person   *store.Reported // on a person's page: what it said of them; nil: nothing yet
+	Remote   []remote
 }
 
-// computer reads what a page shows of a device.
-func (s *server) computer(tx store.Tx, d store.Device) (computer, error) {
-	c := computer{Device: d, Everyone: slices.Equal(d.Users, []string{enrol.Everyone})}
-	now := s.Now()
-	node, err := tx.StreamNode(d.ID, now)
-	if err != nil {
-		return c, err
-	}
-	c.Online = node != ""
-	switch r, err := tx.Report(d.ID); {
-	case err == nil:
-		c.Report, c.Problems = &r, r.Problems
-	case !errors.Is(err, store.ErrNotFound):
-		return c, err
-	}
-	add := func(code, text string) { c.Problems = append(c.Problems, store.Problem{Code: code, Text: text}) }
-	switch {
-	case !d.Revoked.IsZero():
-		c.Problems = nil
-	case now.After(d.Expires):
-		add("certificate_ended", "Its certificate has ended: it has to join anew.")
-	case !c.Online && !d.Seen.IsZero() && now.Sub(d.Seen) > 30*24*time.Hour:
-		add("not_seen", "It was not seen for over 30 days.")
-	}
-	return c, nil
+// remote is what a computer made of the last unlock and the like.
+type remote struct {
+	Title, State, Why string
+	At                time.Time
+}
+
+func shownComputer(d enrol.DeviceStatus) computer {
+	return computer{DeviceStatus: d, Everyone: slices.Equal(d.Users, []string{enrol.Everyone})}
 }
 
 func (s *server) person(v *visit) error {
 	name := v.r.URL.Query().Get("name")
 	var user store.User
-	var computers []computer
 	var phones []store.Approver
-	more := false
 	names := map[string]string{}
 	err := s.Store.View(v.ctx(), func(tx store.Tx) (err error) {
 		if user, err = tx.User(name); err != nil {
 			return err
-		}
-		devices, err := tx.Devices(name)
-		if err != nil {
-			return err
-		}
-		devices = slices.DeleteFunc(devices, func(d store.Device) bool { return !d.Revoked.IsZero() })
-		if more = len(devices) > pageSize; more {
-			devices = devices[:pageSize]
-		}
-		computers = nil
-		reported, err := tx.ReportedOf(name)
-		if err != nil {
-			return err
-		}
-		for _, d := range devices {
-			c, err := s.computer(tx, d)
-			if err != nil {
-				return err
-			}
-			if i := slices.IndexFunc(reported, func(r store.Reported) bool { return r.Device == d.ID }); i >= 0 {
-				c.Person = &reported[i]
-			}
-			computers = append(computers, c)
 		}
 		if phones, err = tx.Approvers(name); err != nil {
 			return err
@@ -166,12 +127,68 @@ func (s *server) person(v *visit) error {
 	if err != nil {
 		return err
 	}
-	last, err := s.lastEvents(v, store.EventQuery{User: name, Limit: 15})
+	fleet, err := s.Enrol.Fleet(v.ctx(), name)
+	if err != nil {
+		return err
+	}
+	reported, err := s.Enrol.ReportedOf(v.ctx(), name)
+	if err != nil {
+		return err
+	}
+	said := func(d enrol.DeviceStatus) *store.Reported {
+		i := slices.IndexFunc(reported, func(r store.Reported) bool { return r.Device == d.ID })
+		if i < 0 {
+			return nil
+		}
+		return &reported[i]
+	}
+	// Where somebody may log in anywhere, what matters is where they do: those computers come first.
+	slices.SortStableFunc(fleet, func(a, b enrol.DeviceStatus) int {
+		x, y := said(a), said(b)
+		switch {
+		case (x != nil) != (y != nil):
+			return map[bool]int{true: -1, false: 1}[x != nil]
+		case x == nil:
+			return 0
+		}
+		return y.LastSuccess.Compare(x.LastSuccess)
+	})
+	more := len(fleet) > maxComputers
+	if more {
+		fleet = fleet[:maxComputers]
+	}
+	var computers []computer
+	for _, d := range fleet {
+		c := shownComputer(d)
+		c.Person = said(d)
+		if c.Remote, err = s.remotes(v, name, d.ID); err != nil {
+			return err
+		}
+		computers = append(computers, c)
+	}
+	last, err := s.lastEvents(v, store.EventQuery{User: name, Limit: lastEvents})
 	if err != nil {
 		return err
 	}
 	return s.render(v, http.StatusOK, "person", screen{Title: name, Data: map[string]any{
-		"User": user, "Computers": computers, "More": more, "Now": s.Now(), "Phones": phones, "Names": names, "Events": last}})
+		"User": user, "Computers": computers, "More": more, "Phones": phones, "Names": names, "Events": last, "Now": s.Now()}})
+}
+
+// remotes says what became of what the computer was told to do for somebody.
+func (s *server) remotes(v *visit, user, device string) (list []remote, err error) {
+	for kind, title := range map[organisation.Kind]string{organisation.KindUnlock: "Unlock", organisation.KindPushClear: "Clearing the push lock"} {
+		a, err := s.Enrol.RemoteState(v.ctx(), kind, user, device)
+		if err != nil {
+			return nil, err
+		}
+		state := map[enrol.RemoteState]string{enrol.RemoteWaits: "waits for the organisation's key", enrol.RemoteSent: "the computer has not answered yet",
+			enrol.RemoteDone: "done", enrol.RemoteRefused: "the computer does not take it", enrol.RemoteExpired: "the computer was not there in time"}[a.State]
+		if state != "" {
+			list = append(list, remote{title, state, a.Why, a.At})
+		}
+	}
+	slices.SortFunc(list, func(a, b remote) int { return strings.Compare(b.Title, a.Title) })
+	return list, nil
 }
 
 func (s *server) devices(v *visit) error {
@@ -181,52 +198,41 @@ func (s *server) devices(v *visit) error {
 	}
 	query := v.r.URL.Query()
 	p := paging{Q: q, More: query.Has("after")}
-	var list []computer
-	err = s.Store.View(v.ctx(), func(tx store.Tx) error {
-		found, err := tx.FindDevices(q, query.Get("after"), query.Get("id"), pageSize+1)
-		if err != nil {
-			return err
-		}
-		list = nil
-		if len(found) > pageSize {
-			found = found[:pageSize]
-			last := found[pageSize-1]
-			p.Next = url.Values{"q": {q}, "after": {last.Name}, "id": {last.ID}}.Encode()
-		}
-		for _, d := range found {
-			c, err := s.computer(tx, d)
-			if err != nil {
-				return err
-			}
-			list = append(list, c)
-		}
-		return nil
+	var found []store.Device
+	err = s.Store.View(v.ctx(), func(tx store.Tx) (err error) {
+		found, err = tx.FindDevices(q, query.Get("after"), query.Get("id"), pageSize+1)
+		return err
 	})
 	if err != nil {
 		return err
+	}
+	if len(found) > pageSize {
+		found = found[:pageSize]
+		last := found[pageSize-1]
+		p.Next = url.Values{"q": {q}, "after": {last.Name}, "id": {last.ID}}.Encode()
+	}
+	var list []computer
+	for _, d := range found {
+		st, err := s.Enrol.DeviceStatus(v.ctx(), d.ID)
+		if err != nil {
+			return err
+		}
+		list = append(list, shownComputer(st))
 	}
 	return s.render(v, http.StatusOK, "devices", screen{Title: "Computers", Data: map[string]any{"List": list, "Page": p}})
 }
 
 func (s *server) device(v *visit) error {
 	id := v.r.URL.Query().Get("id")
-	var c computer
-	err := s.Store.View(v.ctx(), func(tx store.Tx) error {
-		d, err := tx.Device(id)
-		if err != nil {
-			return err
-		}
-		c, err = s.computer(tx, d)
-		return err
-	})
+	st, err := s.Enrol.DeviceStatus(v.ctx(), id)
 	if err != nil {
 		return err
 	}
-	last, err := s.lastEvents(v, store.EventQuery{Device: id, Limit: 15})
+	last, err := s.lastEvents(v, store.EventQuery{Device: id, Limit: lastEvents})
 	if err != nil {
 		return err
 	}
-	return s.render(v, http.StatusOK, "device", screen{Title: c.Name, Data: map[string]any{"Computer": c, "Events": last}})
+	return s.render(v, http.StatusOK, "device", screen{Title: st.Name, Data: map[string]any{"Computer": shownComputer(st), "Events": last}})
 }
 
 // shownEvent is an event as the pages show it.
@@ -314,6 +320,9 @@ func (s *server) events(v *visit) error {
 	query := v.r.URL.Query()
 	f := eventFilter{query.Get("user"), query.Get("device"), query.Get("name"), query.Get("verdict"), query.Get("text"), query.Get("from"), query.Get("to")}
 	q := store.EventQuery{User: f.User, Verdict: f.Verdict, Text: f.Text, Cursor: query.Get("cursor"), Limit: pageSize}
+	if !slices.Contains([]string{"", "allow", "deny", "skip"}, f.Verdict) {
+		return malformed("A verdict is allow, deny or skip.")
+	}
 	var err error
 	if q.Since, err = day(f.From); err != nil {
 		return err

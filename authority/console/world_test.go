@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -41,6 +43,8 @@ type world struct {
 	mu     sync.Mutex
 	clock  time.Time // zero: the real one
 	second []string
+	// browser is the cookie that a real one last came with.
+	browser string
 }
 
 type lockedBuffer struct {
@@ -69,6 +73,9 @@ const (
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	h := w.handler
+	if c, err := r.Cookie(cookieName); err == nil && r.TLS != nil {
+		w.browser = c.Value
+	}
 	w.mu.Unlock()
 	h.ServeHTTP(rw, r)
 }
@@ -203,7 +210,11 @@ func (w *world) happened(name event.Name, by, text string) {
 			return
 		}
 	}
-	w.t.Errorf("there is no event %s by %s with %q among %+v", name, by, text, w.events())
+	var all []string
+	for _, e := range w.events() {
+		all = append(all, fmt.Sprintf("%s by %s: %s", e.Name, e.By, e.Text))
+	}
+	w.t.Errorf("there is no event %s by %s with %q among\n%s", name, by, text, strings.Join(all, "\n"))
 }
 
 // count is how many events of that name there are.
@@ -349,4 +360,58 @@ func (w *world) in(name string, role Role) *client {
 		w.t.Fatalf("%+v", r)
 	}
 	return c
+}
+
+// challenge is what laptop-17's screen shows to somebody when it is offline.
+func (w *world) challenge(user string) string {
+	return offline.NewChallenge(laptop, user).String()
+}
+
+// failing is a database that does not answer.
+type failing struct{ store.Store }
+
+func (failing) down() error { return fmt.Errorf("canary: %w", store.ErrUnavailable) }
+
+func (f failing) View(context.Context, func(store.Tx) error) error   { return f.down() }
+func (f failing) Update(context.Context, func(store.Tx) error) error { return f.down() }
+func (f failing) Change(context.Context, func(store.Tx) error) error { return f.down() }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// logsInAnyway tries with a challenge that was made up.
+func (c *client) logsInAnyway() reply {
+	return c.answers(b64.EncodeToString(random(nonceSize)), c.key.Assert([32]byte{}))
+}
+
+func hashOf(t testing.TB, cookie string) []byte {
+	t.Helper()
+	b, err := b64.DecodeString(cookie)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := sha256.Sum256(b)
+	return h[:]
+}
+
+// request is the id of the only request.
+func (w *world) request() (id string) {
+	w.t.Helper()
+	w.view(func(tx store.Tx) error {
+		list, err := tx.OperatorRequests(w.now())
+		if err == nil && len(list) != 1 {
+			err = fmt.Errorf("%d requests", len(list))
+		}
+		if err == nil {
+			id = list[0].ID
+		}
+		return err
+	})
+	return id
+}
+
+// formToken is a form's token as a page of that session would have it, whether or not one has.
+func (w *world) formToken(c *client, what string) string {
+	v := &visit{}
+	v.cookie, _ = b64.DecodeString(c.cookie)
+	return (&server{Options: Options{Life: time.Hour, Now: w.now}}).token(v, what)
 }

@@ -97,6 +97,19 @@ for (const button of document.querySelectorAll('[data-copy]')) {
   });
 }
 
+// Times are the server's, in UTC; whoever has a script reads those of the own clock.
+function local(root) {
+  const two = (n) => String(n).padStart(2, '0');
+  for (const e of root.querySelectorAll('time:not([data-local])')) {
+    const t = new Date(e.dateTime);
+    const seconds = e.textContent.length > 16 ? ':' + two(t.getSeconds()) : '';
+    e.textContent = `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${two(t.getHours())}:${two(t.getMinutes())}${seconds}`;
+    e.dataset.local = '';
+  }
+  for (const e of root.querySelectorAll('[data-zone]')) e.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+}
+local(document);
+
 // What is shown once is not there when somebody comes back to the page.
 addEventListener('pagehide', () => {
   for (const e of document.querySelectorAll('[data-once]')) e.remove();
@@ -105,6 +118,7 @@ document.querySelector('[data-focus]')?.focus();
 
 // The live view says how much is new, and does not grow for ever.
 document.addEventListener('htmx:afterSettle', () => {
+  local(document);
   const fresh = [...document.querySelectorAll('tbody[data-new]')];
   const news = find('news');
   if (!news || fresh.length === 0) return;
