@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -109,6 +110,9 @@ func (p *Policy) compile() {
 	}
 	sum := sha256.Sum256(text)
 	p.ID = hex.EncodeToString(sum[:16])
+	if p.HasRules {
+		debug.FreeOSMemory() // what reading a thousand rules leaves behind is megabytes
+	}
 }
 
 // RequiresAll is a policy that asks everybody, where none is known.
