@@ -278,7 +278,11 @@ func (side *side) lists(f *facts) (d Decision, byDefault bool) {
 	case AskEnrolled:
 		return side.decision(IfEnrolled, "default=enrolled"), true
 	case askUnreadable:
-		return Decision{Rule: "default=required (the organisation's policy cannot be read)"}, true
+		why := "the organisation's policy cannot be read"
+		if side.source == Computer {
+			why = "no policy is known"
+		}
+		return Decision{Rule: "default=required (" + why + ")"}, true
 	}
 	return side.decision(Ask, "default=required"), true
 }
