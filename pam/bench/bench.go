@@ -35,6 +35,7 @@ type bench struct {
 	next       map[*contender]int // the account whose turn is next
 	results    map[*contender]*result
 	agentFacts agentFacts
+	ruleFacts  []rulesFact
 	hookSize   int64 // bytes
 	hookStray  int   // symbols exported that should not be
 }

@@ -89,7 +89,7 @@ func measure(o options, disk string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	for _, part := range []func() error{b.prepare, b.warm, b.fresh, b.together, b.agents} {
+	for _, part := range []func() error{b.prepare, b.warm, b.fresh, b.together, b.agents, b.rules} {
 		if err := part(); err != nil {
 			return err
 		}
