@@ -356,14 +356,15 @@ func (d *daemon) keep() {
 	if err := loaded.KeepPolicies(); err != nil {
 		d.log.Warn("the policies could not be kept for the next start", "error", err)
 	}
-	d.store.Policy(&loaded.Config) // compiled now, so that no login waits for it
 	rules := loaded.Config.Policy
-	if last := d.store.LastRules(); last != nil && reflect.DeepEqual(*last, rules) {
-		return
+	if last := d.store.LastRules(); last == nil || !reflect.DeepEqual(*last, rules) {
+		if err := d.store.SaveRules(rules); err != nil {
+			d.log.Warn("the policy could not be kept for a start with a broken file", "error", err)
+		}
 	}
-	if err := d.store.SaveRules(rules); err != nil {
-		d.log.Warn("the policy could not be kept for a start with a broken file", "error", err)
-	}
+	// Compiled now, so that no login waits for it; and at the end, as what all this
+	// took is given back then.
+	d.store.Policy(&loaded.Config)
 }
 
 // reload takes changed files. Broken ones are reported, once, and the last good
