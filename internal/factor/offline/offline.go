@@ -46,10 +46,10 @@ import (
 const (
 	// KeySize is of a device's key, in bytes.
 	KeySize = 32
-	// ChallengeLife is how long a challenge is shown and answered, and Tries how
-	// many wrong answers end it.
+	// ChallengeLife is how long a challenge is shown and answered.
 	ChallengeLife = 24 * time.Hour
-	Tries         = 5
+	// Tries is how many wrong answers end it.
+	Tries = 5
 
 	alphabet     = "0123456789ABCDEFGHJKMNPQRSTVWXYZ" // Crockford's base32
 	randomLength = 7
