@@ -107,7 +107,7 @@ const (
 	// ClockWasAhead: codes of the time now count as used up; see Account.ClockWasAhead.
 	ClockWasAhead Reason = "clock_was_ahead"
 	// NotAllowed: the policy takes other factors in this login.
-	NotAllowed Reason = "factor_not_allowed"
+	NotAllowed Reason = "wrong_factor"
 	// OfflineLimit: the computer was without contact for too long.
 	OfflineLimit Reason = "offline_limit"
 )
