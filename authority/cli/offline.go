@@ -12,10 +12,10 @@ import (
 )
 
 func (a *app) bypassCommand() *cobra.Command {
-	var on, reason string
+	var on, challenge, reason string
 	var life time.Duration
 	answer := &cobra.Command{
-		Use:   "answer USER CHALLENGE --on DEVICE --reason TEXT",
+		Use:   "answer USER --on DEVICE --challenge CHALLENGE --reason TEXT",
 		Short: "answer the challenge on the screen of a computer that no network reaches",
 		Long: `answer makes the code for somebody whose computer has no network and takes no
 other code. Who types ? where a code is asked for sees a challenge, as K7QF-9M2X;
@@ -25,11 +25,12 @@ The code is good once, for that person, on that computer, for that challenge. It
 time counts from when the challenge was first shown, by the computer's own clock.
 
 Be sure who is calling: ring them back, or ask their manager.`,
-		Example: `  sallyport-authority bypass answer alice K7QF-9M2X --on laptop-12 --reason 'on a plane, ticket 123'`,
-		Args:    exactly(2),
+		Example:           `  sallyport-authority bypass answer alice --on laptop-12 --challenge K7QF-9M2X --reason 'on a plane, ticket 123'`,
+		Args:              exactly(1),
+		ValidArgsFunction: a.completeUsers,
 		RunE: do(func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(au *server.Authority) error {
-				user, challenge := args[0], args[1]
+				user := args[0]
 				d, err := deviceFor(cmd.Context(), au.Store, user, on)
 				if err != nil {
 					return err
@@ -47,6 +48,7 @@ Be sure who is calling: ring them back, or ask their manager.`,
 		}),
 	}
 	answer.Flags().StringVar(&on, "on", "", "the `DEVICE` of the challenge (name or id); needless where there is one only")
+	answer.Flags().StringVar(&challenge, "challenge", "", "what the screen shows: `CHALLENGE`")
 	answer.Flags().DurationVar(&life, "for", time.Hour, "how `LONG` it is good: 15m, 1h, 4h or 24h")
 	answer.Flags().StringVar(&reason, "reason", "", "why, for the events: `TEXT`")
 	return group(&cobra.Command{Use: "bypass", Short: "let somebody in whose computer is offline"}, answer)

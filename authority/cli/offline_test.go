@@ -44,12 +44,12 @@ func TestAChallengeIsAnsweredByTheCommand(t *testing.T) {
 	c := offline.NewChallenge(device, "maya")
 	want, err := offline.Answer(key, device, "maya", c, time.Hour)
 	ok(t, err)
-	out := s.ok("bypass", "answer", "maya", strings.ToLower(c.String()), "--reason", "on a plane")
+	out := s.ok("bypass", "answer", "maya", "--challenge", strings.ToLower(c.String()), "--reason", "on a plane")
 	if first, rest, _ := strings.Cut(out, "\n"); first != strings.ReplaceAll(want.Reveal(), "-", " - ") || !strings.Contains(rest, "for maya on laptop, until 1h after the challenge was first shown") {
 		t.Errorf("%s", out)
 	}
 	var answer struct{ User, Device, Code, For string }
-	s.json(&answer, "bypass", "answer", "maya", c.String(), "--on", "laptop", "--for", "24h", "--reason", "on a plane")
+	s.json(&answer, "bypass", "answer", "maya", "--challenge", c.String(), "--on", "laptop", "--for", "24h", "--reason", "on a plane")
 	if day, _ := offline.Answer(key, device, "maya", c, 24*time.Hour); answer.Code != day.Reveal() || answer.Device != device || answer.User != "maya" {
 		t.Errorf("%+v", answer)
 	}
@@ -57,15 +57,16 @@ func TestAChallengeIsAnsweredByTheCommand(t *testing.T) {
 		t.Errorf("%s", events)
 	}
 
-	s.fails(ExitUsage, "usage:", "bypass", "answer", "maya")
-	s.fails(ExitUsage, "needs a reason", "bypass", "answer", "maya", c.String())
-	s.fails(ExitUsage, "8 letters and digits", "bypass", "answer", "maya", "K7QF", "--reason", "why")
-	s.fails(ExitUsage, "15m, 1h, 4h or 24h", "bypass", "answer", "maya", c.String(), "--for", "2h", "--reason", "why")
-	s.fails(ExitNotFound, `no user "noah"`, "bypass", "answer", "noah", c.String(), "--on", "laptop", "--reason", "why")
-	s.fails(ExitUsage, "not allowed on laptop", "bypass", "answer", "ben", c.String(), "--on", "laptop", "--reason", "why")
-	s.fails(ExitNotFound, "no device", "bypass", "answer", "maya", c.String(), "--on", "desk", "--reason", "why")
+	s.fails(ExitUsage, "usage:", "bypass", "answer")
+	s.fails(ExitUsage, "8 letters and digits", "bypass", "answer", "maya", "--reason", "why")
+	s.fails(ExitUsage, "needs a reason", "bypass", "answer", "maya", "--challenge", c.String())
+	s.fails(ExitUsage, "8 letters and digits", "bypass", "answer", "maya", "--challenge", "K7QF", "--reason", "why")
+	s.fails(ExitUsage, "15m, 1h, 4h or 24h", "bypass", "answer", "maya", "--challenge", c.String(), "--for", "2h", "--reason", "why")
+	s.fails(ExitNotFound, `no user "noah"`, "bypass", "answer", "noah", "--challenge", c.String(), "--on", "laptop", "--reason", "why")
+	s.fails(ExitUsage, "not allowed on laptop", "bypass", "answer", "ben", "--challenge", c.String(), "--on", "laptop", "--reason", "why")
+	s.fails(ExitNotFound, "no device", "bypass", "answer", "maya", "--challenge", c.String(), "--on", "desk", "--reason", "why")
 	file := filepath.Join(s.dir, "state", "keys", "escrow.key")
 	ok(t, os.Rename(file, file+".away"))
-	s.fails(ExitFailed, "escrow.key is not there: put back the backup", "bypass", "answer", "maya", c.String(), "--reason", "why")
+	s.fails(ExitFailed, "escrow.key is not there: put back the backup", "bypass", "answer", "maya", "--challenge", c.String(), "--reason", "why")
 	s.ok("device", "list") // and nothing else breaks
 }

@@ -60,7 +60,7 @@ func (l *login) asks() string {
 // answer is what the helpdesk reads out.
 func (s *site) answer(user string, c *computer, challenge string, with ...string) (string, error) {
 	var out struct{ Code string }
-	err := s.authority.Do(&out, append([]string{"bypass", "answer", user, challenge, "--on", c.id, "--reason", "on a plane", "--json"}, with...)...)
+	err := s.authority.Do(&out, append([]string{"bypass", "answer", user, "--challenge", challenge, "--on", c.id, "--reason", "on a plane", "--json"}, with...)...)
 	return out.Code, err
 }
 
