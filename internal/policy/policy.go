@@ -149,14 +149,6 @@ type Resolver interface {
 	LastSeen(id identity.ID, group string) bool
 }
 
-// Decide applies the lists.
-//
-// Deprecated: for those who do not compile yet.
-func (r *Rules) Decide(s Subject, names Resolver) Decision {
-	p := &Policy{local: side{Rules: *r, source: Computer, weakens: true}}
-	return p.Decide(s, names)
-}
-
 // match returns the entry that fits, and one that could not be looked up.
 // places: whether Service and Remote count. enough: one name that could not be
 // looked up decides, and no other name is: each may wait for a directory that

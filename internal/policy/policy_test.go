@@ -66,6 +66,24 @@ func from(s policy.Subject, host string) policy.Subject {
 	return s
 }
 
+// decide compiles and decides.
+func decide(local policy.Rules, who policy.Subject, names policy.Resolver) policy.Decision {
+	p, err := policy.Compile(local, nil, false)
+	if err != nil {
+		panic(err)
+	}
+	return p.Decide(who, names)
+}
+
+// both does with the organisation's policy beside.
+func both(local, central policy.Rules, allowExemptions bool, who policy.Subject) policy.Decision {
+	p, err := policy.Compile(local, &central, allowExemptions)
+	if err != nil {
+		panic(err)
+	}
+	return p.Decide(who, company)
+}
+
 func TestDecide(t *testing.T) {
 	type list = []string
 	enrolled := func(required, exempt policy.Match) policy.Rules {
@@ -167,7 +185,7 @@ func TestDecide(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got := c.rules.Decide(c.who, c.names)
+			got := decide(c.rules, c.who, c.names)
 			if got.Effect != c.want || got.Rule != c.rule {
 				t.Errorf("%+v, want %d by %s", got, c.want, c.rule)
 			}
@@ -281,7 +299,7 @@ func TestNothingUncertainWeakens(t *testing.T) {
 		if host := r.IntN(4); host > 0 {
 			who = from(who, []string{"192.0.2.7", "198.51.100.1", "2001:db8::1"}[host-1])
 		}
-		certain := rules.Decide(who, company)
+		certain := decide(rules, who, company)
 		fails := func(what string, d policy.Decision, than policy.Decision) {
 			if strength(d) < strength(than) {
 				t.Fatalf("seed %d, round %d: %s: %+v where it was %+v\nrules %+v\nwho %+v", seed, round, what, d, than, rules, who)
@@ -290,22 +308,22 @@ func TestNothingUncertainWeakens(t *testing.T) {
 
 		down := company
 		down.failing = pick("alice", "ALICE", "alice@corp", "bob", "staff", "ops", "empty")
-		fails(fmt.Sprint("look-ups of ", down.failing, " fail"), rules.Decide(who, down), certain)
+		fails(fmt.Sprint("look-ups of ", down.failing, " fail"), decide(rules, who, down), certain)
 
 		claimed := who
 		claimed.Trusted = false
-		fails("a process that is not root", rules.Decide(claimed, company), certain)
+		fails("a process that is not root", decide(rules, claimed, company), certain)
 		silent := claimed
 		silent.Service, silent.Remote, silent.RemoteUnknown = "", netip.Addr{}, false
-		fails("what a process that is not root says of itself", rules.Decide(claimed, company), rules.Decide(silent, company))
+		fails("what a process that is not root says of itself", decide(rules, claimed, company), decide(rules, silent, company))
 
 		if who.Remote.IsValid() {
-			fails("the address is not known", rules.Decide(from(who, "unknown"), company), certain)
+			fails("the address is not known", decide(rules, from(who, "unknown"), company), certain)
 		}
 		central := policy.Rules{Ask: []string{policy.AskEnrolled, policy.AskRequired, "", "later"}[r.IntN(4)], Required: match(), Exempt: match()}
-		raised := policy.Raise(rules, central, false)
-		fails("the organisation's policy on top", raised.Decide(who, company), certain)
-		if d := raised.Decide(who, company); certain.Effect == policy.Skip && d.Effect != policy.Skip {
+		d := both(rules, central, false, who)
+		fails("the organisation's policy on top", d, certain)
+		if certain.Effect == policy.Skip && d.Effect != policy.Skip {
 			t.Fatalf("seed %d, round %d: whom root exempts is required: %+v\nrules %+v\ncentral %+v", seed, round, d, rules, central)
 		}
 		if !who.Resolved && certain.Effect == policy.Skip {
@@ -339,7 +357,7 @@ func TestADirectoryThatHangsIsWaitedForOnce(t *testing.T) {
 		"exempt, alice":   {policy.Rules{Ask: policy.AskRequired, Exempt: policy.Match{Users: alsoAlice}}, policy.Skip, 0},
 	} {
 		waits := 0
-		if d := c.rules.Decide(alice, hanging{&waits}); d.Effect != c.effect || waits != c.waits {
+		if d := decide(c.rules, alice, hanging{&waits}); d.Effect != c.effect || waits != c.waits {
 			t.Errorf("%s: %+v after %d look-ups", name, d, waits)
 		}
 	}
