@@ -52,7 +52,8 @@ func setUp(dist string) (err error) {
 	if here, err = machine.Install(dist); err != nil {
 		return err
 	}
-	config := fmt.Sprintf("[policy.required]\nusers = [%q, %q, %q]\n[enrolment]\nat_login = true\n", newcomer, remoteNewcomer, mistaken)
+	config := fmt.Sprintf("[policy]\nrules = ['%s']\n[policy.required]\nusers = [%q, %q, %q]\n[enrolment]\nat_login = true\n",
+		strings.Join(rules, "', '"), newcomer, remoteNewcomer, mistaken)
 	if err := os.WriteFile(machine.Config, []byte(config), 0o644); err != nil {
 		return err
 	}
