@@ -39,6 +39,7 @@ const (
 var shipped string // the directory with what is tested
 
 func TestMain(m *testing.M) {
+	buildBefore()
 	machine.Main(m, func(dist string) error {
 		shipped = dist
 		for _, name := range []string{maya, zoe, carl} {
@@ -70,8 +71,14 @@ type site struct {
 // newSite makes an authority. with are arguments of its "init".
 func newSite(t *testing.T, settings []string, with ...string) *site {
 	t.Helper()
+	return newSiteOf(t, shipped, settings, with...)
+}
+
+// newSiteOf is newSite of the programs in dist.
+func newSiteOf(t *testing.T, dist string, settings []string, with ...string) *site {
+	t.Helper()
 	sandbox.Need(t)
-	a, err := machine.NewAuthority(shipped, t.TempDir(), settings, with...)
+	a, err := machine.NewAuthority(dist, t.TempDir(), settings, with...)
 	ok(t, err)
 	watch(t, "authority", a.Daemon)
 	return &site{t, a}
@@ -104,7 +111,13 @@ type computer struct {
 // computer makes a computer that has joined, for maya and zoe, who have codes there.
 func (s *site) computer(name string, settings ...string) *computer {
 	s.t.Helper()
-	c := s.stranger(name, settings...)
+	return s.computerOf(shipped, name, settings...)
+}
+
+// computerOf is computer of the programs in dist.
+func (s *site) computerOf(dist, name string, settings ...string) *computer {
+	s.t.Helper()
+	c := s.strangerOf(dist, name, settings...)
 	token, err := s.authority.Token([]string{maya, zoe})
 	ok(s.t, err)
 	ok(s.t, c.Join(fmt.Sprintf("127.0.0.1:%d", c.cable.Port), token, "--name", name))
@@ -116,7 +129,12 @@ func (s *site) computer(name string, settings ...string) *computer {
 // stranger makes one that has not.
 func (s *site) stranger(name string, settings ...string) *computer {
 	s.t.Helper()
-	m, err := machine.NewComputer(shipped, filepath.Join(s.t.TempDir(), name), settings...)
+	return s.strangerOf(shipped, name, settings...)
+}
+
+func (s *site) strangerOf(dist, name string, settings ...string) *computer {
+	s.t.Helper()
+	m, err := machine.NewComputer(dist, filepath.Join(s.t.TempDir(), name), settings...)
 	ok(s.t, err)
 	watch(s.t, name, m.Agent)
 	c := &computer{Computer: m, t: s.t, name: name, codes: map[string]*machine.Phone{}, paper: map[string][]string{}}

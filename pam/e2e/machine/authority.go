@@ -132,6 +132,10 @@ func (a *Authority) Start() (err error) {
 	return err
 }
 
+// Use has the binary in dist be the one that Start starts from now on: another
+// version.
+func (a *Authority) Use(dist string) { a.program = filepath.Join(dist, "sallyport-authority") }
+
 // Do runs "sallyport-authority ARGS...", which must succeed, and decodes what it
 // prints as JSON into answer, unless that is nil.
 func (a *Authority) Do(answer any, args ...string) error {
@@ -149,7 +153,7 @@ func (a *Authority) Run(stdin string, args ...string) (string, error) {
 	var out, complaint bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &complaint
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("sallyport-authority %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(complaint.String()))
+		return out.String(), fmt.Errorf("sallyport-authority %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(complaint.String()))
 	}
 	return out.String(), nil
 }

@@ -50,6 +50,10 @@ func (c *Computer) Start() (err error) {
 	return err
 }
 
+// Use has the binary in dist be the one that Start starts from now on: another
+// version.
+func (c *Computer) Use(dist string) { c.program = filepath.Join(dist, "sallyport") }
+
 // Socket is where hooks reach its agent.
 func (c *Computer) Socket() string { return filepath.Join(c.dir, "run", "login.sock") }
 
