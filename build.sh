@@ -163,7 +163,7 @@ build_linux() {
 build_agent() {
 	local to=$1 libs gnu=x86_64-linux-gnu
 	local -a env=() tools=()
-	flags=(-trimpath -buildmode=pie -ldflags "-s -w -buildid= -X main.version=$(version)")
+	flags=(-trimpath -buildmode=pie -ldflags "-s -w -buildid= -bindnow -X main.version=$(version)")
 	if [ "$to" != "$(arch)" ]; then
 		[ "$to" = amd64 ] || gnu=aarch64-linux-gnu
 		libs=$(installer/linux/sysroot.sh "$to")

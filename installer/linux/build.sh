@@ -28,10 +28,10 @@ done
 # numbers maps what git describe says to what dpkg and rpm compare (deb-version(7)): what lies between two versions is
 # newer than the first. Without a tag the time of the commit is what orders them.
 numbers() {
-	if [[ $1 =~ ^v?([0-9]+\.[0-9]+\.[0-9]+)(-([a-z]+[0-9.]*))?(-([0-9]+)-g([0-9a-f]+))?(-dirty)?$ ]]; then
-		echo "${BASH_REMATCH[1]}${BASH_REMATCH[3]:+~${BASH_REMATCH[3]}}${BASH_REMATCH[5]:+.${BASH_REMATCH[5]}.g${BASH_REMATCH[6]}}${BASH_REMATCH[7]:+.dirty}"
+	if [[ $1 =~ ^v?([0-9]+\.[0-9]+\.[0-9]+)(-((alpha|beta|rc)[0-9.]*))?(-([0-9]+)-g([0-9a-f]+))?(-dirty)?$ ]]; then
+		echo "${BASH_REMATCH[1]}${BASH_REMATCH[3]:+~${BASH_REMATCH[3]}}${BASH_REMATCH[6]:+.${BASH_REMATCH[6]}.g${BASH_REMATCH[7]}}${BASH_REMATCH[8]:++dirty}"
 	else
-		echo "0.0.0.$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).${1//-/.}"
+		echo "0.0.0.$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).${1//-/+}"
 	fi
 }
 
@@ -71,12 +71,11 @@ lay_out() {
 		"$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$tmp/changelog.gz"
 }
 
-# script NAME MODULE: a package's script is what all share, and its own.
+# script NAME MODULE: a package's script, with what all share in it.
 script() {
-	{
-		echo '#!/bin/sh'
-		sed -e "s|@VERSION@|$version|g" -e "s|@MODULE@|$2|g" "$here/scripts/common.sh" "$here/scripts/$1.sh"
-	} | sed '/^# shellcheck/d'
+	echo '#!/bin/sh'
+	sed -e "/^\. common.sh/{r $here/scripts/common.sh" -e 'd}' "$here/scripts/$1.sh" |
+		sed -e '/^# shellcheck s/d' -e "s|@VERSION@|$version|g" -e "s|@MODULE@|$2|g"
 }
 
 # pack FORMAT MODULE CONTENTS...

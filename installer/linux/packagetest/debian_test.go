@@ -121,6 +121,28 @@ func TestAnUpgradeThatRuinsTheStateIsTakenBackWithIt(t *testing.T) {
 	m.byCode(&codes)
 }
 
+// TestAnUpgradeThatWasCutShortGoesOn: the power went while the new agent was being
+// waited for. What was kept is not overwritten by what may be broken.
+func TestAnUpgradeThatWasCutShortGoesOn(t *testing.T) {
+	m := boot(t)
+	m.must("dpkg", "--install", m.file(older, ".deb"))
+	codes := m.enrol()
+	m.must("pam-auth-update", "--enable", "sallyport")
+	cut := m.command("dpkg", "--install", m.file(ruining, ".deb"))
+	if err := cut.Start(); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("the new agent runs", func() bool {
+		out, _ := m.command("cat", "/var/lib/sallyport/vault.db").Output() // gone for a moment
+		return string(out) == "ruined\n"
+	})
+	m.must("pkill", "-KILL", "--full", "postinst|dpkg --install")
+	_ = cut.Wait() // killed
+	m.fails([]string{"TAKEN BACK: " + older, "with its state from before the upgrade"}, "dpkg", "--configure", "--pending")
+	m.wantAgent(older, 1)
+	m.byCode(&codes)
+}
+
 // TestWhatPeopleWroteIntoAStackHoldsTheRemovalUp: without its module such a line lets
 // nobody in.
 func TestWhatPeopleWroteIntoAStackHoldsTheRemovalUp(t *testing.T) {

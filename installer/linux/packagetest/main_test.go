@@ -10,7 +10,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/testkit/port"
 	"sallyport/internal/testkit/sandbox"
 )
 
@@ -140,22 +140,24 @@ func output(cmd *exec.Cmd) (string, error) {
 	return string(out), nil
 }
 
-// machine is a small Debian with systemd as its first process and sshd on port 22.
+// machine is a small Debian with systemd as its first process and sshd.
 type machine struct {
-	t   *testing.T
-	pid string
+	t    *testing.T
+	pid  string
+	port int // sshd's; the machines have one network
 }
 
 // boot starts a machine that lives as long as the test.
 func boot(t *testing.T) *machine {
 	t.Helper()
 	sandbox.Need(t)
-	packages := os.Getenv(packagesVariable)
-	pid := filepath.Join(packages, "pid")
-	if err := os.Remove(pid); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	t.Parallel()
+	number, err := port.Free()
+	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("./boot.sh", os.Getenv(rootVariable), packages)
+	pid := filepath.Join(t.TempDir(), "pid")
+	cmd := exec.Command("./boot.sh", os.Getenv(rootVariable), os.Getenv(packagesVariable), pid)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -165,14 +167,14 @@ func boot(t *testing.T) *machine {
 		_ = cmd.Process.Kill() // and all that is in it
 		_ = cmd.Wait()         // killed: that is how it ends
 	})
-	m := &machine{t: t}
+	m := &machine{t: t, port: number}
 	m.wait("systemd starts", func() bool {
 		b, err := os.ReadFile(pid)
 		m.pid = strings.TrimSpace(string(b))
 		return err == nil && m.running()
 	})
-	m.must("sh", "-c", `printf 'UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n' >/etc/ssh/sshd_config.d/10-sallyport.conf
-useradd --create-home --shell /bin/sh alice && echo 'alice:`+password+`' | chpasswd && systemctl restart ssh`)
+	m.must("sh", "-c", `printf 'UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\nPort %s\n' "$0" >/etc/ssh/sshd_config.d/10-sallyport.conf
+useradd --create-home --shell /bin/sh alice && echo 'alice:`+password+`' | chpasswd && systemctl restart ssh`, strconv.Itoa(number))
 	return m
 }
 
@@ -288,7 +290,7 @@ func (m *machine) enrol() (codes []string) {
 // login is alice at sshd, with those answers and all of them asked for.
 func (m *machine) login(in bool, answers ...sandbox.Answer) {
 	m.t.Helper()
-	got, err := (&sandbox.SSHD{Port: 22}).SSH("alice", "UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no").Run(answers...)
+	got, err := (&sandbox.SSHD{Port: m.port}).SSH("alice", "UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no").Run(answers...)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -306,7 +308,7 @@ func (m *machine) byPassword() {
 // byCode: alice is asked for a code too; without a right one she stays out.
 func (m *machine) byCode(codes *[]string) {
 	m.t.Helper()
-	m.login(false, sandbox.Password(password), sandbox.Code("0000000"+strconv.Itoa(len(*codes))))
+	m.login(false, sandbox.Password(password), sandbox.Code("000000"))
 	m.login(true, sandbox.Password(password), sandbox.Code((*codes)[0]))
 	*codes = (*codes)[1:]
 }

@@ -1,5 +1,5 @@
-# shellcheck shell=sh
-# What the package's scripts share. build.sh puts it in front of each; dpkg calls
+# shellcheck shell=sh disable=SC2034
+# What the package's scripts share; build.sh puts it into each. dpkg calls
 # them with a word (deb-preinst(5) and friends), rpm with the number of versions that
 # will be there afterwards (rpm-scriptlets(7)).
 set -eu

@@ -1,5 +1,7 @@
 # shellcheck shell=sh
 # The files are there. An upgrade ends here or is taken back here.
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. common.sh # build.sh puts it in the place of this line
 
 # bring_back puts the kept files in their places. Each by a rename: what is in use must
 # not be written to.
@@ -36,7 +38,9 @@ take_back() {
 			say "THE UPGRADE WAS TAKEN BACK: $old is in place again and answers, with its state from before the upgrade"
 		else
 			say "$old is in place again and DOES NOT ANSWER EITHER: whoever is asked for a code cannot log in. See: sallyport doctor"
-			say "what it and its state were is kept in $previous"
+			rm -rf "$previous.kept"
+			mv "$previous" "$previous.kept"
+			say "its programs and its state from before the upgrade are kept in $previous.kept"
 			exit 1
 		fi
 	fi
@@ -54,10 +58,13 @@ upgrade() {
 	fi
 	systemctl stop sallyport.service || :
 	# Of a stopped agent: a copy of a vault in use may be torn.
-	if [ -d "$state" ] && ! cp -a "$state" "$previous/state"; then
-		rm -rf "$previous/state"
-		say "there is no room to keep the state, so nothing is upgraded"
-		take_back
+	# The first copy counts, if an upgrade that was cut short goes on here.
+	if [ -d "$state" ] && [ ! -d "$previous/state" ]; then
+		rm -rf "$previous/state.part"
+		{ cp -a "$state" "$previous/state.part" && mv "$previous/state.part" "$previous/state"; } || {
+			say "the state cannot be kept (is the disk full?), so nothing is upgraded"
+			take_back
+		}
 	fi
 	start
 	answers "$version" || {

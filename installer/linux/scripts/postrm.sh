@@ -1,5 +1,7 @@
 # shellcheck shell=sh
 # The files are gone. The state stays, for a later installation, until a purge.
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. common.sh # build.sh puts it in the place of this line
 case ${1-} in
 remove | 0)
 	! booted || systemctl daemon-reload
@@ -7,9 +9,9 @@ remove | 0)
 	;;
 purge)
 	# On most disks overwriting is no promise; that the files go is.
-	for dir in "$state" "$previous"; do
+	for dir in "$state" "$previous" "$previous.kept"; do
 		[ ! -d "$dir" ] || find "$dir" -xdev -type f -exec shred --remove {} + || :
 	done
-	rm -rf "$state" "$previous" "$previous.part" /etc/sallyport /run/sallyport
+	rm -rf "$state" "$previous" "$previous.part" "$previous.kept" /etc/sallyport /run/sallyport
 	;;
 esac

@@ -1,8 +1,12 @@
 # shellcheck shell=sh
 # Before the files come: an upgrade keeps what is there. The agent runs on meanwhile.
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. common.sh # build.sh puts it in the place of this line
 case ${1-} in
 upgrade | 2)
-	rm -rf "$previous" "$previous.part"
+	# What an upgrade that was cut short has kept is the last that is known to work.
+	[ ! -d "$previous" ] || exit 0
+	rm -rf "$previous.part"
 	mkdir -m 0700 "$previous.part"
 	case $(asked || :) in
 	*'"running":true,'*'"vault":{"state":"open",'*) : >"$previous.part/running" && : >"$previous.part/open" ;;

@@ -1,6 +1,8 @@
 # shellcheck shell=sh
 # Before the files go. A line in a stack whose module is gone refuses everybody: the
 # stacks come first, and where they cannot be undone nothing is removed.
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. common.sh # build.sh puts it in the place of this line
 
 # named prints where stacks name the module, as FILE:NUMBER:LINE; not in files that
 # libpam never reads.
