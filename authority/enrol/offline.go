@@ -100,7 +100,7 @@ func (s *Service) EnsureEscrowKey(ctx context.Context, dir string) error {
 			return s.keys.escrowErr
 		}
 		if err := errors.Join(writeNew(path, newEscrowKey()), syncDir(dir)); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrNoEscrow, err)
 		}
 		if s.keys.loadEscrow(dir); s.keys.escrow == nil {
 			return s.keys.escrowErr
