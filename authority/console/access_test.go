@@ -1,6 +1,8 @@
 package console
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -354,5 +356,16 @@ func TestWithoutADatabaseNobodyIsIn(t *testing.T) {
 		if r.status != http.StatusServiceUnavailable || strings.Contains(r.body, "canary") || strings.Contains(r.body, "alice") {
 			t.Errorf("%s: %d %s", what, r.status, r.body)
 		}
+	}
+}
+
+// TestHtmxIsThatOfTheRegistry: the file is the published one, byte for byte.
+func TestHtmxIsThatOfTheRegistry(t *testing.T) {
+	b, err := embedded.ReadFile("page/htmx.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := fmt.Sprintf("%x", sha256.Sum256(b)); sum != "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717" {
+		t.Errorf("htmx.min.js is %s: docs/adr/2026-11-22-console.md says how it is taken over", sum)
 	}
 }
