@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // A condition is what follows "when" in a rule: CEL (https://cel.dev, and its
@@ -166,7 +167,7 @@ func (p *parser) next() {
 	case len(rest) > 1 && slices.Contains(operators, rest[:2]):
 		length = 2
 	case strings.IndexByte("-+*/%!<>?:.,()[]", c) < 0:
-		p.fail(p.start, "%q is not expected here; and is written &&, or is ||, equal is ==", []rune(rest)[0])
+		p.fail(p.start, "%q is not expected here; and is written &&, or is ||, equal is ==", string([]rune(rest)[0]))
 		return
 	}
 	if p.wrong == nil {
@@ -194,6 +195,8 @@ func (p *parser) text(rest string, quote byte, raw bool) int {
 			var ok bool
 			if p.value, ok = rest[1:i], true; !raw {
 				p.value, ok = unescape(rest[1:i])
+				// "CORP\nora" has the end of a line in it, which nobody meant.
+				ok = ok && !strings.ContainsFunc(p.value, unicode.IsControl)
 			}
 			if !ok {
 				p.fail(p.start, "a backslash in a text is written \\\\; what follows it here means nothing")

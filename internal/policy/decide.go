@@ -305,10 +305,13 @@ func (r *rule) weakens() bool { return r.effect.Effect == Skip }
 // not root's. For a rule that weakens, that is not known (hangs).
 func (r *rule) fits(f *facts) (holds truth, claimed bool, why string) {
 	holds, why = r.holds(f, !f.s.Trusted)
-	if holds != hangs || r.weakens() {
+	if holds != hangs {
 		return holds, false, why
 	}
 	holds, why = r.holds(f, false)
+	if r.weakens() && holds != failed {
+		return hangs, false, ""
+	}
 	return holds, true, why
 }
 
