@@ -200,7 +200,7 @@ var vaultStates = []struct {
 }{
 	{vault.ErrMissing, "missing"}, {vault.ErrEmptied, "emptied"}, {vault.ErrRolledBack, "rolled_back"},
 	{vault.ErrCopied, "copied"}, {vault.ErrCorrupt, "corrupt"}, {vault.ErrKeyMissing, "key_missing"},
-	{vault.ErrKeychain, "keychain_differs"}, {vault.ErrUnwritable, "unwritable"}, {vault.ErrBusy, "busy"}, {vault.ErrUntrusted, "untrusted"},
+	{vault.ErrKeychain, "keychain_differs"}, {vault.ErrUnwritable, "unwritable"}, {vault.ErrBusy, "busy"}, {vault.ErrUntrusted, "untrusted"}, {vault.ErrNewer, "newer"},
 }
 
 func vaultState(err error) string {

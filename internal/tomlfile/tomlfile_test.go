@@ -16,7 +16,7 @@ func TestAWrongTypeIsNamedWithItsLineAndKey(t *testing.T) {
 		"n = 1\n[table]\nlist = []\nwait = true\nids = []\n": `line 4: table.wait: time: invalid duration "true"`,
 		"[table]\nwait = [1]\n":                              `line 2: table.wait is of type array; it must be a duration in quotes, such as "90s"`,
 		"n = 1\nwait = \n":                                   `line 2, column 8: unexpected character U+000A at start of value`,
-		"m = 1\n":                                            `line 1: unknown key "m"`,
+		"m = 1\n":                                            `line 1: unknown key "m": it is misspelt, or of another version than this one`,
 	} {
 		var c struct {
 			N     int  `toml:"n"`

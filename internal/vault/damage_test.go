@@ -1,18 +1,35 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.etcd.io/bbolt"
 
 	"sallyport/internal/event"
 )
+
+// Hazard: an older agent is put back over a newer vault. It is not taken for damaged,
+// which would tell people to enrol everyone again.
+func TestAVaultOfANewerVersionSaysSo(t *testing.T) {
+	o := options(t)
+	mustClose(t, mustOpen(t, o))
+	inBolt(t, o.Dir, func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucketMeta))
+		return b.Put(keyPlain, bytes.Replace(b.Get(keyPlain), []byte(`"format":1`), []byte(`"format":7`), 1))
+	})
+	_, err := Open(o)
+	if !errors.Is(err, ErrNewer) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "its format is version 7, this agent's 1") || !strings.Contains(err.Error(), "install that version again") {
+		t.Error(err)
+	}
+}
 
 // TestOneDamagedRecordDeniesOneUser flips a bit in a sealed record. Whoever it
 // belongs to is not "unknown" but an error; everyone else gets in.

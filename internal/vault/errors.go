@@ -24,11 +24,13 @@ var (
 	ErrUntrusted  = errors.New("the vault's files could have been changed by someone else")
 	ErrBusy       = errors.New("the vault is in use by another process")
 	ErrClosed     = errors.New("the vault is closed")
+	ErrNewer      = errors.New("the vault was written by a newer version of Sallyport")
 )
 
 // Remedies, in the words of whoever reads them out on the phone.
 const (
 	restoreAll = "stop the agent, restore the whole state directory from one backup and run 'sallyport vault accept'; without a backup run 'sallyport vault init' and enrol everyone again"
+	updateIt   = "install that version again, or stop the agent, restore the whole state directory from a backup made before it and run 'sallyport vault accept'"
 	acceptIt   = "if you restored a backup on purpose, run 'sallyport vault accept'; else find out who changed it first"
 )
 
@@ -54,7 +56,7 @@ func classify(err error) error {
 func known(err error) bool {
 	for _, e := range []error{
 		ErrMissing, ErrEmptied, ErrRolledBack, ErrCopied, ErrCorrupt, ErrKeyMissing,
-		ErrKeychain, ErrUnwritable, ErrUntrusted, ErrBusy, ErrClosed,
+		ErrKeychain, ErrUnwritable, ErrUntrusted, ErrBusy, ErrClosed, ErrNewer,
 	} {
 		if errors.Is(err, e) {
 			return true

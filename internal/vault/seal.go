@@ -137,6 +137,9 @@ func decodePlain(b []byte) (plain, error) {
 	if err := json.Unmarshal(b, &p); err != nil {
 		return plain{}, err
 	}
+	if p.Format > plainFormat {
+		return plain{}, fmt.Errorf("its format is version %d, this agent's %d: %w", p.Format, plainFormat, ErrNewer)
+	}
 	if p.Format != plainFormat {
 		return plain{}, fmt.Errorf("format %d, this agent knows %d", p.Format, plainFormat)
 	}

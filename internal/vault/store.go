@@ -222,7 +222,9 @@ func (s *store) readPlain() (p plain, err error) {
 		if b == nil || b.Get(keyPlain) == nil || b.Get(keyMeta) == nil {
 			return fmt.Errorf("%s is an empty database, not a vault; %s: %w", path, restoreAll, ErrEmptied)
 		}
-		if p, err = decodePlain(b.Get(keyPlain)); err != nil {
+		if p, err = decodePlain(b.Get(keyPlain)); errors.Is(err, ErrNewer) {
+			return fmt.Errorf("%s: %w; %s", path, err, updateIt)
+		} else if err != nil {
 			return fmt.Errorf("%s: %w; %s: %w", path, err, restoreAll, ErrCorrupt)
 		}
 		return nil
