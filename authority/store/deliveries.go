@@ -40,7 +40,7 @@ func (t *tx) LeaseDelivery(sink string, now, until time.Time) (d Delivery, ours 
 	n, err := t.q.exec(`INSERT INTO deliveries (sink, pos, sent, delivered, missed, told, missed_at, node, run, lease, failed_since, error)
 		VALUES ($1, 0, 0, 0, 0, 0, 0, $2, $3, $4, 0, '')
 		ON CONFLICT (sink) DO UPDATE SET node = excluded.node, run = excluded.run, lease = excluded.lease
-		WHERE deliveries.run = $3 OR deliveries.lease <= $5`, sink, t.node, t.run, nano(until), nano(now))
+		WHERE deliveries.run = $3 OR deliveries.node = $2 OR deliveries.lease <= $5`, sink, t.node, t.run, nano(until), nano(now))
 	if err != nil {
 		return d, false, err
 	}

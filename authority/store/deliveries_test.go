@@ -40,6 +40,13 @@ func TestOneNodeDelivers(t *testing.T) {
 		if _, ours := lease(t, a, noon.Add(minute/2)); !ours {
 			t.Error("it is not renewed")
 		}
+		// Killed and started again it need not wait for itself.
+		killed := a
+		a = open("a")
+		if _, ours := lease(t, a, noon.Add(minute/2)); !ours {
+			t.Error("a node that was started again waits")
+		}
+		want(t, killed, store.ErrNotFound, func(tx store.Tx) error { return second(tx.Delivered("syslog", 1, 1, noon)) })
 		add := func(n uint64) {
 			update(t, a, func(tx store.Tx) error { return second(tx.AddEvents([]store.Event{logged("d1", "v", "maya", n)})) })
 		}

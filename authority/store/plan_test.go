@@ -30,7 +30,7 @@ func Plan(t Tx, q EventQuery) (plan string, err error) {
 // they are about events, and runs them again.
 func Remigrate(t Tx, kind string, numbers ...string) error {
 	back := []string{`DROP TRIGGER events_append_only`, `DROP TABLE event_heads`, `DROP TABLE deliveries`, `DROP INDEX events_at`, `DROP INDEX events_name`,
-		`DROP INDEX events_verdict`, `DROP INDEX events_reason`, `ALTER TABLE events DROP COLUMN verdict`, `ALTER TABLE events DROP COLUMN reason`}
+		`DROP INDEX events_denied`, `DROP INDEX events_reason`, `ALTER TABLE events DROP COLUMN verdict`, `ALTER TABLE events DROP COLUMN reason`}
 	if kind == kindPostgreSQL {
 		back[0] += ` ON events`
 		back = append(back, `DROP FUNCTION events_append_only`)

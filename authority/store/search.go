@@ -162,6 +162,9 @@ func (t *tx) searchName(q EventQuery, name string, at *place, n int) ([]found, e
 	}, text, args...)
 }
 
+// butUsual are the reasons that most events have: no index has them.
+const butUsual = ` AND reason <> 'code_accepted' AND reason <> 'push_approved' AND reason <> 'exempt' AND reason <> 'not_asked'`
+
 func searchSQL(q EventQuery, name string, at *place, n int) (string, []any) {
 	var where []string
 	var args []any
@@ -172,21 +175,26 @@ func searchSQL(q EventQuery, name string, at *place, n int) (string, []any) {
 		}
 		where = append(where, condition)
 	}
+	indexed := false
 	for _, f := range []struct {
 		column, value string
 		is            bool
-		also          string // the partial index's
+		as            string // with what its index is only of
 	}{
-		{"user_name", q.User, q.User != "", ""},
-		{"device", q.Device, q.Device != "" || q.Own, ""},
-		{"reason", q.Reason, q.Reason != "", " AND reason <> ''"},
-		{"name", name, name != "", ""},
-		{"verdict", q.Verdict, q.Verdict != "", " AND verdict <> ''"},
+		{"user_name", q.User, q.User != "", `user_name = ?`},
+		{"device", q.Device, q.Device != "" || q.Own, `device = ?`},
+		{"reason", q.Reason, q.Reason != "", `reason = ? AND reason <> ''` + butUsual},
+		{"name", name, name != "", `name = ? AND name <> 'login_attempt'`},
+		{"verdict", q.Verdict, q.Verdict != "", ``},
 	} {
+		usual := f.value == "login_attempt" || f.column == "reason" && strings.Contains(butUsual, "'"+f.value+"'")
 		switch {
 		case !f.is:
-		case len(where) == 0:
-			add(f.column+" = ?"+f.also, f.value)
+		case f.column == "verdict" && f.value == "deny" && !indexed:
+			add(`verdict = 'deny'`)
+		case f.as != "" && !usual && !indexed:
+			add(f.as, f.value)
+			indexed = true
 		default:
 			add("("+f.column+" || '') = ?", f.value) // by no index
 		}

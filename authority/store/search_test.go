@@ -77,7 +77,10 @@ func TestASearchFindsWhatMatches(t *testing.T) {
 			{"of two names", store.EventQuery{Names: []string{"user_locked", "login_attempt"}}, "4 3 2 1 0"},
 			{"of a name twice", store.EventQuery{Names: []string{"user_locked", "user_locked"}}, "3"},
 			{"verdict", store.EventQuery{Verdict: "deny"}, "4 2"},
-			{"reason", store.EventQuery{Reason: "push_approved"}, "0"},
+			{"a usual reason", store.EventQuery{Reason: "push_approved"}, "0"},
+			{"a rare reason", store.EventQuery{Reason: "wrong_code", Oldest: true}, "2 4"},
+			{"a usual name", store.EventQuery{Names: []string{"login_attempt"}}, "4 2 1 0"},
+			{"a usual verdict", store.EventQuery{Verdict: "allow"}, "1 0"},
 			{"verdict and user", store.EventQuery{Verdict: "deny", User: "noor"}, "4"},
 			{"all at once", store.EventQuery{Names: []string{"login_attempt", "user_locked"}, User: "maya", Device: "d1", Verdict: "deny", Reason: "wrong_code", Text: "203.0"}, "2"},
 			{"since", store.EventQuery{Since: noon.Add(3 * time.Minute)}, "5 4 3"},
@@ -192,7 +195,10 @@ func TestASearchReadsNoMoreThanItFinds(t *testing.T) {
 		{"events_device", store.EventQuery{Own: true}},
 		{"events_reason", store.EventQuery{Reason: "wrong_code", Names: []string{"login_attempt"}}},
 		{"events_name", store.EventQuery{Names: []string{"user_locked"}, Oldest: true}},
-		{"events_verdict", store.EventQuery{Verdict: "deny"}},
+		{"events_denied", store.EventQuery{Verdict: "deny"}},
+		{"events_at", store.EventQuery{Verdict: "allow"}},
+		{"events_at", store.EventQuery{Names: []string{"login_attempt"}, Reason: "code_accepted"}},
+		{"events_denied", store.EventQuery{Names: []string{"login_attempt"}, Verdict: "deny"}},
 	} {
 		for _, cursor := range []string{"", "1.2"} {
 			c.q.Cursor = cursor

@@ -344,6 +344,7 @@ type Tx interface {
 	Sweep(before time.Time) error
 	// LeaseDelivery has this node be the one that delivers to an outlet, which is new
 	// with the first lease, until then, unless another node is; and says how far it is.
+	// An earlier run of this node is none other: it is over.
 	LeaseDelivery(sink string, now, until time.Time) (d Delivery, ours bool, err error)
 	// Delivered says that the outlet has n events more, up to pos. missed are those that
 	// SweepEvents removed before it had them, once. ErrNotFound: another node delivers.
