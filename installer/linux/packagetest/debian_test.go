@@ -177,6 +177,20 @@ func TestAnAgentThatWasStoppedStaysSo(t *testing.T) {
 	m.must("dpkg", "--purge", "sallyport")
 }
 
+// TestAnAgentInstalledByHandComesFirst: its unit would hide the package's. Nothing is
+// changed before it is gone, and then the state is taken over.
+func TestAnAgentInstalledByHandComesFirst(t *testing.T) {
+	m := boot(t)
+	m.must("sh", "-c", "dpkg-deb --extract $0 /tmp/by-hand && install -D /tmp/by-hand/usr/bin/sallyport /usr/local/sbin/sallyport && sallyport service install && sallyport service start", m.file(older, ".deb"))
+	m.wait("the agent runs", func() bool { return m.command("sallyport", "status").Run() == nil })
+	m.enrol()
+	m.fails([]string{"NOT INSTALLED", "sallyport service uninstall"}, "dpkg", "--install", m.file(newer, ".deb"))
+	m.wantAgent(older, 1)
+	m.must("sh", "-c", "sallyport service stop && sallyport service uninstall && rm /usr/local/sbin/sallyport")
+	m.must("dpkg", "--install", m.file(newer, ".deb"))
+	m.wantAgent(newer, 1)
+}
+
 // TestWithoutSystemd is a container, or an image that is being made: all of it works
 // and nothing is started.
 func TestWithoutSystemd(t *testing.T) {

@@ -3,6 +3,16 @@
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . common.sh # build.sh puts it in the place of this line
 case ${1-} in
+install | upgrade | 1 | 2)
+	# "sallyport service install" wrote it, for an agent elsewhere; it would hide ours.
+	if [ -f /etc/systemd/system/sallyport.service ]; then
+		say "NOT INSTALLED: an agent was installed by hand. Take it away first, its state stays: sallyport service stop; sallyport service uninstall"
+		exit 1
+	fi
+	;;
+esac
+
+case ${1-} in
 upgrade | 2)
 	# What an upgrade that was cut short has kept is the last that is known to work.
 	[ ! -d "$previous" ] || exit 0
