@@ -107,7 +107,7 @@ func TestACMEAsksOnlyForItsOwnName(t *testing.T) {
 	var asked atomic.Int32
 	directory := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked.Add(1); w.WriteHeader(404) }))
 	defer directory.Close()
-	c := config.Config{StateDir: t.TempDir(), Web: config.Web{API: "https://authority.example.com"}, TLS: config.TLS{Mode: config.TLSACME, ACMEDirectory: directory.URL}}
+	c := config.Config{StateDir: t.TempDir(), Web: config.Web{API: "https://authority.example.com"}, Console: config.Console{Origin: "https://helpdesk.example.com:8443"}, TLS: config.TLS{Mode: config.TLSACME, ACMEDirectory: directory.URL}}
 	web, err := webTLS(&c, time.Now, slog.New(slog.DiscardHandler), newMetrics("1"))
 	ok(t, err)
 	hello := func(name string) *tls.ClientHelloInfo {
@@ -118,6 +118,10 @@ func TestACMEAsksOnlyForItsOwnName(t *testing.T) {
 	}
 	if _, err := web.GetCertificate(hello("authority.example.com")); err == nil || asked.Load() == 0 {
 		t.Errorf("its own name: %v, asked %d times", err, asked.Load())
+	}
+	before := asked.Load()
+	if _, err := web.GetCertificate(hello("helpdesk.example.com")); err == nil || asked.Load() == before {
+		t.Errorf("the console's name: %v, asked %d times", err, asked.Load()-before)
 	}
 	if p := strings.Join(web.NextProtos, " "); p != "h2 http/1.1 acme-tls/1" {
 		t.Errorf("protocols: %s", p)
@@ -461,5 +465,33 @@ func TestMonitoringSeesWhoIsTrusted(t *testing.T) {
 		if !bytes.Contains(b, []byte(want)) {
 			t.Errorf("no %s", want)
 		}
+	}
+}
+
+// TestTheConsolesCertificate: its own where it has one, read again when it changes; else
+// that of the phones' page. ACME gets one for both names.
+func TestTheConsolesCertificate(t *testing.T) {
+	dir, own, c := t.TempDir(), t.TempDir(), &clock{t: start}
+	certificate(t, dir, "phones.example.com")
+	certificate(t, own, "helpdesk.example.com")
+	cfg := config.Config{TLS: config.TLS{Mode: config.TLSFiles, Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}}
+	page, err := webTLS(&cfg, c.now, slog.Default(), newMetrics("1"))
+	ok(t, err)
+	if got, err := consoleTLS(&cfg, page, c.now, slog.Default()); err != nil || got != page {
+		t.Errorf("%v %v", got, err)
+	}
+	cfg.Console.Cert, cfg.Console.Key = filepath.Join(own, "cert.pem"), filepath.Join(own, "key.pem")
+	console, err := consoleTLS(&cfg, page, c.now, slog.Default())
+	ok(t, err)
+	for _, name := range []string{"helpdesk.example.com", "new.example.com"} {
+		if got, err := console.GetCertificate(nil); err != nil || got.Leaf.Subject.CommonName != name {
+			t.Errorf("%v, %v; want %s", got.Leaf.Subject, err, name)
+		}
+		certificate(t, own, "new.example.com")
+		c.pass(lookEvery)
+	}
+	cfg.Console.Key = "/nowhere"
+	if _, err := consoleTLS(&cfg, page, c.now, slog.Default()); err == nil {
+		t.Error("a key that is not there")
 	}
 }
