@@ -33,8 +33,8 @@ func compileRules(lines []string) ([]rule, error) {
 	if len(lines) > MaxRules {
 		return nil, fmt.Errorf("policy.rules has %d rules; there is room for %d", len(lines), MaxRules)
 	}
-	var rules []rule
-	names := map[string]bool{}
+	rules := make([]rule, 0, len(lines))
+	names := make(map[string]bool, len(lines))
 	for i, line := range lines {
 		r, err := compileRule(line)
 		if err == nil && names[r.name] {
