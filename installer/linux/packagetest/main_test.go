@@ -1,7 +1,5 @@
 //go:build linux
 
-// Package packagetest puts the packages onto small machines of their own, with a real
-// systemd, dpkg, rpm and sshd, and logs in.
 package packagetest
 
 import (
