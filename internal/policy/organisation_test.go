@@ -69,11 +69,11 @@ func TestAPolicyThatCannotBeReadRequires(t *testing.T) {
 	}
 }
 
-// TestAPolicyForOldAgents: one that names no SIDs is what an agent from before
+// TestAPolicyForOldAgents: one that names no SIDs and has no rules is what an agent from before
 // them can read, which refuses what it does not know.
 func TestAPolicyForOldAgents(t *testing.T) {
 	b, err := json.Marshal(policy.Rules{Ask: policy.AskRequired, Required: policy.Match{Users: []string{"alice"}}})
-	if err != nil || strings.Contains(string(b), "SID") {
+	if err != nil || strings.Contains(string(b), "SID") || strings.Contains(string(b), "Rules") || strings.Contains(string(b), "Offline") {
 		t.Errorf("%s %v", b, err)
 	}
 	b, err = json.Marshal(policy.Rules{Required: policy.Match{SIDs: []string{"S-1-5-18"}}})
