@@ -420,6 +420,13 @@ func (s *Service) ShowConfig(context.Context, *adminv1.ShowConfigRequest) (*admi
 	for _, v := range state.Config.Values {
 		out.Values = append(out.Values, &adminv1.ConfigValue{Key: v.Key, Value: v.Value, Source: v.Source})
 	}
+	if central := s.Store.Policy(&state.Config.Config).Central; central != nil {
+		text, err := json.Marshal(central)
+		if err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+		out.OrganisationPolicy = text
+	}
 	return out, nil
 }
 

@@ -81,6 +81,9 @@ belong to you; the agent's own must not.`,
 			}
 			a.result(map[string]any{"file": file, "ok": true, "unknown": append([]string{}, checked.Unknown...)}, func(w io.Writer) {
 				_, _ = fmt.Fprintf(w, "%s: %s\n", clean(file), a.paint(w).Green("ok"))
+				for _, note := range neverDecide(checked.Policy.Rules) {
+					_, _ = fmt.Fprintf(w, "%s policy.rules: %s\n", a.paint(w).Yellow("note:"), clean(note))
+				}
 				for _, unknown := range checked.Unknown {
 					_, _ = fmt.Fprintf(w, "%s %s; it is ignored\n", a.paint(w).Yellow("not known:"), clean(unknown))
 				}

@@ -55,10 +55,11 @@ type fakeAgent struct {
 	follow   chan string // events that come while a stream is followed
 	deny     error       // every call is refused with it
 	imported func(*adminv1.ImportRequest) []*adminv1.ImportResult
-	phone    chan error    // EnrolPush waits for it: nil is a phone that enrolled
-	unheard  bool          // the authority has not said anything yet
-	noCode   bool          // alice's code is gone
-	gone     chan struct{} // closed when a caller of EnrolPush went away
+	phone    chan error                  // EnrolPush waits for it: nil is a phone that enrolled
+	unheard  bool                        // the authority has not said anything yet
+	noCode   bool                        // alice's code is gone
+	policy   *adminv1.ShowConfigResponse // nil: a short configuration
+	gone     chan struct{}               // closed when a caller of EnrolPush went away
 }
 
 var day = time.Date(2026, 11, 22, 10, 20, 30, 0, time.UTC)
@@ -182,6 +183,9 @@ func (f *fakeAgent) Events(r *adminv1.EventsRequest, stream grpc.ServerStreaming
 }
 
 func (f *fakeAgent) ShowConfig(_ context.Context, r *adminv1.ShowConfigRequest) (*adminv1.ShowConfigResponse, error) {
+	if f.policy != nil {
+		return f.policy, f.got(r)
+	}
 	return &adminv1.ShowConfigResponse{Values: []*adminv1.ConfigValue{
 		{Key: "state_dir", Value: `"/var/lib/sallyport"`, Source: "default"},
 		{Key: "policy.required", Value: `["@admins"]`, Source: "/etc/sallyport/sallyport.toml:7"}}}, f.got(r)

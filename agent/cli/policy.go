@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -275,13 +276,49 @@ Exit status 1 where a case is not as expected.`,
 	}
 }
 
+// printRules numbers rules, and says which are never looked at.
+func (a *app) printRules(w io.Writer, rules []string) {
+	for i, rule := range rules {
+		_, _ = fmt.Fprintf(w, "%4d  %s\n", i+1, clean(rule))
+	}
+	for _, line := range neverDecide(rules) {
+		_, _ = fmt.Fprintf(w, "      %s %s\n", a.paint(w).Yellow("note:"), clean(line))
+	}
+}
+
+// neverDecide names the rules behind one that always fits: whoever wrote them may
+// think that they count.
+func neverDecide(rules []string) (notes []string) {
+	for i, rule := range rules {
+		name, effect, _ := strings.Cut(rule, ":")
+		if behind := len(rules) - i - 1; behind > 0 && !strings.Contains(effect, " when ") {
+			return []string{fmt.Sprintf("%q always fits, so that the %s behind it never decide", name, plural(behind, "rule", "rules"))}
+		}
+	}
+	return nil
+}
+
+func printLists(w io.Writer, name string, m *policy.Match) {
+	for _, l := range []struct {
+		key  string
+		list []string
+	}{{"users", m.Users}, {"sids", m.SIDs}, {"groups", m.Groups}, {"services", m.Services}, {"remote", m.Remote}} {
+		if len(l.list) > 0 {
+			_, _ = fmt.Fprintf(w, "      %s.%s = %s\n", name, l.key, clean(strings.Join(l.list, ", ")))
+		}
+	}
+	if len(m.UIDs) > 0 {
+		_, _ = fmt.Fprintf(w, "      %s.uids = %v\n", name, m.UIDs)
+	}
+}
+
 func (a *app) policyShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show",
 		Short: "show the rules in force, in their order",
-		Long: `Shows who is asked, in one line, and the rules and lists of this computer's
-configuration in the order in which they are looked at. What the organisation says
-beside them is in the first line; 'sallyport policy explain' shows its rules.`,
+		Long: `Shows who is asked, in one line, the rules and lists of this computer's
+configuration in the order in which they are looked at, and what the organisation
+signed beside them. The stricter of the two counts.`,
 		Args: cobra.NoArgs,
 		RunE: do(func(cmd *cobra.Command, _ []string) error {
 			v := struct {
@@ -289,6 +326,8 @@ beside them is in the first line; 'sallyport policy explain' shows its rules.`,
 				Rules   []string      `json:"rules"`
 				Source  string        `json:"source,omitempty"` // of the rules
 				Lists   []ConfigValue `json:"lists"`
+				// Organisation is what it signed, where that counts here.
+				Organisation *policy.Rules `json:"organisation,omitempty"`
 			}{Rules: []string{}, Lists: []ConfigValue{}}
 			if err := a.call(cmd.Context(), func(ctx context.Context, c *agent) error {
 				st, err := c.Status(ctx, &adminv1.StatusRequest{})
@@ -297,6 +336,11 @@ beside them is in the first line; 'sallyport policy explain' shows its rules.`,
 				}
 				v.Summary = st.GetPolicy()
 				answer, err := c.ShowConfig(ctx, &adminv1.ShowConfigRequest{})
+				if text := answer.GetOrganisationPolicy(); len(text) > 0 {
+					if err := json.Unmarshal(text, &v.Organisation); err != nil {
+						return errors.Join(errors.New("the organisation's policy cannot be read"), err)
+					}
+				}
 				for _, value := range answer.GetValues() {
 					switch {
 					case value.GetKey() == "policy.rules":
@@ -315,14 +359,18 @@ beside them is in the first line; 'sallyport policy explain' shows its rules.`,
 			}
 			a.result(v, func(w io.Writer) {
 				_, _ = fmt.Fprintln(w, clean(v.Summary))
-				for i, rule := range v.Rules {
-					_, _ = fmt.Fprintf(w, "%4d  %s\n", i+1, clean(rule))
-				}
+				a.printRules(w, v.Rules)
 				var rows [][]string
 				for _, value := range v.Lists {
 					rows = append(rows, []string{"      " + clean(value.Key) + " = " + clean(value.Value), "# " + clean(value.Source)})
 				}
 				table(w, rows)
+				if o := v.Organisation; o != nil {
+					_, _ = fmt.Fprintf(w, "the organisation: ask = %q\n", clean(o.Ask))
+					a.printRules(w, o.Rules)
+					printLists(w, "required", &o.Required)
+					printLists(w, "exempt", &o.Exempt)
+				}
 			})
 			return nil
 		}),

@@ -98,6 +98,17 @@ func TestPolicyTest(t *testing.T) {
 }
 
 func TestPolicyShow(t *testing.T) {
-	runCLI(t, newFake(), "policy", "show").wantExit(0).wantOut("whoever is enrolled")
+	f := newFake()
+	f.policy = &adminv1.ShowConfigResponse{Values: []*adminv1.ConfigValue{
+		{Key: "policy.rules", Value: `["night: deny when hour < 6", 'all: any', "late: totp"]`, Source: "sallyport.toml:7"},
+		{Key: "policy.ask", Value: `"enrolled"`, Source: "default"}, {Key: "policy.exempt.users", Value: `["rescue"]`, Source: "sallyport.toml:9"}},
+		OrganisationPolicy: []byte(`{"Ask":"required","Required":{"Groups":["staff"]},"Rules":["theirs: push"]}`)}
+	runCLI(t, f, "policy", "show").wantExit(0).wantOut("whoever is enrolled", "1  night: deny", "2  all: any", `"all" always fits, so that the 1 rule behind it never decide`,
+		`policy.exempt.users = ["rescue"]`, "sallyport.toml:9", `the organisation: ask = "required"`, "1  theirs: push", "required.groups = staff").wantNot("policy.ask")
+	v := runCLI(t, f, "policy", "show", "--json").wantExit(0).object()
+	if len(v["rules"].([]any)) != 3 || v["organisation"] == nil || v["source"] != "sallyport.toml:7" {
+		t.Errorf("%v", v)
+	}
+	runCLI(t, newFake(), "policy", "show").wantExit(0).wantOut("whoever is enrolled").wantNot("organisation")
 	runCLI(t, nil, "policy", "show").wantExit(ExitNotRunning)
 }

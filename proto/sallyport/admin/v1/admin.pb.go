@@ -1314,11 +1314,13 @@ func (*ShowConfigRequest) Descriptor() ([]byte, []int) {
 }
 
 type ShowConfigResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Values        []*ConfigValue         `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
-	Problem       string                 `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"` // the file on disk is broken and the last good one is in force
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Values  []*ConfigValue         `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	Problem string                 `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"` // the file on disk is broken and the last good one is in force
+	// What the organisation says beside policy.*, as JSON; empty: nothing that counts here.
+	OrganisationPolicy []byte `protobuf:"bytes,3,opt,name=organisation_policy,json=organisationPolicy,proto3" json:"organisation_policy,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ShowConfigResponse) Reset() {
@@ -1363,6 +1365,13 @@ func (x *ShowConfigResponse) GetProblem() string {
 		return x.Problem
 	}
 	return ""
+}
+
+func (x *ShowConfigResponse) GetOrganisationPolicy() []byte {
+	if x != nil {
+		return x.OrganisationPolicy
+	}
+	return nil
 }
 
 type ConfigValue struct {
@@ -3280,10 +3289,11 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\x04last\x18\x04 \x01(\rR\x04last\"\x1b\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\"\x13\n" +
-	"\x11ShowConfigRequest\"g\n" +
+	"\x11ShowConfigRequest\"\x98\x01\n" +
 	"\x12ShowConfigResponse\x127\n" +
 	"\x06values\x18\x01 \x03(\v2\x1f.sallyport.admin.v1.ConfigValueR\x06values\x12\x18\n" +
-	"\aproblem\x18\x02 \x01(\tR\aproblem\"M\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem\x12/\n" +
+	"\x13organisation_policy\x18\x03 \x01(\fR\x12organisationPolicy\"M\n" +
 	"\vConfigValue\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
