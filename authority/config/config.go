@@ -597,6 +597,12 @@ acme_directory = {{q .TLS.ACMEDirectory}}
 [console]
 origin = {{q .Console.Origin}}   # never change its host name: every operator would have to be invited again
 listen = {{q .Console.Listen}}
+{{- else}}
+
+# The helpdesk's page: docs/console.md
+#[console]
+#origin = "https://helpdesk.example.com"
+#listen = "[::]:8443"
 {{- end}}
 {{- if .PushServices.UnsafeLocal}}
 

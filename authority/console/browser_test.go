@@ -664,6 +664,35 @@ func TestByKeyboardAlone(t *testing.T) {
 	p.ok(p.Wait("document.activeElement.matches('.spoken')"))
 }
 
+// TestWithoutScripts: behind the login everything is links and forms.
+func TestWithoutScripts(t *testing.T) {
+	w := newWorld(t)
+	w.filled()
+	p := w.sits(t, chromium.Desktop)
+	p.is("anna", Admin)
+	p.ok(p.Scripts(false))
+	p.opens("/people")
+	p.types("#q", "alice"+kb.Enter)
+	p.ok(p.Wait("document.querySelectorAll('.rows li').length === 1"))
+	p.goes(".rows a", "alice")
+	p.goes("a[href^='/act/recovery']", "New recovery codes")
+	p.clicks("form[action^='/act/'] button")
+	p.ok(p.Wait("document.querySelectorAll('.codes li').length === 10"))
+	p.goes("main .button", "alice")
+	p.goes("a[href^='/events?user=']", "Events")
+	p.ok(p.Wait("document.querySelectorAll('.events tbody tr').length > 3"))
+	p.goes("nav a[href='/devices']", "Computers")
+	p.goes("tbody a[href$='"+laptop+"']", "laptop-17")
+	p.goes("a[href^='/act/revoke']", "Revoke")
+	p.types("#f-reason", "stolen")
+	p.clicks("form[action^='/act/'] button")
+	p.sees("The computer is revoked.")
+	p.clicks(".who button")
+	p.ok(p.WaitText("h1", "Log in"))
+	p.sees("Passkeys need JavaScript")
+	p.ok(p.Scripts(true))
+}
+
 // TestTheChecksOfScreensBite: on a page with each fault, each is found.
 func TestTheChecksOfScreensBite(t *testing.T) {
 	w := newWorld(t)

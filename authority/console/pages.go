@@ -379,7 +379,7 @@ func (s *server) events(v *visit) error {
 
 // newEvents are those since the page was made, for the live view.
 func (s *server) newEvents(v *visit) error {
-	after, err := strconv.ParseUint(v.r.URL.Query().Get("after"), 10, 64)
+	after, err := strconv.ParseUint(v.r.URL.Query().Get("after"), 10, 63)
 	if err != nil {
 		return malformed("The address is malformed.")
 	}

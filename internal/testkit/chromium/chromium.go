@@ -244,6 +244,12 @@ func (t *Tab) UserAgent(s string) error {
 	return err
 }
 
+// Scripts says whether pages may run any from now on; what a test evaluates still runs.
+func (t *Tab) Scripts(on bool) error {
+	_, err := chromedp.Call(t.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
+	return err
+}
+
 // Before runs a script in every page that the tab loads from now on, before the
 // page's own.
 func (t *Tab) Before(script string) error {
