@@ -9,9 +9,11 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"sallyport/authority/store"
 	"sallyport/internal/factor/offline"
+	factor "sallyport/internal/factor/push"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
 )
 
@@ -25,6 +27,18 @@ func escrowOf(key []byte) *authorityv1.DeviceMessage {
 func (d *device) escrowed() error {
 	_, err := d.enrol.AnswerOffline(d.ctx(), "uid:0", "maya", d.id, offline.NewChallenge(d.id, "maya").String(), time.Hour, "a test")
 	return err
+}
+
+// afterThem waits until what was sent before is done: requests are done in order,
+// and this one is answered.
+func (s *session) afterThem() {
+	s.Helper()
+	id := factor.NewID()
+	s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_EnrolmentBegin{EnrolmentBegin: &authorityv1.EnrolmentBegin{Id: id, User: "nobody",
+		Expires: timestamppb.New(s.now().Add(time.Minute))}}})
+	if e := wait(s, (*authorityv1.AuthorityMessage).GetEnrolmentStarted); e.GetId() != id || e.GetRefused() == "" {
+		s.Errorf("%v", e)
+	}
 }
 
 // TestAKeyIsAskedForUntilItIsThere, of an agent that joined without one.
@@ -53,10 +67,7 @@ func TestAKeyIsAskedForUntilItIsThere(t *testing.T) {
 		for range 10 {
 			s.send(escrowOf(bytes.Repeat([]byte{1}, offline.KeySize)))
 		}
-		s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_Probe{Probe: &authorityv1.Probe{Nonce: 7}}})
-		if r := wait(s, (*authorityv1.AuthorityMessage).GetProbeReply); r.GetNonce() != 7 {
-			t.Error(r)
-		}
+		s.afterThem()
 		s.stop()
 		s.ends()
 		if n := w.events("bypass_key_escrowed"); n != 1 {
@@ -105,8 +116,7 @@ func TestAMalformedKeyIsNotKept(t *testing.T) {
 		s := d.connect(d.hello())
 		s.next()
 		s.send(escrowOf([]byte("short")))
-		s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_Probe{Probe: &authorityv1.Probe{Nonce: 1}}})
-		wait(s, (*authorityv1.AuthorityMessage).GetProbeReply)
+		s.afterThem()
 		if err := d.escrowed(); err == nil {
 			t.Error("kept")
 		}
