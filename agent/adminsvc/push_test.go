@@ -592,12 +592,14 @@ func TestProblemsWithTheAuthority(t *testing.T) {
 		want     string        // "" is no problem
 		words    string
 	}{
-		"connected":                 {LinkState{Connected: true, Since: noon}, -time.Hour, 144 * time.Hour, "", ""},
-		"down for 14 minutes":       {LinkState{Since: noon.Add(-14 * time.Minute)}, -time.Hour, 144 * time.Hour, "", ""},
-		"down for 16 minutes":       {LinkState{Since: noon.Add(-16 * time.Minute), LastError: "no route to host"}, -time.Hour, 144 * time.Hour, "authority_unreachable", "no route to host"},
-		"revoked":                   {LinkState{Since: noon, Refused: "revoked"}, -time.Hour, 144 * time.Hour, "authority_refused", "revoked this computer"},
-		"not known any more":        {LinkState{Since: noon, Refused: "unknown"}, -time.Hour, 144 * time.Hour, "authority_refused", "does not know this computer"},
-		"rolled back":               {LinkState{Since: noon, Refused: "vault_rolled_back"}, -time.Hour, 144 * time.Hour, "authority_refused", "older state"},
+		"connected":           {LinkState{Connected: true, Since: noon}, -time.Hour, 144 * time.Hour, "", ""},
+		"down for 14 minutes": {LinkState{Since: noon.Add(-14 * time.Minute)}, -time.Hour, 144 * time.Hour, "", ""},
+		"down for 16 minutes": {LinkState{Since: noon.Add(-16 * time.Minute), LastError: "no route to host"}, -time.Hour, 144 * time.Hour, "authority_unreachable", "no route to host"},
+		"revoked":             {LinkState{Since: noon, Refused: "revoked"}, -time.Hour, 144 * time.Hour, "authority_refused", "revoked this computer"},
+		"not known any more":  {LinkState{Since: noon, Refused: "unknown"}, -time.Hour, 144 * time.Hour, "authority_refused", "does not know this computer"},
+		"rolled back":         {LinkState{Since: noon, Refused: "vault_rolled_back"}, -time.Hour, 144 * time.Hour, "authority_refused", "older state"},
+		"another protocol": {LinkState{Since: noon, Refused: "version", LastError: "the agent, 1, speaks version 1 of the protocol, the authority, 9, version 2: update Sallyport on this computer"},
+			-time.Hour, 144 * time.Hour, "authority_refused", "the authority, 9, version 2: update Sallyport"},
 		"a reason of the future":    {LinkState{Since: noon, Refused: "moved"}, -time.Hour, 144 * time.Hour, "authority_refused", "moved"},
 		"two days are left":         {LinkState{Connected: true, Since: noon}, -time.Hour, 49 * time.Hour, "", ""},
 		"less than two days":        {LinkState{Connected: true, Since: noon}, -time.Hour, 47 * time.Hour, "certificate_ending", "47h"},
