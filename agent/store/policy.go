@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -111,10 +110,9 @@ func (p *Policy) compile() {
 	}
 	sum := sha256.Sum256(text)
 	p.ID = hex.EncodeToString(sum[:16])
-	if p.HasRules {
-		// What reading a thousand rules leaves behind is megabytes, and in pools, which
-		// keep theirs through one collection.
-		runtime.GC()
+	// What reading a thousand rules leaves behind is megabytes, and more than what a
+	// collection takes itself; a hundred are not.
+	if rules := len(p.local.Rules); rules > 200 || p.Central != nil && rules+len(p.Central.Rules) > 200 {
 		debug.FreeOSMemory()
 	}
 }
