@@ -144,7 +144,7 @@ func (n *Names) Membership(ctx context.Context, name, group string) policy.Membe
 // remembered of memberships. groups are those that the system named when it let who
 // in (Windows' token); nil where they have to be looked up.
 func (n *Names) Resolver(ctx context.Context, seen func(id identity.ID, group string) bool, who User, groups []identity.ID) policy.Resolver {
-	return resolver{ctx, n, seen, who, groups}
+	return resolver{ctx, n, seen, who, groups, new(lost)}
 }
 
 type resolver struct {
@@ -153,6 +153,7 @@ type resolver struct {
 	seen   func(id identity.ID, group string) bool
 	who    User
 	groups []identity.ID
+	lost   *lost
 }
 
 func (r resolver) IsUser(name string, id identity.ID) policy.Membership {
@@ -161,14 +162,18 @@ func (r resolver) IsUser(name string, id identity.ID) policy.Membership {
 			return m
 		}
 	}
-	return r.n.IsUser(r.ctx, name, id)
+	return r.lost.bound(r.ctx, func(ctx context.Context) policy.Membership { return r.n.IsUser(ctx, name, id) })
 }
 
 func (r resolver) Membership(user, group string) policy.Membership {
+	return r.lost.bound(r.ctx, func(ctx context.Context) policy.Membership { return r.membership(ctx, user, group) })
+}
+
+func (r resolver) membership(ctx context.Context, user, group string) policy.Membership {
 	if r.groups == nil {
-		return r.n.Membership(r.ctx, user, group)
+		return r.n.Membership(ctx, user, group)
 	}
-	id, err := r.n.groupID(r.ctx, group)
+	id, err := r.n.groupID(ctx, group)
 	switch {
 	case err != nil:
 		return policy.Unknown
@@ -176,6 +181,35 @@ func (r resolver) Membership(user, group string) policy.Membership {
 		return policy.Member
 	}
 	return policy.NotMember
+}
+
+// lost is how long one login has waited for look-ups that came to nothing. A policy
+// names any number of groups, and a login that takes too long is refused: once as
+// much is lost as one look-up may take, each gets brief, in which /etc/group answers
+// while a directory hangs, and the last of them end after extra.
+type lost time.Duration
+
+const (
+	brief = 50 * time.Millisecond
+	extra = 500 * time.Millisecond
+)
+
+func (l *lost) bound(ctx context.Context, look func(context.Context) policy.Membership) policy.Membership {
+	left := limits.Patience - time.Duration(*l)
+	if left <= -extra {
+		return policy.Unknown
+	}
+	if *l > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(left, brief))
+		defer cancel()
+	}
+	began := time.Now()
+	m := look(ctx)
+	if m == policy.Unknown {
+		*l += lost(time.Since(began))
+	}
+	return m
 }
 
 func (r resolver) LastSeen(id identity.ID, group string) bool { return r.seen(id, group) }
