@@ -789,7 +789,7 @@ func (a *app) userCommand() *cobra.Command {
 			return err
 		}
 		a.result(map[string]string{"cleared": user, "device": device}, func(w io.Writer) {
-			printf(w, "Push for %s is on again here. The computer counts as well; there: sudo sallyport push clear %s\n", user, textout.QuoteArg(user))
+			printf(w, "Push for %s is on again here. The computer counts as well: sallyport-authority user clear-push %s\n", user, textout.QuoteArg(user))
 		})
 		return nil
 	})

@@ -118,10 +118,12 @@ func (st *stream) itemAnswered(ctx context.Context, r *authorityv1.SyncApplied) 
 			} else if err != nil {
 				return err
 			}
-			if keep = refused != "" || device != ""; !keep {
-				_, err = tx.ItemAnswer(st.device, kind, user)
-				keep = err == nil
+			var said store.ItemAnswer
+			said, err = tx.ItemAnswer(st.device, kind, user)
+			if said.Version == item.Version && said.Refused == refused {
+				return nil // with each connection again
 			}
+			keep = refused != "" || device != "" || err == nil
 			break
 		}
 		if errors.Is(err, store.ErrNotFound) {
