@@ -46,13 +46,34 @@ func (l *Link) Online() bool {
 }
 
 // Reach says whether the authority is on the line, and has an attempt made if it
-// is not.
+// is not. A connection from before the computer slept is asked whether it lives.
 func (l *Link) Reach(ctx context.Context) bool {
 	if l.Online() {
 		return true
 	}
-	_, err := l.await(ctx)
-	return err == nil && l.Online()
+	s, err := l.await(ctx)
+	if err != nil || l.Online() {
+		return err == nil
+	}
+	s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_Probe{Probe: &authorityv1.Probe{Nonce: s.heard.Load()}}})
+	dead := time.NewTimer(deadAfter)
+	defer dead.Stop()
+	look := time.NewTicker(deadAfter / 50)
+	defer look.Stop()
+	for !l.Online() {
+		select {
+		case <-look.C:
+		case <-dead.C:
+			s.end(errFrozen) // and Run dials anew
+			<-s.ctx.Done()
+			l.exit(s)
+			_, err := l.await(ctx)
+			return err == nil && l.Online()
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // keepContact writes down that there is contact: as it begins, while it lasts, and

@@ -106,6 +106,34 @@ func TestAConnectionThatWentDeadUnnoticedIsNoContact(t *testing.T) {
 	}
 }
 
+// TestAComputerThatWakesIsOnlineAtOnce where it can be: the connection of before is
+// asked, and a dead one replaced.
+func TestAComputerThatWakesIsOnlineAtOnce(t *testing.T) {
+	c := newComputer(t)
+	a := newAuthority(t, c.clock)
+	p := newProxy(t, a.addr)
+	if err := c.link.Join(t.Context(), "uid:0", "https://"+p.addr, a.token().String(), "laptop"); err != nil {
+		t.Fatal(err)
+	}
+	c.run()
+	a.stream()
+	c.until("connected", func() bool { return c.link.State().Connected })
+	reach := func() bool {
+		t.Helper()
+		c.eventually("not online", func() bool { c.clock.advance(time.Hour); return !c.link.Online() })
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return c.link.Reach(ctx)
+	}
+	if !reach() || a.count(&a.connects) != 1 {
+		t.Errorf("a connection that lives: connected %d times", a.count(&a.connects))
+	}
+	p.freeze(false)
+	if !reach() || a.count(&a.connects) != 2 {
+		t.Errorf("one that died: connected %d times", a.count(&a.connects))
+	}
+}
+
 // TestTheTimeGoesOnWithoutContact, at most an hour at a time, whatever the clock is
 // set to before the next start.
 func TestTheTimeGoesOnWithoutContact(t *testing.T) {
