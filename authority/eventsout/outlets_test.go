@@ -38,8 +38,8 @@ type clock struct{ offset atomic.Int64 }
 func (c *clock) Now() time.Time       { return noon.Add(time.Duration(c.offset.Load())) }
 func (c *clock) pass(d time.Duration) { c.offset.Add(int64(d)) }
 
-// soon waits a thousandth.
-func soon(d time.Duration) <-chan time.Time { return time.After(d / 1000) }
+// soon waits a fiftieth.
+func soon(d time.Duration) <-chan time.Time { return time.After(d / 50) }
 
 // outlets run until stop, or the test's end.
 func outlets(t testing.TB, s store.Store, c *clock, sinks ...Sink) (stop func()) {
@@ -69,7 +69,7 @@ func delivery(t testing.TB, s store.Store) (d store.Delivery) {
 
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(100 * time.Millisecond) // it counts all that wait
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); !is(); <-tick.C {
 		if time.Now().After(deadline) {

@@ -145,7 +145,12 @@ func TestSyslogKnowsItsServer(t *testing.T) {
 			t.Errorf("%s: %d %v", what, n, err)
 		}
 	}
-	r.config.ClientAuth, r.config.ClientCAs = tls.RequireAndVerifyClientCert, c.pool()
+	if got := r.messages(); len(got) != 0 {
+		t.Errorf("it got %q", got)
+	}
+	strict := server(c)
+	strict.ClientAuth, strict.ClientCAs = tls.RequireAndVerifyClientCert, c.pool()
+	r = newReceiver(t, strict)
 	for what, o := range map[string]SyslogOptions{"no certificate": {CA: c.File}, "another's": {CA: c.File, Cert: foreignCert, Key: foreignKey}} {
 		if n, err := send(o); n != 0 || err == nil {
 			t.Errorf("%s: %d %v", what, n, err)
