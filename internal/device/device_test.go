@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,8 +13,8 @@ import (
 func TestASystemThatDoesNotSayHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(chan Facts)
-		asked := 0
-		r := Reader{Read: func(context.Context) Facts { asked++; return <-answer }}
+		var asked atomic.Int32
+		r := Reader{Read: func(context.Context) Facts { asked.Add(1); return <-answer }}
 		boot := time.Hour
 		want := func(name string, known, encrypted bool, waited time.Duration) {
 			t.Helper()
@@ -25,8 +26,8 @@ func TestASystemThatDoesNotSayHoldsNobodyUp(t *testing.T) {
 		}
 		want("it has not said yet", false, false, patience)
 		want("nor the second time", false, false, patience)
-		if asked != 1 {
-			t.Errorf("asked %d times at once", asked)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times at once", n)
 		}
 		answer <- Facts{Encrypted: yes(true), OS: osName}
 		synctest.Wait()
@@ -41,8 +42,8 @@ func TestASystemThatDoesNotSayHoldsNobodyUp(t *testing.T) {
 		synctest.Wait()
 		boot -= good
 		want("another answer", true, false, 0)
-		if asked != 2 {
-			t.Errorf("asked %d times, want 2", asked)
+		if n := asked.Load(); n != 2 {
+			t.Errorf("asked %d times, want 2", n)
 		}
 	})
 }
