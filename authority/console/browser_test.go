@@ -154,7 +154,18 @@ var aliceHere = url.Values{"user": {"alice"}, "device": {laptop}}
 func TestFromTheInvitationToAnAction(t *testing.T) {
 	w := newWorld(t)
 	p := w.sits(t, chromium.Desktop)
-	p.is("anna", Helpdesk)
+	i, err := w.operators().Add(t.Context(), "test", "anna", Helpdesk)
+	p.ok(err)
+	p.ok(p.Go(i.URL.Reveal()))
+	p.sees("lets anna")
+	if at, _ := p.Address(); at != w.origin+"/invite" {
+		t.Errorf("the secret stays in the address: %s", at)
+	}
+	p.follows(i)
+	p.logsIn()
+	if keys, err := p.keys.Passkeys(); err != nil || len(keys) != 1 || !keys[0].IsResidentCredential || keys[0].RpID != "localhost" {
+		t.Errorf("%+v %v", keys, err)
+	}
 	p.types("#q", "ali")
 	p.ok(p.Wait("document.querySelectorAll('.rows li').length === 1"))
 	p.goes(".rows a", "alice")

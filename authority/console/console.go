@@ -254,7 +254,7 @@ func known(err error) *problem {
 		// Remedies of the command line are none here.
 		text, _, _ = strings.Cut(text, ": --")
 		text, _, _ = strings.Cut(text, ": sallyport-authority")
-		return &problem{http.StatusUnprocessableEntity, strings.ToUpper(text[:1]) + text[1:] + "."}
+		return &problem{http.StatusUnprocessableEntity, "Not done: " + text + "."}
 	case errors.Is(err, enrol.ErrNotSigned):
 		return &problem{http.StatusUnprocessableEntity, "The organisation's key has not signed the settings yet."}
 	case errors.Is(err, enrol.ErrNoEscrow):

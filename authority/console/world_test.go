@@ -83,14 +83,26 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // newWorld is the console of Example Works, where the actions named take two.
 func newWorld(t testing.TB, second ...string) *world {
 	t.Helper()
-	w := &world{t: t, clock: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), second: second}
+	s, err := store.Open(t.Context(), store.Options{SQLite: filepath.Join(t.TempDir(), "authority.db"), Node: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return newWorldOn(t, s, second...)
+}
+
+// newWorldOn is the same on a database that is there.
+func newWorldOn(t testing.TB, s store.Store, second ...string) *world {
+	t.Helper()
+	w := &world{t: t, clock: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), second: second, store: s}
 	dir := filepath.Join(t.TempDir(), "keys")
 	w.ok(enrol.CreateKeys(dir))
 	keys, err := enrol.LoadKeys(dir)
 	w.ok(err)
-	w.store, err = store.Open(t.Context(), store.Options{SQLite: filepath.Join(t.TempDir(), "authority.db"), Node: "one"})
-	w.ok(err)
-	t.Cleanup(func() { w.ok(w.store.Close()) })
 	w.enrol = enrol.New(enrol.Options{Store: w.store, Keys: keys, Now: w.now,
 		Settings: organisation.Settings{Name: "Example Works", RPID: "approve.example.com", Origin: "https://approve.example.com", API: "https://approve.example.com"}})
 	_, err = w.enrol.EnsureSettings(t.Context())
