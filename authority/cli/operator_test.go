@@ -2,14 +2,17 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"sallyport/internal/factor/push"
+	"sallyport/internal/testkit/chromium"
 	"sallyport/internal/testkit/passkey"
 )
 
@@ -125,4 +128,43 @@ func TestOperatorsOfARunningConsole(t *testing.T) {
 	if strings.Contains(out, secret) || strings.Contains(r.log.String(), secret) || strings.Contains(r.log.String(), cookie.Value) {
 		t.Error("an invitation or a cookie is in an event or the log")
 	}
+}
+
+// TestTheConsoleAsItIsShipped: the program, its own certificate, and a real browser, from
+// the link that the command line prints to a person's page.
+func TestTheConsoleAsItIsShipped(t *testing.T) {
+	if err := chromium.Installed(); err != nil {
+		t.Skip(err)
+	}
+	s := newShell(t)
+	s.ok("init", "--name", "Example Works", "--origin", "https://localhost:"+freePort(t), "--tls", "self-signed", "--state-dir", filepath.Join(s.dir, "state"), "--device-host", "127.0.0.1",
+		"--listen-devices", "127.0.0.1:"+freePort(t), "--listen-metrics", "", "--node", "one")
+	port := freePort(t)
+	text, err := os.ReadFile(s.config)
+	ok(t, err)
+	origin := "https://localhost:" + port
+	ok(t, os.WriteFile(s.config, append(text, "\n[console]\norigin = \""+origin+"\"\nlisten = \"127.0.0.1:"+port+"\"\n"...), 0o600))
+	s.serve()
+	s.ok("user", "add", "maya")
+	var invited struct{ URL string }
+	s.json(&invited, "operator", "add", "anna", "--role", "helpdesk")
+
+	b, err := chromium.Start(context.Background(), chromium.TrustAll)
+	ok(t, err)
+	defer b.Close()
+	tab, err := b.Open(chromium.Desktop)
+	ok(t, err)
+	defer tab.Close()
+	_, err = tab.Authenticator(true, false)
+	ok(t, err)
+	ok(t, tab.Go(invited.URL))
+	ok(t, tab.WaitText("body", "lets anna"))
+	ok(t, tab.Click("#invite button"))
+	ok(t, tab.WaitText("h1", "Log in"))
+	ok(t, tab.Click("#login"))
+	ok(t, tab.WaitText("h1", "People"))
+	ok(t, tab.WaitText(".rows", "maya"))
+	s.ok("operator", "role", "anna", "read")
+	ok(t, tab.Go(origin+"/person?name=maya"))
+	ok(t, tab.WaitText("h1", "Log in"))
 }
