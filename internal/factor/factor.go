@@ -222,7 +222,7 @@ func CheckEnrolmentCode(a *Account, answer secret.String, now clock.Instant, cod
 // replaced, a bypass: both are for who had the old one, which may be stolen.
 func (a *Account) SetSecret(state *totp.State, now clock.Instant) {
 	if a.IsEnrolled() {
-		a.Bypass = nil
+		a.Bypass, a.Offline.Open = nil, nil
 	}
 	a.TOTP, a.Enrolment, a.Enrolled = state, nil, now.Wall
 	a.Unlock()

@@ -189,6 +189,21 @@ func TestGuessesAreBounded(t *testing.T) {
 	}
 }
 
+// TestAnotherSecretEndsTheChallenge, as it ends a bypass: the one before may be
+// stolen. What was counted stays.
+func TestAnotherSecretEndsTheChallenge(t *testing.T) {
+	w := enrolled(t)
+	answer := w.answerFor(time.Hour)
+	w.account.Offline.Used = offline.Used{Serial: 1, Logins: 3}
+	w.enrol("another secret......")
+	if o := w.typesOn(away, answer); o.OK {
+		t.Errorf("%+v", o)
+	}
+	if w.account.Offline.Used.Logins != 3 {
+		t.Errorf("%+v", w.account.Offline)
+	}
+}
+
 // TestChallengesEnd after a day, after a rename, and where the computer has joined anew.
 func TestChallengesEnd(t *testing.T) {
 	a := &factor.Account{Key: "uid:1000"}
