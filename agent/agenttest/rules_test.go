@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -216,8 +217,16 @@ func newRules(t *testing.T, org *company, table *policy.Table, root string, p pl
 	var st unix.Stat_t
 	must(t, unix.Stat("/", &st))
 	w.root = fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
-	passwd, err := os.ReadFile("/etc/passwd")
-	must(t, err)
+	// All of /etc: a file that is mounted alone goes when another test renames its
+	// own over the machine's (mount_namespaces(7), rename(2)).
+	passwdMu.Lock()
+	out, err := exec.Command("cp", "-a", "/etc", filepath.Join(a.dir, "etc")).CombinedOutput()
+	passwdMu.Unlock()
+	if err != nil {
+		t.Fatalf("cp /etc: %v: %s", err, out)
+	}
+	passwd, err := os.ReadFile(filepath.Join(a.dir, "etc", "passwd"))
+	must(t, err, os.RemoveAll(filepath.Join(a.dir, "etc", "os-release"))) // a link
 	w.passwd = string(passwd)
 	groups := map[string]bool{}
 	lists := []*policy.Rules{table.Policy, table.Organisation}
@@ -242,8 +251,7 @@ func newRules(t *testing.T, org *company, table *policy.Table, root string, p pl
 	must(t, os.MkdirAll(filepath.Join(a.dir, "block"), 0o755), os.MkdirAll(filepath.Join(a.dir, "class", "net"), 0o755))
 	w.accounts(&policy.Case{NoSuchUser: true}, 0, nil)
 	w.device(t, policy.CaseDevice{})
-	script := `set -e; cd "$0"; mount --bind passwd /etc/passwd; mount --bind group /etc/group; mount --bind os-release "$(readlink -f /etc/os-release)"
-		mount --bind block /sys/dev/block; mount --bind class /sys/class; exec "$@"`
+	script := `set -e; cd "$0"; mount --bind etc /etc; mount --bind block /sys/dev/block; mount --bind class /sys/class; exec "$@"`
 	a.wrapper = []string{"unshare", "--mount", "--propagation", "private", "sh", "-c", script, a.dir}
 	w.inForce()
 	must(t, errorOf(a.command("", "config", "check", a.config)))
@@ -307,8 +315,8 @@ func (w *rules) accounts(c *policy.Case, uid uint32, memberOf []string) {
 		}
 		group += fmt.Sprintf("%s:x:%d:%s\n", g, 45000+i, member)
 	}
-	write(w.t, filepath.Join(w.dir, "passwd"), passwd)
-	write(w.t, filepath.Join(w.dir, "group"), group)
+	write(w.t, filepath.Join(w.dir, "etc", "passwd"), passwd)
+	write(w.t, filepath.Join(w.dir, "etc", "group"), group)
 }
 
 // device makes the computer's facts. What is not said cannot be told.
@@ -330,7 +338,7 @@ func (w *rules) device(t *testing.T, d policy.CaseDevice) {
 	if d.OSVersion != nil {
 		release += fmt.Sprintf("VERSION_ID=%q\n", *d.OSVersion)
 	}
-	write(t, filepath.Join(w.dir, "os-release"), release)
+	write(t, filepath.Join(w.dir, "etc", "os-release"), release)
 }
 
 // goesTo sets the clock; the boot clock goes on by itself. Facts of the computer
