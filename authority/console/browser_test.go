@@ -344,6 +344,16 @@ func TestWhatIsShownOnceIsShownOnce(t *testing.T) {
 		fmt.Fprint(&kept, requests, err, err2, err3)
 		return nil
 	})
+	files, err := filepath.Glob(w.file + "*") // with what is not in its place yet
+	p.ok(err)
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		p.ok(err)
+		kept.Write(b)
+	}
+	if len(files) == 0 || !strings.Contains(kept.String(), "laptop-17") {
+		t.Error("the database was not read")
+	}
 	for _, code := range codes {
 		short := code[len(code)-8:]
 		if strings.Contains(kept.String(), short) || strings.Contains(w.log.String(), short) || len(code) < 8 {

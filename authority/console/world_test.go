@@ -32,6 +32,8 @@ import (
 type world struct {
 	t       testing.TB
 	store   store.Store
+	file    string // of the database, where it is SQLite's
+	keys    string // their directory
 	enrol   *enrol.Service
 	handler http.Handler
 	server  *httptest.Server
@@ -83,7 +85,8 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // newWorld is the console of Example Works, where the actions named take two.
 func newWorld(t testing.TB, second ...string) *world {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{SQLite: filepath.Join(t.TempDir(), "authority.db"), Node: "one"})
+	file := filepath.Join(t.TempDir(), "authority.db")
+	s, err := store.Open(t.Context(), store.Options{SQLite: file, Node: "one"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +95,9 @@ func newWorld(t testing.TB, second ...string) *world {
 			t.Error(err)
 		}
 	})
-	return newWorldOn(t, s, second...)
+	w := newWorldOn(t, s, second...)
+	w.file = file
+	return w
 }
 
 // newWorldOn is the same on a database that is there.
@@ -101,12 +106,8 @@ func newWorldOn(t testing.TB, s store.Store, second ...string) *world {
 	w := &world{t: t, clock: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), second: second, store: s}
 	dir := filepath.Join(t.TempDir(), "keys")
 	w.ok(enrol.CreateKeys(dir))
-	keys, err := enrol.LoadKeys(dir)
-	w.ok(err)
-	w.enrol = enrol.New(enrol.Options{Store: w.store, Keys: keys, Now: w.now,
-		Settings: organisation.Settings{Name: "Example Works", RPID: "approve.example.com", Origin: "https://approve.example.com", API: "https://approve.example.com"}})
-	_, err = w.enrol.EnsureSettings(t.Context())
-	w.ok(err)
+	w.keys = dir
+	w.opens()
 	w.ok(w.enrol.EnsureEscrowKey(t.Context(), dir))
 	for _, name := range []string{"alice", "bob", `corp\zoë`} {
 		w.ok(w.enrol.AddUser(t.Context(), "test", name))
@@ -115,7 +116,7 @@ func newWorldOn(t testing.TB, s store.Store, second ...string) *world {
 	w.joined(desk, "desk-4", "bob")
 	w.update(func(tx store.Tx) error { _, err := tx.Attach(laptop, w.now()); return err })
 	w.bypassKey = offline.NewKey()
-	_, err = w.enrol.Escrow(t.Context(), laptop, w.bypassKey)
+	_, err := w.enrol.Escrow(t.Context(), laptop, w.bypassKey)
 	w.ok(err)
 
 	w.server = httptest.NewUnstartedServer(w)
@@ -125,6 +126,17 @@ func newWorldOn(t testing.TB, s store.Store, second ...string) *world {
 	w.origin = strings.Replace(w.server.URL, "127.0.0.1", "localhost", 1)
 	w.restart()
 	return w
+}
+
+// opens the keys, and signs with them what there is to sign.
+func (w *world) opens() {
+	w.t.Helper()
+	keys, err := enrol.LoadKeys(w.keys)
+	w.ok(err)
+	w.enrol = enrol.New(enrol.Options{Store: w.store, Keys: keys, Now: w.now,
+		Settings: organisation.Settings{Name: "Example Works", RPID: "approve.example.com", Origin: "https://approve.example.com", API: "https://approve.example.com"}})
+	_, err = w.enrol.EnsureSettings(context.Background())
+	w.ok(err)
 }
 
 // restart makes the console anew: what it remembered in the process is gone.
