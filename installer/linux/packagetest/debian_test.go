@@ -178,6 +178,16 @@ func TestAnAgentThatWasStoppedStaysSo(t *testing.T) {
 	m.must("dpkg", "--purge", "sallyport")
 }
 
+// TestAnUpgradeMendsAnAgentThatHangs, or one that was mended by nothing but an upgrade
+// could never be.
+func TestAnUpgradeMendsAnAgentThatHangs(t *testing.T) {
+	m := boot(t)
+	m.must("dpkg", "--install", m.file(older, ".deb"))
+	m.must("pkill", "--signal", "STOP", "--exact", "sallyport")
+	m.must("dpkg", "--install", m.file(newer, ".deb"))
+	m.wantAgent(newer, 0)
+}
+
 // TestAnAgentInstalledByHandComesFirst: its unit would hide the package's. Nothing is
 // changed before it is gone, and then the state is taken over.
 func TestAnAgentInstalledByHandComesFirst(t *testing.T) {

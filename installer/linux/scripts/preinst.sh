@@ -18,10 +18,11 @@ upgrade | 2)
 	[ ! -d "$previous" ] || exit 0
 	rm -rf "$previous.part"
 	mkdir -m 0700 "$previous.part"
-	case $(asked || :) in
-	*'"running":true,'*'"vault":{"state":"open",'*) : >"$previous.part/running" && : >"$previous.part/open" ;;
-	*'"running":true,'*) : >"$previous.part/running" ;;
+	# One that hangs, or is started again and again, is one that is wanted.
+	case $(systemctl is-active sallyport.service 2>/dev/null || :) in
+	active | activating | reloading) : >"$previous.part/running" ;;
 	esac
+	case $(asked || :) in *'"running":true,'*'"vault":{"state":"open",'*) : >"$previous.part/open" ;; esac
 	{ timeout 5 "$program" version || echo 'sallyport unknown'; } 2>/dev/null | cut -d' ' -f2 >"$previous.part/version"
 	mkdir "$previous.part/files"
 	for file in $kept; do
