@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -54,18 +55,21 @@ type about struct {
 type given struct{ Field, Label, Text, Value string }
 
 // describe looks up what an input names. What is not there is no form.
-func (s *server) describe(v *visit, in input) (a about, err error) {
+func (s *server) describe(v *visit, a action, in input) (of about, err error) {
 	err = s.Store.View(v.ctx(), func(tx store.Tx) error {
-		a = about{back: "/people"}
+		of = about{back: "/people"}
+		if a.role == Admin {
+			of.back = "/operators"
+		}
 		add := func(field, label, text string) {
-			a.Given = append(a.Given, given{field, label, text, in[field]})
+			of.Given = append(of.Given, given{field, label, text, in[field]})
 		}
 		if name := in[fieldUser]; name != "" {
 			if _, err := tx.User(name); err != nil {
 				return err
 			}
 			add(fieldUser, "Person", name)
-			a.back = "/person?" + url.Values{"name": {name}}.Encode()
+			of.back = "/person?" + url.Values{"name": {name}}.Encode()
 		}
 		if id := in[fieldDevice]; id != "" {
 			d, err := tx.Device(id)
@@ -74,7 +78,7 @@ func (s *server) describe(v *visit, in input) (a about, err error) {
 			}
 			add(fieldDevice, "Computer", d.Name)
 			if in[fieldUser] == "" {
-				a.back = "/device?" + url.Values{"id": {id}}.Encode()
+				of.back = "/device?" + url.Values{"id": {id}}.Encode()
 			}
 		}
 		if id := in[fieldPhone]; id != "" {
@@ -88,8 +92,7 @@ func (s *server) describe(v *visit, in input) (a about, err error) {
 			add(fieldPhone, "Phone", p.Phone)
 		}
 		if name := in[fieldOperator]; name != "" {
-			a.back = "/operators"
-			if _, err := tx.Operator(name); err != nil {
+			if _, err := tx.Operator(name); err != nil && a.name != addOperator {
 				return err
 			}
 			add(fieldOperator, "Operator", name)
@@ -107,10 +110,10 @@ func (s *server) describe(v *visit, in input) (a about, err error) {
 		}
 		return nil
 	})
-	return a, err
+	return of, err
 }
 
-// named are the fields that a form's address may fill in.
+// namedFields are those that a form's address may fill in.
 var namedFields = []string{fieldUser, fieldDevice, fieldPhone, fieldOperator, fieldKey}
 
 // form shows what an action will do, and asks for what it needs.
@@ -136,22 +139,17 @@ type ask struct {
 }
 
 func (s *server) showForm(v *visit, status int, a action, in input, wrong string) error {
-	named := input{}
-	for _, f := range namedFields {
-		if in[f] != "" && (f != fieldOperator || a.name != "operator_add") {
-			named[f] = in[f]
-		}
+	named := maps.Clone(in)
+	if a.name == addOperator {
+		delete(named, fieldOperator) // it is typed
 	}
-	of, err := s.describe(v, named)
+	of, err := s.describe(v, a, named)
 	if err != nil {
 		return err
 	}
-	if a.name == "operator_add" {
-		of.back = "/operators"
-	}
 	var asks []ask
 	for _, f := range s.fields(a) {
-		if named[f] != "" {
+		if named[f] != "" && slices.Contains(namedFields, f) {
 			continue
 		}
 		q := ask{Field: f, Value: in[f], Label: f}
@@ -230,17 +228,11 @@ func (s *server) act(v *visit) error {
 
 // carryOut does an action and shows what it made.
 func (s *server) carryOut(v *visit, a action, in input) error {
-	h, err := a.run(s, v.ctx(), v.by(), in)
+	of, err := s.describe(v, a, in) // as long as it is there
 	if err != nil {
 		return err
 	}
-	named := input{}
-	for _, f := range namedFields {
-		if in[f] != "" && f != fieldPhone && f != fieldKey && (f != fieldOperator || a.name != "operator_remove") { // they may be gone
-			named[f] = in[f]
-		}
-	}
-	of, err := s.describe(v, named)
+	h, err := a.run(s, v.ctx(), v.by(), in)
 	if err != nil {
 		return err
 	}
@@ -310,22 +302,13 @@ func (s *server) request(v *visit, a action, in input) error {
 
 // describeRequest is one line that says what a request is about.
 func (s *server) describeRequest(v *visit, a action, in input) (string, error) {
-	named := input{}
-	for _, f := range namedFields {
-		if in[f] != "" && (f != fieldOperator || a.name != "operator_add") {
-			named[f] = in[f]
-		}
-	}
-	of, err := s.describe(v, named)
+	of, err := s.describe(v, a, in)
 	if err != nil {
 		return "", err
 	}
 	text := a.title
 	for _, g := range of.Given {
 		text += ", " + strings.ToLower(g.Label) + " " + g.Text
-	}
-	if a.name == "operator_add" {
-		text += ", " + in[fieldOperator]
 	}
 	if in[fieldRole] != "" {
 		text += ", role " + in[fieldRole]

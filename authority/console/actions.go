@@ -146,7 +146,7 @@ var actions = []action{
 		},
 	},
 	{
-		name: "operator_add", role: Admin, title: "Add an operator", needs: []string{fieldOperator, fieldRole}, makes: true,
+		name: addOperator, role: Admin, title: "Add an operator", needs: []string{fieldOperator, fieldRole}, makes: true,
 		says: "Adds somebody who may use this console, and makes an invitation for them.",
 		tell: inviteTold,
 		run: func(s *server, ctx context.Context, by string, in input) (*handout, error) {
@@ -187,6 +187,9 @@ var actions = []action{
 		},
 	},
 }
+
+// addOperator is the one action whose operator is not there yet.
+const addOperator = "operator_add"
 
 const inviteTold = "Give the link to the operator and to nobody else: whoever opens it first becomes this operator. It is good once, for 24 hours."
 
