@@ -44,6 +44,9 @@ type Subject struct {
 	Name     string // as the system spells it; "" when it does not resolve
 	ID       identity.ID
 	Resolved bool // false: unknown to the system
+	// Typed: Name is what was typed, as the system could not be asked; it may have
+	// another name for the account.
+	Typed bool
 
 	Hook     string // "pam", "credential_provider", "authorization_plugin"
 	Service  string

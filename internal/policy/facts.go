@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// maxFailedLookups is how many groups that cannot be looked up are waited for: each
-// may take seconds, and a login that takes too long is refused.
-const maxFailedLookups = 2
-
 // facts is what the conditions of one login see. What a condition asks for is looked
 // up when it does, and nothing else is.
 type facts struct {
@@ -20,7 +16,6 @@ type facts struct {
 	names Resolver
 
 	members map[string]Membership // looked up once for each login
-	failed  int                   // of these look-ups
 	// noClaims: what a program that is not root says is not known.
 	noClaims bool
 	// asSeen: who was in a group not long ago is taken to be in it now.
@@ -55,7 +50,12 @@ type variable struct {
 
 // variables are all.
 var variables = []variable{
-	{"user", text, false, func(f *facts) value { return textOf(f.s.Name) }},
+	{"user", text, false, func(f *facts) value {
+		if f.s.Typed {
+			return fails("user is not known: the system cannot be asked how it spells the name that was typed")
+		}
+		return textOf(f.s.Name)
+	}},
 	{"uid", number, false, func(f *facts) value {
 		if uid, ok := f.s.ID.UID(); ok && f.s.Resolved {
 			return value{kind: number, n: int64(uid)}
@@ -151,9 +151,6 @@ func (f *facts) member(group string) Membership {
 	m, looked := f.members[group]
 	if !looked {
 		m = f.names.Membership(f.s.Name, group)
-		if m == Unknown {
-			f.failed++
-		}
 		if f.members == nil {
 			f.members = map[string]Membership{}
 		}
@@ -164,9 +161,6 @@ func (f *facts) member(group string) Membership {
 
 // inGroup is "name" in groups.
 func (f *facts) inGroup(group string) value {
-	if _, looked := f.members[group]; !looked && f.failed >= maxFailedLookups {
-		return fails("the group %q was not looked up, as others could not be", group)
-	}
 	switch f.member(group) {
 	case Member:
 		f.told.group(group, "true", "")
