@@ -22,9 +22,8 @@ type Fact struct {
 	Why   string // it is not known, for people
 }
 
-func yes(is bool) Fact          { return Fact{Known: true, Yes: is} }
-func unknown(why string) Fact   { return Fact{Why: why} }
-func unknownFor(err error) Fact { return unknown(err.Error()) }
+func yes(is bool) Fact        { return Fact{Known: true, Yes: is} }
+func unknown(why string) Fact { return Fact{Why: why} }
 
 // Facts are what is known of this computer.
 type Facts struct {

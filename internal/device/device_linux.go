@@ -41,17 +41,17 @@ func rootDevice(path string) (string, error) {
 func encrypted(root fs.FS, device func(path string) (string, error)) Fact {
 	number, err := device("/")
 	if err != nil {
-		return unknownFor(err)
+		return unknown(err.Error())
 	}
 	dir := "sys/dev/block/" + number
 	if _, err := fs.Stat(root, dir); err != nil {
 		// btrfs has a number that is no block device's; what is mounted says.
 		source, err := mountedAs(root)
 		if err != nil {
-			return unknownFor(err)
+			return unknown(err.Error())
 		}
 		if number, err = device(source); err != nil {
-			return unknownFor(err)
+			return unknown(err.Error())
 		}
 		dir = "sys/dev/block/" + number
 		if _, err := fs.Stat(root, dir); err != nil {
@@ -60,7 +60,7 @@ func encrypted(root fs.FS, device func(path string) (string, error)) Fact {
 	}
 	is, err := allCrypt(root, dir, 0)
 	if err != nil {
-		return unknownFor(err)
+		return unknown(err.Error())
 	}
 	return yes(is)
 }
@@ -116,11 +116,11 @@ func mountedAs(root fs.FS) (string, error) {
 // tpm says whether the kernel found one (Documentation/ABI/stable/sysfs-class-tpm).
 func tpm(root fs.FS) Fact {
 	if _, err := fs.ReadDir(root, "sys/class"); err != nil {
-		return unknownFor(err)
+		return unknown(err.Error())
 	}
 	found, err := fs.ReadDir(root, "sys/class/tpm")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return unknownFor(err)
+		return unknown(err.Error())
 	}
 	return yes(len(found) > 0)
 }

@@ -30,11 +30,11 @@ func Title() string { return "Windows " + version() }
 func bitLocker(ctx context.Context) Fact {
 	dir, err := windows.GetSystemDirectory()
 	if err != nil {
-		return unknownFor(err)
+		return unknown(err.Error())
 	}
 	windir, err := windows.GetSystemWindowsDirectory()
 	if err != nil {
-		return unknownFor(err)
+		return unknown(err.Error())
 	}
 	err = exec.CommandContext(ctx, filepath.Join(dir, "manage-bde.exe"), "-status", filepath.VolumeName(windir), "-protectionaserrorlevel").Run()
 	if err != nil {
@@ -49,7 +49,7 @@ var getDeviceInfo = windows.NewLazySystemDLL("tbs.dll").NewProc("Tbsi_GetDeviceI
 func tpm() Fact {
 	const notFound = 0x8028400F // TBS_E_TPM_NOT_FOUND
 	if err := getDeviceInfo.Find(); err != nil {
-		return unknownFor(err)
+		return unknown(err.Error())
 	}
 	var info struct{ structVersion, tpmVersion, interfaceType, implementationRevision uint32 } // TPM_DEVICE_INFO
 	switch r, _, _ := getDeviceInfo.Call(unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info))); uint32(r) {
