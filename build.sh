@@ -268,7 +268,7 @@ package_linux() {
 	nanopb=$(echo NANOPB_VERSION | cc -E -P -include pb.h - | sed -n 's/^"nanopb-\(.*\)"$/\1/p')
 	go run ./installer/linux/sbom -version "$(version)" -time "$SOURCE_DATE_EPOCH" -static "nanopb@$nanopb" \
 		dist/linux-{amd64,arm64}/{sallyport,sallyport-try,pam_sallyport.so} >"$dist/sallyport.cdx.json"
-	(cd "$dist" && sha256sum -- *.deb *.rpm *.json >SHA256SUMS)
+	(cd "$dist" && LC_ALL=C && sha256sum -- *.deb *.rpm *.json >SHA256SUMS)
 }
 
 # built builds, unless SALLYPORT_BUILT says that it is done: a test that runs a
