@@ -26,7 +26,7 @@ apt_packages=(ca-certificates git make gcc libc6-dev pkg-config libpam0g-dev lib
 	nanopb protobuf-compiler libprotobuf-dev
 	clang shellcheck swtpm oathtool pamtester openssh-server openssh-client sudo login passwd
 	e2fsprogs mount util-linux iproute2 procps systemd debootstrap wget xz-utils patch
-	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql lintian rpm cross-gcc)
+	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql lintian rpm cross-gcc cross-libc)
 # For what is for macOS, see macos_lacks; and npm, which also comes with others' packages of Node.
 macos_apt_packages=(clang-19 lld-19 llvm-19 gobjc libgnustep-gui-dev xvfb xdotool valgrind
 	libarchive-tools busybox)
@@ -60,11 +60,12 @@ deps_on_mac() {
 }
 
 # apt_name prints what this release calls a package, if it has it: some are named
-# after a version, which differs between releases.
+# after a version, which differs between releases, or after the other architecture.
 apt_name() {
 	case $1 in
 	libclang-rt) apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1 ;;
 	cross-gcc) echo "gcc-$(case "$(arch)" in amd64) echo aarch64 ;; *) echo x86-64 ;; esac)-linux-gnu" ;;
+	cross-libc) echo "libc6-dev-$(case "$(arch)" in amd64) echo arm64 ;; *) echo amd64 ;; esac)-cross" ;;
 	gnustep-back) apt-cache pkgnames gnustep-back | grep -x 'gnustep-back[0-9.]*-cairo' | sort -V | tail -n 1 ;;
 	*) [[ " ${macos_apt_packages[*]} " == *" $1 "* ]] && ! offered "$1" || echo "$1" ;;
 	esac
