@@ -8,6 +8,15 @@ import (
 // MaxWaiting is how far the events that wait for an outlet are counted.
 const MaxWaiting = 1_000_000
 
+// A device may be hostile, and names vaults and numbers as it likes.
+const (
+	// MaxVaults is how many vaults of a device are remembered of which no event is kept.
+	MaxVaults = 100
+	// maxMissing is how many lost events one gap counts at most: they are added up, for
+	// the whole fleet, and the sum has 63 bits.
+	maxMissing = 1 << 32
+)
+
 // Delivery is how far an outlet is with the events.
 type Delivery struct {
 	Sink      string
@@ -93,8 +102,14 @@ func (t *tx) TakeEvents(events []Event, dropped uint64) (last, missing uint64, e
 	}
 	device, vault, first := events[0].Device, events[0].VaultID, events[0].Seq
 	before := first - 1 - min(dropped, first-1) // what the computer believes is here
-	if err := t.exec(`INSERT INTO event_heads (device, vault_id, seq, dropped) VALUES ($1, $2, $3, 0) ON CONFLICT (device, vault_id) DO NOTHING`, device, vault, before); err != nil {
+	if added, err := t.q.exec(`INSERT INTO event_heads (device, vault_id, seq, dropped) VALUES ($1, $2, $3, 0) ON CONFLICT (device, vault_id) DO NOTHING`, device, vault, before); err != nil {
 		return 0, 0, err
+	} else if added > 0 {
+		err := t.exec(`DELETE FROM event_heads WHERE device = $1 AND vault_id <> $2 AND (SELECT COUNT(*) FROM event_heads h WHERE h.device = $1) > $3
+			AND NOT EXISTS (SELECT 1 FROM events e WHERE e.device = $1 AND e.vault_id = event_heads.vault_id)`, device, vault, int64(MaxVaults))
+		if err != nil {
+			return 0, 0, err
+		}
 	}
 	var head uint64
 	if err := t.one([]any{&head}, `SELECT seq FROM event_heads WHERE device = $1 AND vault_id = $2`+t.lock, device, vault); err != nil {
@@ -110,7 +125,7 @@ func (t *tx) TakeEvents(events []Event, dropped uint64) (last, missing uint64, e
 	if last, err = t.AddEvents(events); err != nil {
 		return 0, 0, err
 	}
-	return last, missing, t.exec(`UPDATE event_heads SET seq = $3, dropped = dropped + $4 WHERE device = $1 AND vault_id = $2`, device, vault, last, missing)
+	return last, missing, t.exec(`UPDATE event_heads SET seq = $3, dropped = dropped + $4 WHERE device = $1 AND vault_id = $2`, device, vault, last, min(missing, maxMissing))
 }
 
 // EventsDropped implements Tx.
