@@ -567,15 +567,28 @@ func (w *rules) sameAs(t *testing.T, c *policy.Case, said explained, got result)
 	}
 }
 
-// remembering is a computer whose rule remembers, and somebody who is in by ssh.
-func remembering(t *testing.T) (c *clocked, u *account, p phone, ssh func(...func(*loginv1.Begin)) *loginv1.Begin) {
+// aTerminal is a pts(4) that stays open.
+func aTerminal(t *testing.T) (name string) {
 	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	t.Cleanup(func() { must(t, master.Close()) })
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	must(t, err)
+	return fmt.Sprintf("/dev/pts/%d", n)
+}
+
+// remembering is a computer whose rule remembers, and somebody on a terminal of it
+// who comes from somewhere else.
+func remembering(t *testing.T) (c *clocked, u *account, p phone, afar func(...func(*loginv1.Begin)) *loginv1.Begin) {
+	t.Helper()
+	terminal := aTerminal(t)
 	c = newClocked(t)
 	c.configure(`[policy]`, `rules = ['again: any, remember 1h']`)
 	u, p = c.enrolled()
 	return c, u, p, func(change ...func(*loginv1.Begin)) *loginv1.Begin {
 		return begin(u.name, append([]func(*loginv1.Begin){func(b *loginv1.Begin) {
-			b.Service, b.Scenario, b.RemoteHost, b.Session = []byte("sshd"), loginv1.Scenario_SCENARIO_REMOTE, []byte("192.0.2.7"), []byte("ssh")
+			b.Service, b.Scenario, b.RemoteHost, b.Session = []byte("login"), loginv1.Scenario_SCENARIO_REMOTE, []byte("192.0.2.7"), []byte(terminal)
 		}}, change...)...)
 	}
 }
@@ -591,48 +604,50 @@ func (c *clocked) asked(uid uint32, b *loginv1.Begin) {
 // boot does (CVE-2024-20301), and so do the other places.
 func TestWhatIsRememberedOutlivesTheAgentAndNoBoot(t *testing.T) {
 	need(t)
-	c, u, p, ssh := remembering(t)
+	c, u, p, afar := remembering(t)
 	code := c.code(p, 0)
-	want(t, c.login(0, ssh(), code), allow, "code_accepted")
+	want(t, c.login(0, afar(), code), allow, "code_accepted")
 	c.kill()
 	c.start()
-	want(t, c.login(0, ssh()), skip, "remembered")
-	want(t, c.login(0, ssh(func(b *loginv1.Begin) { b.Stage = loginv1.Stage_STAGE_ACCOUNT })), skip, "remembered")
+	want(t, c.login(0, afar()), skip, "remembered")
+	want(t, c.login(0, afar(func(b *loginv1.Begin) { b.Stage = loginv1.Stage_STAGE_ACCOUNT })), skip, "remembered")
 	for _, b := range map[string]*loginv1.Begin{
-		"another address":          ssh(func(b *loginv1.Begin) { b.RemoteHost = []byte("192.0.2.8") }),
-		"an address that is none":  ssh(func(b *loginv1.Begin) { b.RemoteHost = []byte("a.example.com") }),
-		"no address":               ssh(func(b *loginv1.Begin) { b.RemoteHost = nil }),
-		"another session":          ssh(func(b *loginv1.Begin) { b.Session = []byte("ssh2") }),
-		"no session":               ssh(func(b *loginv1.Begin) { b.Session = nil }),
-		"a terminal that is none":  ssh(func(b *loginv1.Begin) { b.Session = []byte("/dev/pts/9999") }),
-		"a file for a terminal":    ssh(func(b *loginv1.Begin) { b.Session = []byte("/etc/passwd") }),
-		"the terminal's neighbour": ssh(func(b *loginv1.Begin) { b.Session = []byte("../ssh") }),
+		"another address":          afar(func(b *loginv1.Begin) { b.RemoteHost = []byte("192.0.2.8") }),
+		"an address that is none":  afar(func(b *loginv1.Begin) { b.RemoteHost = []byte("a.example.com") }),
+		"no address":               afar(func(b *loginv1.Begin) { b.RemoteHost = nil }),
+		"another session":          afar(func(b *loginv1.Begin) { b.Session = []byte(aTerminal(t)) }),
+		"any session over ssh":     afar(func(b *loginv1.Begin) { b.Session = []byte("ssh") }),
+		"whatever is its own":      afar(func(b *loginv1.Begin) { b.Session = []byte("/dev/tty") }),
+		"no session":               afar(func(b *loginv1.Begin) { b.Session = nil }),
+		"a terminal that is none":  afar(func(b *loginv1.Begin) { b.Session = []byte("/dev/pts/9999") }),
+		"a file for a terminal":    afar(func(b *loginv1.Begin) { b.Session = []byte("/etc/passwd") }),
+		"the terminal's neighbour": afar(func(b *loginv1.Begin) { b.Session = []byte("../ssh") }),
 	} {
 		c.asked(0, b)
 	}
-	c.asked(u.uid, ssh())     // the user's own program
+	c.asked(u.uid, afar())    // the user's own program
 	c.set(bend{Wall: "-30m"}) // clock set back: the boot clock counts
-	want(t, c.login(0, ssh()), skip, "remembered")
+	want(t, c.login(0, afar()), skip, "remembered")
 	c.set(bend{Wall: "-30m", Boot: "1h"})
-	c.asked(0, ssh()) // when it is over
+	c.asked(0, afar()) // when it is over
 	c.set(bend{BootID: "another"})
-	c.asked(0, ssh()) // in another boot
+	c.asked(0, afar()) // in another boot
 	c.set(bend{})
-	want(t, c.login(0, ssh()), skip, "remembered")
+	want(t, c.login(0, afar()), skip, "remembered")
 	c.cli(nil, "unlock", u.name)
-	c.asked(0, ssh())                                           // after an unlock
-	want(t, c.login(0, ssh(), code), deny, "code_already_used") // and the code stays used
+	c.asked(0, afar())                                           // after an unlock
+	want(t, c.login(0, afar(), code), deny, "code_already_used") // and the code stays used
 }
 
 // Of many logins at once with one code one is let in, and what it earned is its
 // own place's alone.
 func TestOneCodeIsRememberedOnce(t *testing.T) {
 	need(t)
-	c, u, p, ssh := remembering(t)
+	c, u, p, afar := remembering(t)
 	code := c.code(p, 0)
 	const logins = 16
 	place := func(i int) *loginv1.Begin {
-		return ssh(func(b *loginv1.Begin) { b.RemoteHost = fmt.Appendf(nil, "192.0.2.%d", 10+i) })
+		return afar(func(b *loginv1.Begin) { b.RemoteHost = fmt.Appendf(nil, "192.0.2.%d", 10+i) })
 	}
 	results := make(chan int, logins)
 	for i := range logins {

@@ -19,7 +19,8 @@ func (s *Service) Asked(ctx context.Context, user accounts.User, remote bool) bo
 		scenario = loginv1.Scenario_SCENARIO_REMOTE
 	}
 	l := &login{Service: s, ctx: ctx, settings: s.Settings(), peer: localsock.Peer{ID: identity.System}, user: user, resolved: true,
-		begin: &loginv1.Begin{Stage: loginv1.Stage_STAGE_ACCOUNT, Scenario: scenario, Service: []byte("logonui")}}
+		begin: &loginv1.Begin{Hook: loginv1.HookKind_HOOK_KIND_CREDENTIAL_PROVIDER, Stage: loginv1.Stage_STAGE_ACCOUNT, Scenario: scenario, Service: []byte("logonui")}}
+	l.describe()
 	out := l.machine.Step(l.decide())
 	v, ok := out[len(out)-1].(engine.Verdict)
 	return !ok || v.Decision != engine.Skip

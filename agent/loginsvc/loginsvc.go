@@ -3,7 +3,6 @@
 package loginsvc
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -365,7 +364,7 @@ func (l *login) identify() (reason factor.Reason, text string) {
 // decide asks the policy, and the vault where the policy wants to know.
 func (l *login) decide() engine.Input {
 	decision := l.judge()
-	l.event.Rule, l.allowed, l.digits = decision.Rule, engine.Allowed(decision), cmp.Or(decision.Digits, l.settings.Config.Push.Digits)
+	l.event.Rule, l.allowed, l.digits = decision.Rule, engine.Allowed(decision), max(decision.Digits, l.settings.Config.Push.Digits)
 	begun := engine.Begun{
 		Decision: decision, Resolved: l.resolved,
 		AccountOnly: l.begin.GetStage() == loginv1.Stage_STAGE_ACCOUNT,

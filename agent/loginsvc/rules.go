@@ -2,7 +2,9 @@ package loginsvc
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/netip"
 	"path"
 	"strings"
@@ -87,6 +89,13 @@ func (s *Service) Explain(ctx context.Context, i Imagined) (Explained, error) {
 	if e.Reason == reasonVault || e.Reason == reasonConfig {
 		e.Why = l.event.Text
 	}
+	switch {
+	case l.remember == 0:
+	case l.place.Session == "":
+		e.Why += "; but nothing is remembered where no terminal or session is named"
+	case l.place.Network == "":
+		e.Why += "; but nothing is remembered where the networks cannot be told"
+	}
 	return e, nil
 }
 
@@ -106,7 +115,7 @@ const maxBehind = 5 * time.Minute
 
 // subject is this login as the lists see it.
 func (l *login) subject() policy.Subject {
-	s := policy.Subject{Name: l.user.Name, ID: l.user.ID, Resolved: l.resolved,
+	s := policy.Subject{Name: l.user.Name, ID: l.user.ID, Resolved: l.resolved, Typed: l.user.Typed,
 		Hook: l.event.Hook, Service: string(l.begin.GetService()), Scenario: l.event.Scenario, Session: string(l.begin.GetSession()),
 		Trusted: l.peer.IsRoot()}
 	s.ComesFrom(string(l.begin.GetRemoteHost()), l.begin.GetScenario() == loginv1.Scenario_SCENARIO_REMOTE)
@@ -205,7 +214,8 @@ func (l *login) where(rule string, s policy.Subject) factor.Place {
 		return p
 	}
 	if networks, err := l.Facts.Networks(); err == nil {
-		p.Network = from(s.Remote) + " at " + networks
+		sum := sha256.Sum256([]byte(networks)) // they may be many
+		p.Network = fmt.Sprintf("%s at %x", from(s.Remote), sum[:16])
 	}
 	return p
 }
@@ -226,10 +236,14 @@ func (l *login) earn(a *factor.Account, o factor.Outcome, now clock.Instant) {
 }
 
 // terminal is the path of a session that is one: PAM_TTY is "/dev/pts/3", or "pts/3" (pam_set_item(3)).
+// What every program calls its own (tty(4)), and the console in front, are no one's.
 func terminal(session string) (name string, ok bool) {
 	if !strings.HasPrefix(session, "/") {
 		session = "/dev/" + session
 	}
-	name = path.Clean(session)
+	switch name = path.Clean(session); name {
+	case "/dev/tty", "/dev/tty0", "/dev/null":
+		return name, false
+	}
 	return name, strings.HasPrefix(name, "/dev/")
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport/agent/store"
+	"sallyport/internal/accounts"
 	"sallyport/internal/device"
 	"sallyport/internal/factor"
 	"sallyport/internal/factor/onetime"
@@ -408,9 +409,66 @@ func TestTerminals(t *testing.T) {
 			t.Errorf("%q: %q, %v", session, got, ok)
 		}
 	}
-	for _, session := range []string{"/etc/passwd", "../etc/passwd", "/dev/../etc/passwd"} {
+	for _, session := range []string{"/etc/passwd", "../etc/passwd", "/dev/../etc/passwd", "/dev/tty", "tty", "//dev/./tty", "tty0", "/dev/null", "/dev", ""} {
 		if got, ok := terminal(session); ok {
 			t.Errorf("%q is the terminal %q", session, got)
+		}
+	}
+}
+
+// HAZARD: who came into a Windows session without us is taken for somebody of whom
+// nothing is asked, as the rules do not see what kind of login it would have been.
+func TestARuleOfTheLoginScreenIsSeenByWhoWatchesTheSessions(t *testing.T) {
+	w := newWorld(t)
+	who := accounts.User{Name: "daemon", ID: identity.UID(1)}
+	for rule, asks := range map[string]struct{ here, afar bool }{
+		`any when scenario == "login"`:             {true, false},
+		`any when scenario == "remote"`:            {false, true},
+		`any when hook == "credential_provider"`:   {true, true},
+		`any when service == "logonui"`:            {true, true},
+		`any when remote.within("192.0.2.0/24")`:   {false, true}, // from where is not known
+		`any when local && scenario != "elevate"`:  {true, false},
+		`deny when scenario == "login" && uid > 0`: {true, false},
+	} {
+		w.rule("rule: " + rule)
+		if here, afar := w.service.Asked(t.Context(), who, false), w.service.Asked(t.Context(), who, true); here != asks.here || afar != asks.afar {
+			t.Errorf("%s: %v here, %v from afar", rule, here, afar)
+		}
+	}
+}
+
+// HAZARD: the organisation's number is shorter than the one that root wants.
+func TestARulesNumberIsNeverShorterThanPushDigits(t *testing.T) {
+	w := newWorld(t)
+	w.config.Push.Digits = 4
+	for rule, want := range map[string]int{"all: any, number 2": 4, "all: any, number 6": 6, "all: any": 4} {
+		w.rule(rule)
+		h := w.logsIn()
+		s := w.rings()
+		if len(s.live.Number) != want {
+			t.Errorf("%s: the number is %q", rule, s.live.Number)
+		}
+		h.prompts("Type ").cancel()
+		h.isOver()
+		w.ends(s, "cancelled")
+		w.later(2 * time.Minute)
+	}
+}
+
+func TestExplainSaysWhereNothingIsRemembered(t *testing.T) {
+	w := newWorld(t)
+	w.rule("again: any, remember 1h")
+	for place, c := range map[string]struct{ session, network, says string }{
+		"a terminal":       {"pts/1", "home", ""},
+		"sshd":             {"", "home", "no terminal or session is named"},
+		"unknown networks": {"pts/1", "", "the networks cannot be told"},
+	} {
+		w.sits(c.network)
+		b := &loginv1.Begin{ProtocolVersion: 1, Hook: loginv1.HookKind_HOOK_KIND_PAM, Scenario: loginv1.Scenario_SCENARIO_LOGIN, Stage: loginv1.Stage_STAGE_AUTHENTICATE,
+			User: []byte("root"), Service: []byte("sudo"), Session: []byte(c.session)}
+		e, err := w.service.Explain(t.Context(), Imagined{Begin: b})
+		if err != nil || strings.Contains(e.Why, "but nothing is remembered") != (c.says != "") || !strings.Contains(e.Why, c.says) {
+			t.Errorf("%s: %q, %v", place, e.Why, err)
 		}
 	}
 }

@@ -1,6 +1,14 @@
-//go:build !unix
+//go:build !linux && !darwin
 
 package loginsvc
 
-// SessionOf tells one session from the next: by what the hook calls it.
-func SessionOf(session string) string { return session }
+import "strconv"
+
+// SessionOf is the number of a Windows session. That of the login screen before
+// anybody is in is a new one each time.
+func SessionOf(session string) string {
+	if _, err := strconv.ParseUint(session, 10, 32); err != nil {
+		return ""
+	}
+	return session
+}
