@@ -171,8 +171,12 @@ func run(ctx context.Context, o Options) (err error) {
 	// The link's last word is written before the vault is closed.
 	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
 	authority := d.newLink()
+	computer := new(device.Reader)
+	if d.store.Policy(c).HasRules { // the first login is not to wait for them
+		go computer.Facts(d.options.Clock.Now().Boot)
+	}
 	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: d.options.Password,
-		Facts: loginsvc.Facts{Online: authority.Online, Reach: authority.Reach, Device: new(device.Reader).Facts, Networks: device.Networks, Session: loginsvc.SessionOf}}
+		Facts: loginsvc.Facts{Online: authority.Online, Reach: authority.Reach, Device: computer.Facts, Networks: device.Networks, Session: loginsvc.SessionOf}}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	d.watchSessions(watching, login, ran)

@@ -40,8 +40,10 @@ const (
 	// ones still count while that is under way.
 	fresh = time.Minute
 	good  = 15 * time.Minute
-	// patience is how long whoever asks waits for facts that are not fresh.
-	patience = 250 * time.Millisecond
+	// patience is how long whoever asks waits where none are good: programs of the
+	// system take a second, and what is not known then requires a factor, which not
+	// everybody has.
+	patience = 2 * time.Second
 	// readTime bounds a program of the system that is asked.
 	readTime = 10 * time.Second
 )
@@ -68,6 +70,10 @@ func (r *Reader) Facts(now time.Duration) Facts {
 	if r.reading == nil {
 		r.reading = make(chan struct{})
 		go r.refresh(now, r.reading)
+	}
+	if r.known && now-r.at < good {
+		defer r.mu.Unlock()
+		return r.facts
 	}
 	reading := r.reading
 	r.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -35,9 +36,9 @@ func rootDevice(path string) (string, error) {
 }
 
 // encrypted says whether everything below / goes through dm-crypt: the device's
-// own dm uuid begins with "CRYPT-", or that of each device it is made of
-// (Documentation/ABI/testing/sysfs-block-dm, sysfs-block: slaves). A disk that
-// encrypts itself does not show here.
+// own dm uuid is of cryptsetup(8), as those of dm-verity and dm-integrity are too,
+// or that of each device it is made of (Documentation/ABI/testing/sysfs-block-dm,
+// sysfs-block: slaves). A disk that encrypts itself does not show here.
 func encrypted(root fs.FS, device func(path string) (string, error)) Fact {
 	number, err := device("/")
 	if err != nil {
@@ -68,12 +69,22 @@ func encrypted(root fs.FS, device func(path string) (string, error)) Fact {
 // maxDepth bounds how many devices may lie one below another.
 const maxDepth = 16
 
+// crypts are the kinds of cryptsetup's volumes that are encrypted, as it names them in
+// a dm uuid: "CRYPT-LUKS2-...".
+var crypts = []string{"LUKS1", "LUKS2", "PLAIN", "LOOPAES", "TCRYPT", "BITLK", "FVAULT2"}
+
+func isCrypt(uuid string) bool {
+	rest, ok := strings.CutPrefix(uuid, "CRYPT-")
+	kind, _, _ := strings.Cut(rest, "-")
+	return ok && slices.Contains(crypts, kind)
+}
+
 func allCrypt(root fs.FS, dir string, depth int) (bool, error) {
 	if depth > maxDepth {
 		return false, errors.New("too many devices lie one below another")
 	}
 	switch uuid, err := fs.ReadFile(root, dir+"/dm/uuid"); {
-	case err == nil && strings.HasPrefix(string(uuid), "CRYPT-"):
+	case err == nil && isCrypt(string(uuid)):
 		return true, nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, err

@@ -2,6 +2,7 @@ package device
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/fstest"
 )
@@ -19,6 +20,10 @@ func TestEncryptedVolumes(t *testing.T) {
 		"LVM on a partition":             {fstest.MapFS{dev + "/dm/uuid": file("LVM-abc"), dev + "/slaves/vda2/partition": file("2")}, true, false},
 		"LVM on dm-crypt":                {fstest.MapFS{dev + "/dm/uuid": file("LVM-abc"), dev + "/slaves/dm-0/dm/uuid": file("CRYPT-LUKS2-x")}, true, true},
 		"LVM, half of it crypt":          {fstest.MapFS{dev + "/dm/uuid": file("LVM-abc"), dev + "/slaves/dm-0/dm/uuid": file("CRYPT-LUKS2-x"), dev + "/slaves/vdb/size": file("1")}, true, false},
+		"dm-verity, which hides nothing": {fstest.MapFS{dev + "/dm/uuid": file("CRYPT-VERITY-0123-root"), dev + "/slaves/vda2/partition": file("2")}, true, false},
+		"dm-integrity":                   {fstest.MapFS{dev + "/dm/uuid": file("CRYPT-INTEGRITY-root"), dev + "/slaves/vda2/partition": file("2")}, true, false},
+		"dm-crypt over its integrity":    {fstest.MapFS{dev + "/dm/uuid": file("CRYPT-LUKS2-0123-root"), dev + "/slaves/dm-0/dm/uuid": file("CRYPT-SUBDEV-LUKS2-0123-root_dif")}, true, true},
+		"dm-verity over dm-crypt":        {fstest.MapFS{dev + "/dm/uuid": file("CRYPT-VERITY-0123-root"), dev + "/slaves/dm-0/dm/uuid": file("CRYPT-LUKS2-x")}, true, true},
 		"a name that only looks like it": {fstest.MapFS{dev + "/dm/uuid": file("LVM-CRYPT-x")}, true, false},
 		"btrfs on dm-crypt": {fstest.MapFS{"proc/self/mountinfo": file("29 1 0:26 /@ / rw - btrfs /dev/mapper/root rw\n30 29 0:27 / /proc rw - proc proc rw\n"),
 			"sys/dev/block/253:1/dm/uuid": file("CRYPT-LUKS2-x")}, true, true},
@@ -110,6 +115,9 @@ func TestNetworks(t *testing.T) {
 		if _, err := networks(fstest.MapFS{"proc/self/net/route": file(columns + bad)}); err == nil {
 			t.Errorf("%q was read", bad)
 		}
+	}
+	if _, err := networks(fstest.MapFS{"proc/self/net/route": file(columns + strings.Repeat(wlan, 15_000))}); err == nil {
+		t.Error("the routes of the whole Internet are read at a login")
 	}
 	if _, err := networks(fstest.MapFS{}); err == nil {
 		t.Error("what cannot be read is no network")

@@ -2,7 +2,9 @@ package device
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -16,7 +18,7 @@ import (
 func Networks() (string, error) { return networks(os.DirFS("/")) }
 
 func networks(root fs.FS) (string, error) {
-	routes, err := fs.ReadFile(root, "proc/self/net/route")
+	routes, err := readBounded(root, "proc/self/net/route")
 	if err != nil {
 		return "", err
 	}
@@ -24,15 +26,33 @@ func networks(root fs.FS) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// Not there where IPv6 is switched off.
-	if addresses, err := fs.ReadFile(root, "proc/self/net/if_inet6"); err == nil {
-		for line := range strings.Lines(string(addresses)) {
-			if p, ok := prefix6(strings.Fields(line)); ok {
-				list = append(list, p)
-			}
+	addresses, err := readBounded(root, "proc/self/net/if_inet6")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // not there where IPv6 is switched off
+		return "", err
+	}
+	for line := range strings.Lines(string(addresses)) {
+		if p, ok := prefix6(strings.Fields(line)); ok {
+			list = append(list, p)
 		}
 	}
 	return join(list), nil
+}
+
+// maxRoutes bounds what is read of the kernel's tables, in bytes: a router of the
+// Internet has a million routes, and a login does not wait for them.
+const maxRoutes = 1 << 20
+
+func readBounded(root fs.FS, name string) ([]byte, error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxRoutes+1))
+	if err == nil && len(text) > maxRoutes {
+		err = fmt.Errorf("/%s is over %d bytes long", name, maxRoutes)
+	}
+	return text, err
 }
 
 // routes4 reads the kernel's IPv4 routes, with the gateway where there is one:
