@@ -41,9 +41,11 @@ type Policy struct {
 
 // policyCache holds the last policies that were compiled.
 type policyCache struct {
-	mu     sync.Mutex
-	last   *Policy
-	exempt *Policy
+	mu   sync.Mutex
+	last *Policy
+
+	exemptMu sync.Mutex // not mu, which is held while the vault is read
+	exempt   *Policy
 }
 
 // Exempts returns root's exemptions alone; nil where there are none. They need no
@@ -53,8 +55,8 @@ func (s *Store) Exempts(c *config.Config) *policy.Policy {
 	if count(&only.Exempt) == 0 {
 		return nil
 	}
-	s.policy.mu.Lock()
-	defer s.policy.mu.Unlock()
+	s.policy.exemptMu.Lock()
+	defer s.policy.exemptMu.Unlock()
 	if e := s.policy.exempt; e == nil || !reflect.DeepEqual(e.local, only) {
 		s.policy.exempt = &Policy{local: only}
 		s.policy.exempt.compile()
