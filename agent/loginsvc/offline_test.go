@@ -184,6 +184,23 @@ func TestAComputerThatNeverJoinedHasNoLimit(t *testing.T) {
 	w.logsIn().prompts("Code").types("?").prompts("There is no challenge on this computer").types(w.code()).gets("allow code_accepted")
 }
 
+// HAZARD: contacts are numbered from 1 again after joining anew, and who had used up
+// all logins after one of that number would be kept out at once.
+func TestLoginsAreNotCountedForAContactOfTheAuthorityBefore(t *testing.T) {
+	w, _ := cutOff(t, policy.Offline{Logins: 2})
+	w.in("Code from")
+	w.in("Code from")
+	w.logsIn().prompts(tooLong).types("").gets("deny offline_limit")
+	w.change(store.ForgetAuthority)
+	w.change(func(tx *vault.Tx) error {
+		if err := store.PutAuthority(tx, &store.Authority{DeviceID: "B" + deviceID[1:], DeviceName: "mars", BypassKey: bypassKey, Escrowed: true}); err != nil {
+			return err
+		}
+		return store.PutContact(tx, offline.Contact{}.New(tx.Now()))
+	})
+	w.in("Code from")
+}
+
 func TestTheHelpdeskAnswers(t *testing.T) {
 	w, l := cutOff(t, policy.Offline{Logins: 1})
 	w.in("This is the last login|Code")

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sallyport/internal/factor"
+	"sallyport/internal/factor/offline"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/organisation"
 	"sallyport/internal/vault"
@@ -125,8 +126,9 @@ func EachSigned(tx *vault.Tx, fn func(organisation.Kind, string, Item) error) er
 
 // ForgetAuthority removes the authority, what the organisation signed, and the
 // phones that were enrolled here: they were for the device that this computer was
-// there, which it never is again. The secrets in people's records stay: without
-// them they would be asked for none.
+// there, which it never is again. So were open challenges and the count of logins
+// without contact, of which the numbers begin anew. The secrets in people's records
+// stay: without them they would be asked for none.
 func ForgetAuthority(tx *vault.Tx) error {
 	var people []*factor.Account
 	if err := tx.Each(vault.Users, func(_ string, decode func(any) error) error {
@@ -134,8 +136,8 @@ func ForgetAuthority(tx *vault.Tx) error {
 		if err := decode(a); err != nil {
 			return err
 		}
-		if len(a.Phones) > 0 {
-			a.Phones = nil
+		if len(a.Phones) > 0 || a.Offline.Open != nil || a.Offline.Used != (offline.Used{}) {
+			a.Phones, a.Offline.Open, a.Offline.Used = nil, nil, offline.Used{}
 			people = append(people, a)
 		}
 		return nil
