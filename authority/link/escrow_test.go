@@ -105,6 +105,15 @@ func TestAKeyComesWithTheRegistration(t *testing.T) {
 			t.Error("it is asked for though it came")
 		}
 		w.must(d.escrowed())
+		// HAZARD: a copy of the certificate replaces the key, and no answer is right any more.
+		s.send(escrowOf(bytes.Repeat([]byte{1}, offline.KeySize)))
+		s.afterThem()
+		c := offline.NewChallenge(d.id, "maya")
+		got, err := d.enrol.AnswerOffline(d.ctx(), "uid:0", "maya", d.id, c.String(), time.Hour, "a test")
+		w.must(err)
+		if right, err := offline.Answer(bypassKey, d.id, "maya", c, time.Hour); err != nil || got.Reveal() != right.Reveal() {
+			t.Error("a key that was not asked for replaced the first")
+		}
 	})
 }
 

@@ -247,8 +247,14 @@ func cleaned(s string, n int) string {
 	return strings.ToValidUTF8(s[:min(n, len(s))], "")
 }
 
-// escrow keeps the key of the device's offline bypasses, and says that it did.
+// escrow keeps the key of the device's offline bypasses, and says that it did. One
+// that was not asked for is not kept: whoever has a copy of a device's certificate
+// could put theirs in the place of it, and the helpdesk's answers would open nothing.
 func (st *stream) escrow(ctx context.Context, key []byte) error {
+	if !st.wantsKey {
+		st.s.log.Warn("a device sends a key of offline bypasses that it was not asked for; it is not kept", "device", st.device)
+		return nil
+	}
 	var kept bool
 	err := use(ctx, st.s.database, func() (err error) {
 		kept, err = st.s.enrol.Escrow(ctx, st.device, key)
