@@ -347,7 +347,7 @@ func parseEvents(device string, r *authorityv1.UploadEventsRequest, now time.Tim
 	last := uint64(0)
 	for _, b := range r.GetEvents() {
 		var e event.Event
-		if len(b) > maxEvent || !utf8.Valid(b) || json.Unmarshal(b, &e) != nil {
+		if len(b) > maxEvent || !utf8.Valid(b) || json.Unmarshal(b, &e) != nil || !ordinary(b) {
 			return bad("an event is malformed, or longer than 8192 bytes")
 		}
 		if e.Seq <= last || e.Seq > maxNumber {
@@ -364,4 +364,46 @@ func parseEvents(device string, r *authorityv1.UploadEventsRequest, now time.Tim
 			Name: string(e.Name), User: cleaned(e.User, 320), JSON: b})
 	}
 	return list, nil
+}
+
+// Bounds of an event's JSON: no agent comes near them.
+const (
+	maxNesting = 4
+	maxDigits  = 20
+)
+
+// ordinary says whether every receiver of events takes this JSON, which is valid. One
+// that it refuses holds up all that come after it, and a device may be hostile: some
+// take no half of a surrogate pair, no number beyond a float64, or no deep nesting
+// (RFC 8259 sections 6, 8.2 and 9).
+func ordinary(b []byte) bool {
+	depth, digits, quoted := 0, 0, false
+	for i := 0; i < len(b); i++ {
+		c := b[i]
+		switch {
+		case quoted && c == '\\':
+			if i++; b[i] == 'u' && (b[i+1] == 'd' || b[i+1] == 'D') && b[i+2] >= '8' {
+				return false // agents write all but control characters as they are
+			}
+		case c == '"':
+			quoted, digits = !quoted, 0
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > maxNesting {
+				return false
+			}
+		case c == '}' || c == ']':
+			depth--
+			digits = 0
+		case c >= '0' && c <= '9':
+			if digits++; digits > maxDigits {
+				return false
+			}
+		case digits > 0 && (c == 'e' || c == 'E'):
+			return false
+		default:
+			digits = 0
+		}
+	}
+	return true
 }
