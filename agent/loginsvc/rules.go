@@ -89,6 +89,9 @@ func (s *Service) Explain(ctx context.Context, i Imagined) (Explained, error) {
 	if e.Reason == reasonVault || e.Reason == reasonConfig {
 		e.Why = l.event.Text
 	}
+	if e.Digits > 0 {
+		e.Digits = l.digits
+	}
 	switch {
 	case l.remember == 0:
 	case l.place.Session == "":

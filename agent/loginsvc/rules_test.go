@@ -448,6 +448,10 @@ func TestARulesNumberIsNeverShorterThanPushDigits(t *testing.T) {
 		if len(s.live.Number) != want {
 			t.Errorf("%s: the number is %q", rule, s.live.Number)
 		}
+		if e, err := w.service.Explain(t.Context(), Imagined{Begin: &loginv1.Begin{ProtocolVersion: 1, Hook: loginv1.HookKind_HOOK_KIND_PAM, Scenario: loginv1.Scenario_SCENARIO_LOGIN,
+			Stage: loginv1.Stage_STAGE_AUTHENTICATE, User: []byte("root"), Service: []byte("sshd")}}); err != nil || e.Digits != want && rule != "all: any" {
+			t.Errorf("%s: it is explained as %d digits, %v", rule, e.Digits, err)
+		}
 		h.prompts("Type ").cancel()
 		h.isOver()
 		w.ends(s, "cancelled")
