@@ -44,12 +44,16 @@ func deliveryFields(d *Delivery) []any {
 	return []any{&d.Sink, &d.Pos, &d.Sent, when{&d.Delivered}, &d.Missed, when{&d.MissedAt}, &d.Node, when{&d.Lease}, when{&d.FailedSince}, &d.Error}
 }
 
+// absurdLease is how far ahead a lease is that a node took whose clock was wrong: no
+// other waits until then.
+const absurdLease = time.Hour
+
 // LeaseDelivery implements Tx.
 func (t *tx) LeaseDelivery(sink string, now, until time.Time) (d Delivery, ours bool, err error) {
 	n, err := t.q.exec(`INSERT INTO deliveries (sink, pos, sent, delivered, missed, told, missed_at, node, run, lease, failed_since, error)
 		VALUES ($1, 0, 0, 0, 0, 0, 0, $2, $3, $4, 0, '')
 		ON CONFLICT (sink) DO UPDATE SET node = excluded.node, run = excluded.run, lease = excluded.lease
-		WHERE deliveries.run = $3 OR deliveries.node = $2 OR deliveries.lease <= $5`, sink, t.node, t.run, nano(until), nano(now))
+		WHERE deliveries.run = $3 OR deliveries.node = $2 OR deliveries.lease <= $5 OR deliveries.lease > $6`, sink, t.node, t.run, nano(until), nano(now), nano(until.Add(absurdLease)))
 	if err != nil {
 		return d, false, err
 	}

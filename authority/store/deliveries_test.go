@@ -81,6 +81,21 @@ func TestOneNodeDelivers(t *testing.T) {
 	})
 }
 
+// HAZARD: a node whose clock is a year ahead dies; the others would wait for a year.
+func TestALeaseOfAWrongClockHoldsNobodyUp(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open func(string) store.Store) {
+		a, b := open("a"), open("b")
+		lease(t, a, noon.AddDate(1, 0, 0))
+		if _, ours := lease(t, b, noon); !ours {
+			t.Error("the other node waits for it")
+		}
+		lease(t, a, noon.Add(10*minute)) // by its clock the time is over
+		if _, ours := lease(t, b, noon); ours {
+			t.Error("two clocks that differ by minutes take it from each other")
+		}
+	})
+}
+
 // TestWhatWasNotDeliveredInTimeIsCounted, when the sweep takes it, and told once.
 func TestWhatWasNotDeliveredInTimeIsCounted(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open func(string) store.Store) {

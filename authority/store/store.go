@@ -343,7 +343,8 @@ type Tx interface {
 	// call it every minute.
 	Sweep(before time.Time) error
 	// LeaseDelivery has this node be the one that delivers to an outlet, which is new
-	// with the first lease, until then, unless another node is; and says how far it is.
+	// with the first lease, until then, unless another node is (one whose lease is hours
+	// ahead has a wrong clock, and counts for none); and says how far it is.
 	// An earlier run of this node is none other: it is over.
 	LeaseDelivery(sink string, now, until time.Time) (d Delivery, ours bool, err error)
 	// Delivered says that the outlet has n events more, up to pos. missed are those that
