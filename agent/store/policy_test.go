@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/internal/clock"
 	"sallyport/internal/config"
@@ -155,5 +156,25 @@ func TestWhomRootExemptsWaitsForNoVault(t *testing.T) {
 	defer s.policy.mu.Unlock()
 	if s.Exempts(&c) == nil { // or it waits for ever
 		t.Error("nobody is exempt")
+	}
+}
+
+// What is remembered of memberships does not grow with each policy there was.
+func TestMembershipsOfFormerPoliciesAreForgotten(t *testing.T) {
+	s := newStore(t)
+	id, kept := identity.UID(1000), seen{}
+	update := func(fn func(tx *vault.Tx) error) {
+		t.Helper()
+		if err := s.Update(t.Context(), fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	update(func(tx *vault.Tx) error {
+		return tx.Put(vault.Settings, seenSetting+string(id), seen{"former": tx.Now().Floor().Add(-seenFor), "today's": tx.Now().Floor().Add(-time.Hour)})
+	})
+	update(func(tx *vault.Tx) error { return NoteSeen(tx, id, "staff") })
+	update(func(tx *vault.Tx) error { _, err := tx.Get(vault.Settings, seenSetting+string(id), &kept); return err })
+	if len(kept) != 2 || kept["staff"].IsZero() || kept["today's"].IsZero() {
+		t.Errorf("%v", kept)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -381,6 +382,7 @@ func NoteSeen(tx *vault.Tx, id identity.ID, group string) error {
 	if at, ok := groups[group]; ok && now.Sub(at) < seenRefresh {
 		return nil
 	}
+	maps.DeleteFunc(groups, func(_ string, at time.Time) bool { return now.Sub(at) >= seenFor }) // policies change
 	groups[group] = now
 	return tx.Put(vault.Settings, key, groups)
 }
