@@ -81,15 +81,14 @@ func (l *Link) Reach(ctx context.Context) bool {
 func (s *session) keepContact() {
 	hourly := time.NewTicker(contactEvery)
 	defer hourly.Stop()
-	for begins := true; ; {
+	for begins := true; ; { // until it is on disk
 		select {
 		case w := <-s.welcomes:
-			s.note(begins, w)
-			begins = false
+			begins = !s.note(begins, w) && begins
 		case <-hourly.C:
-			s.note(false, nil)
+			begins = !s.note(begins, nil) && begins
 		case <-s.ctx.Done():
-			s.note(false, nil)
+			s.note(begins, nil)
 			return
 		}
 	}
@@ -97,8 +96,9 @@ func (s *session) keepContact() {
 
 // note writes the contact down as of when something was last heard: a connection
 // that breaks unnoticed, or while the computer sleeps, is none until it is noticed.
-// Where the authority said something anew, it learns what it asked for.
-func (s *session) note(begins bool, w *authorityv1.Welcome) {
+// Where the authority said something anew, it learns what it asked for. kept: it is
+// on disk.
+func (s *session) note(begins bool, w *authorityv1.Welcome) (kept bool) {
 	// Not of the session's context, which may have ended.
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)
 	defer cancel()
@@ -111,12 +111,15 @@ func (s *session) note(begins bool, w *authorityv1.Welcome) {
 		if a == nil || a.DeviceID != s.a.DeviceID {
 			return errLeft
 		}
-		if w != nil && escrow(a, w) {
+		changed := w != nil && escrow(a, w)
+		if key = a.BypassKey; w != nil && !begins && !changed {
+			return nil // nothing is written for it, however often it comes
+		}
+		if changed {
 			if err := store.PutAuthority(tx, a); err != nil {
 				return err
 			}
 		}
-		key = a.BypassKey
 		c, err := store.Contact(tx)
 		if err != nil {
 			return err
@@ -132,6 +135,7 @@ func (s *session) note(begins bool, w *authorityv1.Welcome) {
 	case err == nil && w.GetWantsBypassKey():
 		s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_Escrow{Escrow: &authorityv1.Escrow{BypassKey: key}}})
 	}
+	return err == nil
 }
 
 // carrying is when the time without contact was last carried.

@@ -244,3 +244,31 @@ func TestWhoJoinedBeforeThereWasAKeyMakesOne(t *testing.T) {
 		t.Error("what was sent is not what was kept")
 	}
 }
+
+// HAZARD: an authority that was broken into says welcome without end; each would be
+// a write to the vault.
+func TestWelcomesThatSayNothingNewAreNotWritten(t *testing.T) {
+	c := newComputer(t)
+	a := newAuthority(t, c.clock)
+	c.join(a)
+	a.welcomes(&authorityv1.Welcome{TakesReports: true})
+	c.run()
+	d := a.stream()
+	c.eventually("it knows that the authority has the key", func() bool { return c.authorityKept().Escrowed })
+	generation := func() uint64 {
+		v, err := c.store.Vault()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Info().Generation
+	}
+	before := generation()
+	for range 200 {
+		d.send(welcome(&authorityv1.Welcome{Users: []string{"*"}, TakesReports: true}))
+	}
+	d.send(welcome(&authorityv1.Welcome{Users: []string{"*"}, TakesReports: true, WantsBypassKey: true}))
+	d.escrow() // so that all were read
+	if n := generation() - before; n > 3 {
+		t.Errorf("%d writes", n)
+	}
+}

@@ -254,10 +254,11 @@ func (s *session) welcomeAgain(w *authorityv1.Welcome) {
 		l.state.Users, l.state.HoldsKey = users, w.GetHoldsOrganisationKey()
 	}
 	l.mu.Unlock()
-	select {
-	case s.welcomes <- w:
-	case <-s.ctx.Done():
+	select { // the newest counts: what comes next does not wait for the disk
+	case <-s.welcomes:
+	default:
 	}
+	s.welcomes <- w // read puts them there alone
 }
 
 // goodbye is the authority's last word.

@@ -162,7 +162,11 @@ func (l *login) challenge() engine.Input {
 		if account == nil { // required, and not enrolled yet
 			account = &factor.Account{Key: string(l.user.ID), Name: l.user.Name}
 		}
+		before := account.Offline.Open
 		c = account.Challenge(a.DeviceID, l.user.Name, tx.Now())
+		if account.Offline.Open == before {
+			return nil, nil // it is on disk already
+		}
 		return nil, store.Put(tx, account)
 	}); failed != nil {
 		return failed
