@@ -53,6 +53,7 @@ type Webhook struct {
 	host   string
 	secret []byte
 	client *http.Client
+	most   int // bytes of a request that the other end takes
 }
 
 // NewWebhook reads the files.
@@ -64,7 +65,7 @@ func NewWebhook(o WebhookOptions) (*Webhook, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	w := &Webhook{o: o, host: u.Host}
+	w := &Webhook{o: o, host: u.Host, most: maxBody}
 	if w.secret, err = readSecret(o.SecretFile); err != nil {
 		return nil, fmt.Errorf("events_out.webhook.secret_file: %w", err)
 	}
@@ -144,6 +145,8 @@ func (w *Webhook) Send(ctx context.Context, records []Record) (int, error) {
 	err = fmt.Errorf("%s answered %d %s", w.host, code, http.StatusText(code))
 	after := retryAfter(answer.Header.Get("Retry-After"), w.o.Now())
 	switch {
+	case code == http.StatusRequestEntityTooLarge && n > 1:
+		w.most = len(body) / 2 // and soon
 	case code/100 == 3:
 		err = fmt.Errorf("%w: redirects are not followed", err)
 		after = max(after, slowly)
@@ -168,7 +171,7 @@ func (w *Webhook) body(records []Record) ([]byte, int, error) {
 			return nil, 0, err
 		}
 		if n > 0 {
-			if b.Len()+len(text) > maxBody-8 {
+			if b.Len()+len(text) > w.most-8 {
 				break
 			}
 			b.WriteByte(',')

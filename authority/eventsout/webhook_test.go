@@ -204,3 +204,40 @@ func TestABodyIsBounded(t *testing.T) {
 		t.Errorf("%d events, the largest body has %d bytes", got, largest)
 	}
 }
+
+// HAZARD: a receiver with a bound of its own never takes the batch, and nothing after it.
+func TestARequestThatIsTooLargeIsHalved(t *testing.T) {
+	c := newCA(t)
+	taken := 0
+	url := receiveHooks(t, c, func(w http.ResponseWriter, r *http.Request) {
+		if body, err := io.ReadAll(r.Body); err != nil || len(body) > 2000 {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return
+		}
+		taken++
+	})
+	var list []Record
+	for i := range 20 {
+		list = append(list, record(t, event.Event{Seq: uint64(i + 1), Name: event.LoginAttempt, Text: strings.Repeat("x", 200)}))
+	}
+	w := hook(t, c, url, FormatSallyport)
+	for tries := 0; len(list) > 0; tries++ {
+		n, err := w.Send(t.Context(), list)
+		if r := (retry{}); errors.As(err, &r) && r.after != 0 {
+			t.Fatalf("it waits %s", r.after)
+		}
+		if tries > 40 {
+			t.Fatalf("%d are left: %v", len(list), err)
+		}
+		list = list[n:]
+	}
+	if taken < 2 {
+		t.Errorf("%d requests", taken)
+	}
+	// One event alone cannot be made smaller: it is tried again slowly.
+	w.most = 0
+	_, err := w.Send(t.Context(), []Record{record(t, event.Event{Seq: 1, Name: event.LoginAttempt, Text: strings.Repeat("x", 3000)})})
+	if r := (retry{}); !errors.As(err, &r) || r.after != slowly {
+		t.Errorf("%v", err)
+	}
+}
