@@ -14,6 +14,7 @@ import (
 	"sallyport/authority/enrol"
 	"sallyport/authority/store"
 	"sallyport/internal/event"
+	"sallyport/internal/factor/offline"
 	"sallyport/internal/factor/push"
 	"sallyport/internal/qr"
 )
@@ -76,7 +77,13 @@ func (s *server) describe(v *visit, a action, in input) (of about, err error) {
 			if err != nil {
 				return err
 			}
-			add(fieldDevice, "Computer", d.Name)
+			text := d.Name
+			if twins, err := tx.DevicesNamed(d.Name); err != nil {
+				return err
+			} else if len(twins) > 1 { // computers say themselves what they are called
+				text += ", id " + d.ID
+			}
+			add(fieldDevice, "Computer", text)
 			if in[fieldUser] == "" {
 				of.back = "/device?" + url.Values{"id": {id}}.Encode()
 			}
@@ -135,7 +142,6 @@ func (s *server) form(v *visit) error {
 type ask struct {
 	Field, Label, Hint, Value string
 	Choices                   [][2]string // value and text; none: it is typed
-	Wrong                     bool
 }
 
 func (s *server) showForm(v *visit, status int, a action, in input, wrong string) error {
@@ -274,8 +280,11 @@ func (s *server) request(v *visit, a action, in input) error {
 	if err != nil {
 		return err
 	}
+	if err := s.possible(v, a, in); err != nil {
+		return err
+	}
 	now := s.Now()
-	err = s.Store.Update(v.ctx(), func(tx store.Tx) error {
+	err = s.change(v, func(tx store.Tx) error {
 		list, err := tx.OperatorRequests(now)
 		if err != nil {
 			return err
@@ -298,6 +307,42 @@ func (s *server) request(v *visit, a action, in input) error {
 	}
 	http.Redirect(v, v.r, "/requests?done=requested", http.StatusSeeOther)
 	return nil
+}
+
+// possible says what is wrong with a request that could not be carried out: before
+// somebody approves it, not after.
+func (s *server) possible(v *visit, a action, in input) error {
+	if slices.Contains(a.needs, fieldLife) {
+		if _, err := lifeOf(in); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(a.needs, fieldChallenge) {
+		if _, err := offline.ParseChallenge(in[fieldChallenge], in[fieldDevice], in[fieldUser]); err != nil {
+			return invalid("%v", err)
+		}
+	}
+	return s.Store.View(v.ctx(), func(tx store.Tx) error {
+		if a.name == addOperator {
+			return newOperator(tx, in[fieldOperator], Role(in[fieldRole]))
+		}
+		if role, ok := in[fieldRole]; ok && !Role(role).Known() {
+			return unknownRole(Role(role))
+		}
+		if in[fieldDevice] == "" {
+			return nil
+		}
+		d, err := tx.Device(in[fieldDevice])
+		switch {
+		case err != nil:
+			return err
+		case !d.Revoked.IsZero():
+			return invalid("the computer %s is revoked", d.Name)
+		case in[fieldUser] != "" && !enrol.Allowed(d, in[fieldUser]):
+			return invalid("%s is not allowed on %s", in[fieldUser], d.Name)
+		}
+		return nil
+	})
 }
 
 // describeRequest is one line that says what a request is about.
@@ -338,14 +383,16 @@ func (s *server) requests(v *visit) error {
 	}
 	var list []waiting
 	for _, r := range kept {
-		w, _, err := s.read(v, r)
+		w, a, err := s.read(v, r)
 		if errors.Is(err, store.ErrNotFound) { // whom or what it was about is gone
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		list = append(list, w)
+		if v.role().may(a.role) {
+			list = append(list, w)
+		}
 	}
 	return s.render(v, http.StatusOK, "requests", screen{Title: "Requests", Data: map[string]any{"List": list,
 		"Approve": func() string { return s.token(v, "request/approve") }, "Refuse": func() string { return s.token(v, "request/refuse") },
@@ -402,19 +449,29 @@ func (s *server) step(v *visit) error {
 			return &problem{http.StatusForbidden, "Somebody else has to approve what you asked for."}
 		}
 		e.Name = enrol.ApprovalGiven
-		err = s.Store.Update(v.ctx(), func(tx store.Tx) error {
+		err = s.change(v, func(tx store.Tx) error {
 			return errors.Join(tx.ApproveOperatorRequest(r.ID, v.operator.Name, now), enrol.Record(tx, now, e))
 		})
 	case "refuse":
 		e.Name = enrol.ApprovalRefused
-		err = s.Store.Update(v.ctx(), func(tx store.Tx) error {
+		err = s.change(v, func(tx store.Tx) error {
 			return errors.Join(tx.RemoveOperatorRequest(r.ID), enrol.Record(tx, now, e))
 		})
 	case "carry-out":
 		if !w.Mine {
 			return &problem{http.StatusForbidden, "Only who asked for it carries it out."}
 		}
-		err = s.Store.Update(v.ctx(), func(tx store.Tx) error { _, err := tx.TakeOperatorRequest(r.ID, now); return err })
+		err = s.change(v, func(tx store.Tx) error {
+			taken, err := tx.TakeOperatorRequest(r.ID, now)
+			if err != nil {
+				return err
+			}
+			by, err := tx.Operator(taken.Approver)
+			if err == nil && !Role(by.Role).may(a.role) || errors.Is(err, store.ErrNotFound) {
+				return &problem{http.StatusForbidden, "Who approved this may not do it any more: ask for it anew."}
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}

@@ -177,7 +177,7 @@ var actions = []action{
 	},
 	{
 		name: "passkey_remove", role: Admin, title: "Remove this passkey", needs: []string{fieldOperator, fieldKey},
-		says: "The passkey opens the console no more. The operator is logged out at once.", done: "The passkey is removed.",
+		says: "The passkey opens the console no more. The operator is logged out at once, and an invitation that is open ends.", done: "The passkey is removed.",
 		run: func(s *server, ctx context.Context, by string, in input) (*handout, error) {
 			id, err := b64.DecodeString(in[fieldKey])
 			if err != nil {

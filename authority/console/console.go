@@ -278,6 +278,9 @@ func known(err error) *problem {
 // fail answers with what went wrong: as JSON to a script, as a page to a person.
 func (s *server) fail(v *visit, err error) {
 	p := known(err)
+	if p == errSignedOut { // it may have ended after it was let in
+		v.operator = store.Operator{}
+	}
 	if p.status >= 500 && v.ctx().Err() == nil {
 		// The pattern, not the address: it may name people.
 		s.Log.Error("the console could not answer", "request", v.r.Pattern, "error", err)

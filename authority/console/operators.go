@@ -80,17 +80,33 @@ func (o Operators) invitation(key []byte, now time.Time) *Invitation {
 	return &Invitation{URL: secret.New(o.Origin + "/invite#" + b64.EncodeToString(key)), Expires: now.Add(inviteLife)}
 }
 
-// Add adds an operator, and invites them.
-func (o Operators) Add(ctx context.Context, by, name string, role Role) (*Invitation, error) {
+func unknownRole(r Role) error { return invalid("a role is read, helpdesk or admin, not %q", r) }
+
+// newOperator says why somebody cannot be added.
+func newOperator(tx store.Tx, name string, role Role) error {
 	if !operatorName.MatchString(name) {
-		return nil, invalid("an operator's name has 1 to 64 of a-z 0-9 . _ @ - and begins with a letter or a digit")
+		return invalid("an operator's name has 1 to 64 of a-z 0-9 . _ @ - and begins with a letter or a digit")
 	}
 	if !role.Known() {
-		return nil, invalid("a role is read, helpdesk or admin, not %q", role)
+		return unknownRole(role)
 	}
+	switch _, err := tx.Operator(name); {
+	case err == nil:
+		return store.ErrExists
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	return nil
+}
+
+// Add adds an operator, and invites them.
+func (o Operators) Add(ctx context.Context, by, name string, role Role) (*Invitation, error) {
 	var i *Invitation
 	err := o.update(ctx, func(tx store.Tx, now time.Time) (event.Event, error) {
 		e := event.Event{Name: enrol.OperatorAdded, By: by, Text: name + ", " + string(role)}
+		if err := newOperator(tx, name, role); err != nil {
+			return e, err
+		}
 		if err := tx.CreateOperator(store.Operator{Name: name, Role: string(role), Created: now}); err != nil {
 			return e, err
 		}
@@ -126,7 +142,7 @@ func (o Operators) Invite(ctx context.Context, by, name string) (*Invitation, er
 // for or approved.
 func (o Operators) SetRole(ctx context.Context, by, name string, role Role) error {
 	if !role.Known() {
-		return invalid("a role is read, helpdesk or admin, not %q", role)
+		return unknownRole(role)
 	}
 	return o.update(ctx, func(tx store.Tx, _ time.Time) (event.Event, error) {
 		op, err := named(tx, name)
@@ -148,7 +164,8 @@ func (o Operators) Remove(ctx context.Context, by, name string) error {
 	})
 }
 
-// RemoveKey takes a passkey away from an operator, whose sessions end.
+// RemoveKey takes a passkey away from an operator, whose sessions and invitations end,
+// and what they asked for or approved: whoever stole it may have made them.
 func (o Operators) RemoveKey(ctx context.Context, by, name string, credentialID []byte) error {
 	return o.update(ctx, func(tx store.Tx, _ time.Time) (event.Event, error) {
 		k, err := tx.OperatorKey(credentialID)

@@ -3,6 +3,7 @@ package console
 import (
 	"encoding/json"
 	"errors"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,9 +27,9 @@ const (
 
 // page says which part of a list is shown.
 type paging struct {
-	Q    string // what is searched for
-	Next string // the query of the next page; "" = there is none
-	More bool   // this is not the first page
+	Q    string       // what is searched for
+	Next template.URL // the query of the next page, which is escaped already; "" = there is none
+	More bool         // this is not the first page
 }
 
 // search is the text that a list is searched for.
@@ -65,7 +66,7 @@ func (s *server) people(v *visit) error {
 		list = nil
 		if len(users) > pageSize {
 			users = users[:pageSize]
-			p.Next = url.Values{"q": {q}, "after": {users[pageSize-1].Name}}.Encode()
+			p.Next = template.URL(url.Values{"q": {q}, "after": {users[pageSize-1].Name}}.Encode())
 		}
 		for _, u := range users {
 			phones, err := tx.Approvers(u.Name)
@@ -86,6 +87,7 @@ func (s *server) people(v *visit) error {
 type computer struct {
 	enrol.DeviceStatus
 	Everyone bool
+	Twin     bool            // on a person's page: another there has the same name
 	Person   *store.Reported // on a person's page: what it said of them; nil: nothing yet
 	Remote   []remote
 }
@@ -102,10 +104,14 @@ func shownComputer(d enrol.DeviceStatus) computer {
 
 func (s *server) person(v *visit) error {
 	name := v.r.URL.Query().Get("name")
+	q, err := search(v)
+	if err != nil {
+		return err
+	}
 	var user store.User
 	var phones []store.Approver
 	names := map[string]string{}
-	err := s.Store.View(v.ctx(), func(tx store.Tx) (err error) {
+	err = s.Store.View(v.ctx(), func(tx store.Tx) (err error) {
 		if user, err = tx.User(name); err != nil {
 			return err
 		}
@@ -153,6 +159,16 @@ func (s *server) person(v *visit) error {
 		}
 		return y.LastSuccess.Compare(x.LastSuccess)
 	})
+	called := map[string]int{}
+	for _, d := range fleet {
+		called[d.Name]++
+	}
+	if q != "" {
+		low := strings.ToLower(q)
+		fleet = slices.DeleteFunc(fleet, func(d enrol.DeviceStatus) bool {
+			return !strings.Contains(strings.ToLower(d.Name+"\n"+d.Serial+"\n"+d.ID), low)
+		})
+	}
 	more := len(fleet) > maxComputers
 	if more {
 		fleet = fleet[:maxComputers]
@@ -160,7 +176,7 @@ func (s *server) person(v *visit) error {
 	var computers []computer
 	for _, d := range fleet {
 		c := shownComputer(d)
-		c.Person = said(d)
+		c.Person, c.Twin = said(d), called[d.Name] > 1
 		if c.Remote, err = s.remotes(v, name, d.ID); err != nil {
 			return err
 		}
@@ -171,7 +187,7 @@ func (s *server) person(v *visit) error {
 		return err
 	}
 	return s.render(v, http.StatusOK, "person", screen{Title: name, Data: map[string]any{
-		"User": user, "Computers": computers, "More": more, "Phones": phones, "Names": names, "Events": last, "Now": s.Now()}})
+		"User": user, "Computers": computers, "More": more, "Q": q, "Phones": phones, "Names": names, "Events": last, "Now": s.Now()}})
 }
 
 // remotes says what became of what the computer was told to do for somebody.
@@ -209,7 +225,7 @@ func (s *server) devices(v *visit) error {
 	if len(found) > pageSize {
 		found = found[:pageSize]
 		last := found[pageSize-1]
-		p.Next = url.Values{"q": {q}, "after": {last.Name}, "id": {last.ID}}.Encode()
+		p.Next = template.URL(url.Values{"q": {q}, "after": {last.Name}, "id": {last.ID}}.Encode())
 	}
 	var list []computer
 	for _, d := range found {
@@ -374,7 +390,7 @@ func (s *server) events(v *visit) error {
 		next = values.Encode()
 	}
 	return s.render(v, http.StatusOK, "events", screen{Title: "Events", Error: wrong, Data: map[string]any{
-		"List": list, "Filter": f, "Next": next, "After": after, "Live": f.empty() && q.Cursor == ""}})
+		"List": list, "Filter": f, "Next": template.URL(next), "After": after, "Live": f.empty() && q.Cursor == ""}})
 }
 
 // newEvents are those since the page was made, for the live view.

@@ -109,6 +109,19 @@ func (s *server) authenticate(v *visit, passive bool) error {
 	return err
 }
 
+// change is Store.Update for whoever is logged in still: a session that ended since the
+// request was let in, as it does with every change of role, changes nothing any more.
+func (s *server) change(v *visit, fn func(tx store.Tx) error) error {
+	return s.Store.Update(v.ctx(), func(tx store.Tx) error {
+		if _, err := tx.OperatorSession(v.session.Hash); errors.Is(err, store.ErrNotFound) {
+			return errSignedOut
+		} else if err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
 // nonces are what logins are signed over. One says itself until when it is good,
 // under a key that all nodes share: whoever begins and goes away leaves nothing in
 // the database. That it was used is kept there.
@@ -344,7 +357,7 @@ func (s *server) checkForm(v *visit, what string) (use func() error, err error) 
 		return nil, errForm
 	}
 	return func() error {
-		err := s.Store.Update(v.ctx(), func(tx store.Tx) error { return tx.UseOnce(id, ends) })
+		err := s.change(v, func(tx store.Tx) error { return tx.UseOnce(id, ends) })
 		if errors.Is(err, store.ErrUsed) {
 			return errForm
 		}

@@ -68,7 +68,8 @@ type OperatorTx interface {
 	OperatorKey(credentialID []byte) (OperatorKey, error)
 	OperatorKeys(operator string) ([]OperatorKey, error) // "" = all
 	OperatorKeyUsed(credentialID []byte, counter uint32, now time.Time) error
-	// RemoveOperatorKey ends the operator's sessions as well.
+	// RemoveOperatorKey ends the operator's sessions, invitations and requests as well,
+	// and what they approved for others: whoever stole the passkey may have made them.
 	RemoveOperatorKey(credentialID []byte) error
 
 	// InviteOperator ends the invitations before.
@@ -164,8 +165,18 @@ func (t *tx) OperatorKeyUsed(credentialID []byte, counter uint32, now time.Time)
 }
 
 func (t *tx) RemoveOperatorKey(credentialID []byte) error {
-	if err := t.exec(`DELETE FROM operator_sessions WHERE operator = (SELECT operator FROM operator_keys WHERE credential_id = $1)`, credentialID); err != nil {
+	k, err := t.OperatorKey(credentialID)
+	if err != nil {
 		return err
+	}
+	for _, sql := range []string{
+		`DELETE FROM operator_sessions WHERE operator = $1`,
+		`DELETE FROM operator_invitations WHERE operator = $1`,
+		`DELETE FROM operator_requests WHERE operator = $1 OR approver = $1`,
+	} {
+		if err := t.exec(sql, k.Operator); err != nil {
+			return err
+		}
 	}
 	return t.change(ErrNotFound, `DELETE FROM operator_keys WHERE credential_id = $1`, credentialID)
 }
@@ -257,9 +268,15 @@ func (t *tx) RemoveOperatorRequest(id string) error {
 	return t.change(ErrNotFound, `DELETE FROM operator_requests WHERE id = $1`, id)
 }
 
-// like is a pattern that finds a text anywhere, in any case of ASCII.
+// like is a pattern that finds a text anywhere, in any case of ASCII and no other: so
+// both databases lower what it is compared with (PostgreSQL by the columns' collation).
 func like(text string) string {
-	return "%" + likeEscape.Replace(strings.ToLower(text)) + "%"
+	return "%" + strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, likeEscape.Replace(text)) + "%"
 }
 
 var likeEscape = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
