@@ -116,6 +116,7 @@ func TestGoodFiles(t *testing.T) {
 		{`console.origin = "https://approve.example.com:8443"`, `console.cert = "/etc/c.pem"`, `console.key = "/etc/c.key"`},
 		{`console.origin = "https://helpdesk.example.com"`, `tls.mode = "none"`, `listen_web = "127.0.0.1:8080"`, `console.listen = "127.0.0.1:8443"`},
 		{`web.origin = "https://localhost:8443"`, `tls.mode = "self-signed"`, `console.origin = "https://localhost:8444"`},
+		{`web.origin = "http://localhost:8080"`, `tls.mode = "none"`, `listen_web = "127.0.0.1:8080"`, `console.origin = "http://localhost:8443"`, `console.listen = "127.0.0.1:8443"`},
 	} {
 		if _, err := Load(put(t, edit(changes...))); err != nil {
 			t.Errorf("%v: %v", changes, err)
