@@ -253,7 +253,7 @@ func TestWelcomesThatSayNothingNewAreNotWritten(t *testing.T) {
 	c.join(a)
 	a.welcomes(&authorityv1.Welcome{TakesReports: true})
 	c.run()
-	d := a.stream()
+	a.stream()
 	c.eventually("it knows that the authority has the key", func() bool { return c.authorityKept().Escrowed })
 	generation := func() uint64 {
 		v, err := c.store.Vault()
