@@ -27,7 +27,7 @@ import (
 	"sallyport/internal/event"
 )
 
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 123456789, time.UTC)
 
