@@ -82,7 +82,7 @@ func TestTheHelpdeskSeesAComputerAndUnlocksSomebodyThere(t *testing.T) {
 		<-done
 		return exit, out
 	}
-	if exit, out := ask(organisation.KindUnlock, "user", "unlock", "maya", "--device", "laptop-17"); exit != ExitOK || !strings.Contains(out, "Done: the lockout is ended on laptop-17") {
+	if exit, out := ask(organisation.KindUnlock, "user", "unlock", "maya", "--on", "laptop-17"); exit != ExitOK || !strings.Contains(out, "Done: the lockout is ended on laptop-17") {
 		t.Errorf("%d\n%s", exit, out)
 	}
 	laptop.refuses = "authority.accept in the configuration of this computer does not name it"
@@ -107,7 +107,7 @@ func TestTheHelpdeskSeesAComputerAndUnlocksSomebodyThere(t *testing.T) {
 	if out := s.ok("user", "unlock", "maya"); !strings.Contains(out, "is not connected") || time.Since(began) > answerTime {
 		t.Error(out)
 	}
-	s.fails(ExitNotFound, "no user", "user", "unlock", "nobody", "--device", "laptop-17")
+	s.fails(ExitNotFound, "no user", "user", "unlock", "nobody", "--on", "laptop-17")
 	if out := s.ok("events"); !strings.Contains(out, "unlock_issued") || !strings.Contains(out, "push_clear_issued") {
 		t.Error(out)
 	}

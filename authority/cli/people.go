@@ -801,7 +801,7 @@ func (a *app) userCommand() *cobra.Command {
 			return a.remote(cmd.Context(), au, kind, user, device, done, ask(au))
 		})
 		c.Long = "It is done once, and only within a day: a computer that is away for longer does not do it any more."
-		c.Flags().StringVar(&device, "device", "", "the `DEVICE` (name or id); needless where there is one only")
+		c.Flags().StringVar(&device, "on", "", "the `DEVICE` (name or id); needless where there is one only")
 		return c
 	}
 	unlock := remote("unlock", "end somebody's lockout on a computer, after wrong codes", "the lockout is ended", organisation.KindUnlock,

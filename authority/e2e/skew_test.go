@@ -194,7 +194,7 @@ func TestAnOlderAgentWithThisAuthority(t *testing.T) {
 	}
 
 	t.Log("what it does not know it refuses")
-	if out, err := s.authority.Run("", "user", "unlock", maya, "--device", "laptop"); err == nil || !strings.Contains(out, "knows no such kind") {
+	if out, err := s.authority.Run("", "user", "unlock", maya, "--on", "laptop"); err == nil || !strings.Contains(out, "knows no such kind") {
 		t.Errorf("%v: %s", err, out)
 	}
 	laptop.connected()
@@ -273,7 +273,7 @@ func TestAnUpgradeOfBothKeepsEverything(t *testing.T) {
 	if !laptop.person(zoe).Locked {
 		t.Fatalf("%+v", laptop.person(zoe))
 	}
-	if out, err := s.authority.Run("", "user", "unlock", zoe, "--device", "laptop"); err != nil || !strings.Contains(out, "Done:") {
+	if out, err := s.authority.Run("", "user", "unlock", zoe, "--on", "laptop"); err != nil || !strings.Contains(out, "Done:") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if laptop.person(zoe).Locked {

@@ -128,20 +128,22 @@ func CreateKeys(dir string) error {
 	return err
 }
 
-// writeNew writes a file that must not exist, and has it on disk.
+// writeNew writes a file that must not exist, and has it on disk: the whole of it, or
+// after a crash none.
 func writeNew(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
 	if err != nil {
 		return err
 	}
+	defer os.Remove(f.Name())
 	_, err = f.Write(content)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(path)
+		return err
 	}
-	return err
+	return os.Link(f.Name(), path) // unlike rename it replaces nothing
 }
 
 func syncDir(dir string) error {
