@@ -171,7 +171,8 @@ func TestDoctorOnBrokenStacks(t *testing.T) {
 func TestDoctorOnAPrimaryProfile(t *testing.T) {
 	sandbox.Need(t)
 	pamAuthUpdate(t, "sallyport") // for its clean-up, and for the stacks without our lines
-	profile := strings.Replace(stack(t, "debian/pam-configs/sallyport"), "Auth-Type: Additional", "Auth-Type: Primary", 1)
+	// Below pam_unix, whose jump then goes over it.
+	profile := strings.NewReplacer("Auth-Type: Additional", "Auth-Type: Primary", "Priority: 4096", "Priority: 192").Replace(stack(t, "debian/pam-configs/sallyport"))
 	write(t, "/usr/share/pam-configs/sallyport", profile)
 	cmd := exec.Command("pam-auth-update", "--package", "--force")
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
