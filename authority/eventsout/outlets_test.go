@@ -113,10 +113,10 @@ func inOrder(t testing.TB, list []uint64, last uint64) (again int) {
 	return again
 }
 
-// TestNoEventIsLostOnTheWayToSyslog: 100,000 through an outage of the server, that
+// TestNoEventIsLostOnTheWayToSyslog: 40,000 through an outage of the server, that
 // dies four times in the middle of them.
 func TestNoEventIsLostOnTheWayToSyslog(t *testing.T) {
-	const total = 100_000
+	const total = 40_000
 	s := storetest.Open(t, store.Options{SQLite: t.TempDir() + "/authority.db", Node: "a"})
 	c := newCA(t)
 	r := newReceiver(t, server(c))
