@@ -57,7 +57,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"sallyport/authority/rate"
@@ -107,9 +106,7 @@ type server struct {
 	strangers *rate.Limiter // by address: whoever has no session
 	lookups   *rate.Limiter // by address: tokens that nobody here has seen lately
 	sessions  *rate.Limiter // by session
-
-	mu  sync.Mutex
-	key []byte // of nonces, once it was read
+	nonceKey  store.SharedKey
 }
 
 // Handler serves the page's API, and the page itself where Settings say that it
@@ -118,7 +115,8 @@ func Handler(o Options) http.Handler {
 	if o.Address == nil {
 		o.Address = rate.Peer
 	}
-	s := &server{Options: o, strangers: rate.New(10, 100), lookups: rate.New(200, 1000), sessions: rate.New(5, 60)}
+	s := &server{Options: o, strangers: rate.New(10, 100), lookups: rate.New(200, 1000), sessions: rate.New(5, 60),
+		nonceKey: store.SharedKey{Setting: nonceKeySetting}}
 	mux := http.NewServeMux()
 	stranger := func(route string, do func(r *http.Request) (int, any, error)) {
 		method, path, _ := strings.Cut(route, " ")

@@ -28,34 +28,6 @@ const (
 	nonceSetting    = "approver/nonces/" // + the approver's id
 )
 
-// nonceKey is the nodes' key, made when it is first needed.
-func (s *server) nonceKey(r *http.Request) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.key != nil {
-		return s.key, nil
-	}
-	fresh := make([]byte, 32)
-	_, _ = rand.Read(fresh) // never fails: crypto/rand
-	var key []byte
-	err := s.Store.Update(r.Context(), func(tx store.Tx) (err error) {
-		key, err = tx.Setting(nonceKeySetting)
-		if errors.Is(err, store.ErrNotFound) {
-			key = fresh
-			return tx.PutSetting(nonceKeySetting, key)
-		}
-		return err
-	})
-	if err == nil && len(key) != len(fresh) {
-		err = errors.New("the setting " + nonceKeySetting + " is damaged")
-	}
-	if err != nil {
-		return nil, err
-	}
-	s.key = key
-	return key, nil
-}
-
 func nonceMAC(key, nonce []byte) []byte {
 	m := hmac.New(sha256.New, key)
 	m.Write([]byte("sallyport.approver.nonce.v1\x00"))
@@ -67,7 +39,7 @@ func (s *server) beginSession(r *http.Request) (int, any, error) {
 	if err := decode(r, &struct{}{}); err != nil {
 		return 0, nil, err
 	}
-	key, err := s.nonceKey(r)
+	key, err := s.nonceKey.Get(r.Context(), s.Store)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -104,7 +76,7 @@ func (s *server) openSession(r *http.Request) (int, any, error) {
 	if err := in.check(); err != nil {
 		return 0, nil, err
 	}
-	key, err := s.nonceKey(r)
+	key, err := s.nonceKey.Get(r.Context(), s.Store)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -58,7 +58,7 @@ type server struct {
 	operators Operators
 	strangers *rate.Limiter // by address: whoever has no session
 	sessions  *rate.Limiter // by session
-	nonces    nonces
+	nonceKey  store.SharedKey
 }
 
 const maxBody = 16 << 10
@@ -104,7 +104,7 @@ func Handler(o Options) http.Handler {
 	if o.Address == nil {
 		o.Address = rate.Peer
 	}
-	s := &server{Options: o, strangers: rate.New(2, 60), sessions: rate.New(10, 100),
+	s := &server{Options: o, strangers: rate.New(2, 60), sessions: rate.New(10, 100), nonceKey: store.SharedKey{Setting: nonceKeySetting},
 		operators: Operators{Store: o.Store, Origin: o.RelyingParty.Origin, Now: o.Now, Log: o.Log}}
 	mux := http.NewServeMux()
 	for _, r := range routes {

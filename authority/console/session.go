@@ -12,7 +12,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"sync"
 	"time"
 
 	"sallyport/authority/enrol"
@@ -122,44 +121,13 @@ func (s *server) change(v *visit, fn func(tx store.Tx) error) error {
 	})
 }
 
-// nonces are what logins are signed over. One says itself until when it is good,
+// Nonces are what logins are signed over. One says itself until when it is good,
 // under a key that all nodes share: whoever begins and goes away leaves nothing in
 // the database. That it was used is kept there.
-type nonces struct {
-	mu  sync.Mutex
-	key []byte
-}
-
 const (
 	nonceSize       = 8 + 16 + sha256.Size // its end, random bytes, the MAC
 	nonceKeySetting = "console/nonce-key"
 )
-
-// nonceKey is the nodes' key, made when it is first needed.
-func (s *server) nonceKey(r *http.Request) ([]byte, error) {
-	s.nonces.mu.Lock()
-	defer s.nonces.mu.Unlock()
-	if s.nonces.key != nil {
-		return s.nonces.key, nil
-	}
-	fresh := random(32)
-	var key []byte
-	err := s.Store.Update(r.Context(), func(tx store.Tx) (err error) {
-		key, err = tx.Setting(nonceKeySetting)
-		if errors.Is(err, store.ErrNotFound) {
-			key = fresh
-			return tx.PutSetting(nonceKeySetting, key)
-		}
-		return err
-	})
-	if err == nil && len(key) != len(fresh) {
-		err = errors.New("the setting " + nonceKeySetting + " is damaged")
-	}
-	if err == nil {
-		s.nonces.key = key
-	}
-	return key, err
-}
 
 func mac(key []byte, domain string, parts ...[]byte) []byte {
 	m := hmac.New(sha256.New, key)
@@ -205,7 +173,7 @@ func (s *server) beginLogin(v *visit) error {
 	if err := decode(v.r, &struct{}{}); err != nil {
 		return err
 	}
-	key, err := s.nonceKey(v.r)
+	key, err := s.nonceKey.Get(v.ctx(), s.Store)
 	if err != nil {
 		return err
 	}
@@ -227,7 +195,7 @@ func (s *server) login(v *visit) error {
 	if err := decode(v.r, &in); err != nil {
 		return err
 	}
-	key, err := s.nonceKey(v.r)
+	key, err := s.nonceKey.Get(v.ctx(), s.Store)
 	if err != nil {
 		return err
 	}
