@@ -124,6 +124,7 @@ func TestScreens(t *testing.T) {
 	w.filled()
 	look := func(state string) {
 		t.Helper()
+		p.ok(p.Wait("document.readyState === 'complete'")) // with its style sheet
 		for _, s := range screens {
 			p.ok(p.On(s.Screen))
 			var found []string
@@ -152,7 +153,6 @@ func TestScreens(t *testing.T) {
 	at := func(path, state string) {
 		t.Helper()
 		p.opens(path)
-		p.ok(p.Wait("document.readyState === 'complete'"))
 		look(state)
 	}
 	at("/login", "login")
