@@ -536,6 +536,15 @@ func TestEventsAppearByThemselves(t *testing.T) {
 	if n := p.number("Number(document.activeElement.matches('.events a'))"); n != 1 {
 		t.Error("the focus was lost")
 	}
+	p.ok(p.Eval("(window.held = 0, document.addEventListener('htmx:beforeRequest', (e) => { window.held += e.defaultPrevented }))", nil))
+	p.ok(p.Click("#pause"))
+	w.ok(w.enrol.AddUser(t.Context(), "operator:anna", "fay"))
+	p.ok(p.Wait("window.held >= 2"))
+	if n := p.number("Number(document.querySelector('.events').textContent.includes('fay'))"); n != 0 {
+		t.Error("it goes on while it is paused")
+	}
+	p.ok(p.Click("#pause"))
+	p.ok(p.WaitText(".events", "fay"))
 	p.ok(p.Click(".filter summary"))
 	p.types("#f-user", "dora")
 	p.clicks(".filter button")

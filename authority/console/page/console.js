@@ -58,8 +58,10 @@ if (form) {
   // The secret leaves the address bar and the history at once.
   const secret = location.hash.slice(1);
   history.replaceState(null, '', location.pathname);
+  addEventListener('hashchange', () => location.reload()); // the link, pasted again
   let begun;
   const begin = async () => {
+    if (!secret) throw new Error('Open the link of the invitation again: this page does not keep it.');
     begun ??= await post('/invite/begin', {secret});
     find('whose').textContent = `This invitation lets ${begun.name} open the console of ${begun.organisation}'s helpdesk.`;
   };
@@ -116,14 +118,25 @@ addEventListener('pagehide', () => {
 });
 document.querySelector('[data-focus]')?.focus();
 
-// The live view says how much is new, and does not grow for ever.
+// The live view can be paused; what happens meanwhile comes afterwards.
+const pause = find('pause');
+if (pause) {
+  pause.hidden = false;
+  pause.addEventListener('click', () => pause.setAttribute('aria-pressed', String(pause.getAttribute('aria-pressed') !== 'true')));
+  document.addEventListener('htmx:beforeRequest', (e) => {
+    if (e.target.tagName === 'TBODY' && pause.getAttribute('aria-pressed') === 'true') e.preventDefault();
+  });
+}
+
+// It says how much is new, once, and does not grow for ever.
 document.addEventListener('htmx:afterSettle', () => {
   local(document);
   const fresh = [...document.querySelectorAll('tbody[data-new]')];
   const news = find('news');
   if (!news || fresh.length === 0) return;
   const n = fresh.reduce((sum, e) => sum + Number(e.dataset.new), 0);
-  news.textContent = n === 1 ? '1 new event.' : `${n} new events.`;
+  const said = n === 1 ? '1 new event.' : `${n} new events.`;
+  if (news.textContent !== said) news.textContent = said;
   const rows = document.querySelectorAll('.events tbody tr');
   for (let i = rows.length - 1; i >= 500; i--) rows[i].remove();
 });
