@@ -121,43 +121,21 @@ is an operator. The first admin is made here.`,
 		Args:  cobra.NoArgs,
 		RunE: do(func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd.Context(), func(au *server.Authority) error {
-				var views []view
-				if err := au.Store.View(cmd.Context(), func(tx store.Tx) error {
-					views = []view{}
-					operators, err := tx.Operators()
-					if err != nil {
-						return err
-					}
-					keys, err := tx.OperatorKeys("")
-					if err != nil {
-						return err
-					}
-					invitations, err := tx.OperatorInvitations()
-					if err != nil {
-						return err
-					}
-					for _, o := range operators {
-						v := view{Name: o.Name, Role: o.Role}
-						var used time.Time
-						for _, k := range keys {
-							if k.Operator == o.Name {
-								v.Passkeys++
-								if k.Used.After(used) {
-									used = k.Used
-								}
-							}
-						}
-						v.Used = stampJSON(used)
-						for _, i := range invitations {
-							if i.Operator == o.Name && a.deps.Now().Before(i.Expires) {
-								v.Invited = stampJSON(i.Expires)
-							}
-						}
-						views = append(views, v)
-					}
-					return nil
-				}); err != nil {
+				operators, err := console.Operators{Store: au.Store, Now: a.deps.Now}.List(cmd.Context())
+				if err != nil {
 					return err
+				}
+				views := []view{}
+				for _, o := range operators {
+					v := view{Name: o.Name, Role: o.Role, Passkeys: len(o.Keys), Invited: stampJSON(o.Invited)}
+					var used time.Time
+					for _, k := range o.Keys {
+						if k.Used.After(used) {
+							used = k.Used
+						}
+					}
+					v.Used = stampJSON(used)
+					views = append(views, v)
 				}
 				a.result(map[string]any{"operators": views}, func(w io.Writer) {
 					if len(views) == 0 {

@@ -40,6 +40,48 @@ type Invitation struct {
 	Expires time.Time
 }
 
+// Listed is an operator and what they can log in with.
+type Listed struct {
+	store.Operator
+	Keys    []store.OperatorKey
+	Invited time.Time // until when; zero: not
+}
+
+// List returns everybody who may use the console.
+func (o Operators) List(ctx context.Context) (list []Listed, err error) {
+	err = o.Store.View(ctx, func(tx store.Tx) error {
+		list = nil
+		all, err := tx.Operators()
+		if err != nil {
+			return err
+		}
+		keys, err := tx.OperatorKeys("")
+		if err != nil {
+			return err
+		}
+		invitations, err := tx.OperatorInvitations()
+		if err != nil {
+			return err
+		}
+		for _, is := range all {
+			one := Listed{Operator: is}
+			for _, k := range keys {
+				if k.Operator == is.Name {
+					one.Keys = append(one.Keys, k)
+				}
+			}
+			for _, i := range invitations {
+				if i.Operator == is.Name && o.Now().Before(i.Expires) {
+					one.Invited = i.Expires
+				}
+			}
+			list = append(list, one)
+		}
+		return nil
+	})
+	return list, err
+}
+
 var operatorName = regexp.MustCompile(`^[a-z0-9][a-z0-9._@-]{0,63}$`)
 
 func invalid(format string, a ...any) error {

@@ -421,45 +421,9 @@ func (s *server) newEvents(v *visit) error {
 }
 
 func (s *server) operatorList(v *visit) error {
-	type operator struct {
-		store.Operator
-		Keys    []store.OperatorKey
-		Invited time.Time // until when; zero: not
-		Me      bool
-	}
-	var list []operator
-	err := s.Store.View(v.ctx(), func(tx store.Tx) error {
-		list = nil
-		all, err := tx.Operators()
-		if err != nil {
-			return err
-		}
-		keys, err := tx.OperatorKeys("")
-		if err != nil {
-			return err
-		}
-		invitations, err := tx.OperatorInvitations()
-		if err != nil {
-			return err
-		}
-		for _, o := range all {
-			one := operator{Operator: o, Me: o.Name == v.operator.Name}
-			for _, k := range keys {
-				if k.Operator == o.Name {
-					one.Keys = append(one.Keys, k)
-				}
-			}
-			for _, i := range invitations {
-				if i.Operator == o.Name && s.Now().Before(i.Expires) {
-					one.Invited = i.Expires
-				}
-			}
-			list = append(list, one)
-		}
-		return nil
-	})
+	list, err := s.operators.List(v.ctx())
 	if err != nil {
 		return err
 	}
-	return s.render(v, http.StatusOK, "operators", screen{Title: "Operators", Data: map[string]any{"List": list, "KeyID": b64.EncodeToString}})
+	return s.render(v, http.StatusOK, "operators", screen{Title: "Operators", Data: map[string]any{"List": list, "Me": v.operator.Name, "KeyID": b64.EncodeToString}})
 }
