@@ -143,38 +143,47 @@ func ended(t testing.TB, c <-chan store.Notice) {
 }
 
 // TestASlowListenerIsToldToReadEverything: notices are bounded, and none is lost
-// without a word.
+// without a word. The slow one reads nothing until another has read them all: a
+// notice comes after its commit, so only who has read it knows that it came.
 func TestASlowListenerIsToldToReadEverything(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open func(string) store.Store) {
 		s := open("a")
-		c := listen(t, s)
-		for range 11 {
+		slow, keen := listen(t, s), listen(t, s)
+		for k := range 11 {
 			update(t, s, func(tx store.Tx) error {
 				for i := range 1000 {
-					if err := tx.Notify(store.Notice{Topic: store.TopicSync, ID: fmt.Sprint(i)}); err != nil {
+					if err := tx.Notify(store.Notice{Topic: store.TopicSync, ID: fmt.Sprint(k, "-", i)}); err != nil {
 						return err
 					}
 				}
 				return nil
 			})
-		}
-		notify(t, s, store.Notice{Topic: store.TopicSync, ID: "last"})
-		n, resync := 0, false
-		for deadline := time.After(patience); ; n++ {
-			select {
-			case m := <-c:
-				resync = resync || m.Topic == store.TopicResync
-				if m.ID == "last" {
-					if !resync {
-						t.Errorf("%d notices waited, and nothing was dropped", n)
-					}
-					return
-				}
-			case <-deadline:
-				t.Fatalf("the last notice did not come after %d", n)
+			if resync, n := readTo(t, keen, fmt.Sprint(k, "-", 999)); resync {
+				t.Fatalf("who reads them as they come was told of a gap after %d", n)
 			}
 		}
+		notify(t, s, store.Notice{Topic: store.TopicSync, ID: "last"})
+		if resync, n := readTo(t, slow, "last"); !resync || n > 5000 {
+			t.Errorf("%d notices waited, told of a gap: %v", n, resync)
+		}
 	})
+}
+
+// readTo reads until the notice of that ID, and says whether a TopicResync came
+// before it, and how many were read.
+func readTo(t testing.TB, c <-chan store.Notice, id string) (resync bool, n int) {
+	t.Helper()
+	for deadline := time.After(patience); ; n++ {
+		select {
+		case m := <-c:
+			resync = resync || m.Topic == store.TopicResync
+			if m.ID == id {
+				return resync, n
+			}
+		case <-deadline:
+			t.Fatalf("the notice %s did not come after %d", id, n)
+		}
+	}
 }
 
 func TestStreamsMoveBetweenNodes(t *testing.T) {
