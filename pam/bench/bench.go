@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/internal/policy"
 )
 
 const (
@@ -139,23 +141,28 @@ func (b *bench) prepare() error {
 }
 
 func (b *bench) prepareAgents() error {
-	fill := map[int][]account{
-		1:      nil, // its user is enrolled before each login
-		100:    accounts(0, 100),
-		1000:   spread(b.measured, 1000),
-		100000: spread(b.measured, 100000),
-	}
-	for _, users := range []int{100, 1, 1000, 100000} {
-		progress("filling a vault with %d users", users)
-		a, err := newAgent(b.dist, b.disk, users)
+	for _, vault := range []struct {
+		users, rules int
+		fill         []account
+	}{
+		{users: 100, fill: accounts(0, 100)}, // the idle one
+		{users: 1},                           // its user is enrolled before each login
+		{users: 1, rules: 1},
+		{users: 1, rules: 100},
+		{users: 1, rules: policy.MaxRules},
+		{users: 1000, fill: spread(b.measured, 1000)},
+		{users: 100000, fill: spread(b.measured, 100000)},
+	} {
+		progress("filling a vault with %d users", vault.users)
+		a, err := newAgent(b.dist, b.disk, vault.users, vault.rules)
 		if err != nil {
 			return err
 		}
 		b.running = append(b.running, a)
-		if err := a.fill(b.passwd, b.disk, fill[users]); err != nil {
+		if err := a.fill(b.passwd, b.disk, vault.fill); err != nil {
 			return err
 		}
-		if users == 100 {
+		if vault.users == 100 {
 			b.idle = a
 			continue
 		}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
@@ -32,6 +33,14 @@ func manyRules(n int) (lines []string) {
 		lines = append(lines, fmt.Sprintf(`rule %d: any, remember 15m when service == "sshd" && remote.within("10.%d.0.0/16", "2001:db8:%x::/48") && (hour < 6 || hour >= 22) && "group%d" in groups`, i, i%256, i, i))
 	}
 	return lines
+}
+
+// rulesSetting is the part of a configuration that has so many rules.
+func rulesSetting(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("[policy]\nrules = [\n'%s'\n]\n", strings.Join(manyRules(n), "',\n'"))
 }
 
 // nowhere is a system where nobody is in any group.
@@ -65,7 +74,7 @@ func (b *bench) rules() error {
 			p.Decide(who, nowhere{})
 		}
 		f.decide = time.Since(begun) / rounds
-		if f.rss, err = b.rssWithRules(rules.Rules); err != nil {
+		if f.rss, err = b.rssWithRules(n); err != nil {
 			return err
 		}
 		b.ruleFacts = append(b.ruleFacts, f)
@@ -74,7 +83,7 @@ func (b *bench) rules() error {
 }
 
 // rssWithRules starts the idle agent again, with rules in its file.
-func (b *bench) rssWithRules(rules []string) (int, error) {
+func (b *bench) rssWithRules(n int) (int, error) {
 	content, err := os.ReadFile(b.idle.config)
 	if err != nil {
 		return 0, err
@@ -82,11 +91,7 @@ func (b *bench) rssWithRules(rules []string) (int, error) {
 	if err := b.idle.stop(); err != nil {
 		return 0, err
 	}
-	text := fmt.Sprintf("%s[policy]\nrules = [\n'%s'\n]\n", content, strings.Join(rules, "',\n'"))
-	if len(rules) == 0 {
-		text = string(content)
-	}
-	if err := os.WriteFile(b.idle.config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(b.idle.config, append(bytes.Clone(content), rulesSetting(n)...), 0o600); err != nil {
 		return 0, err
 	}
 	if _, err := b.idle.start(); err != nil {

@@ -128,6 +128,7 @@ func (b *bench) targets() []target {
 		{name: "totp_fresh_vs_google_authenticator", measured: fresh("sallyport_1000") / fresh("google_authenticator"), limit: 1, digits: 2},
 		{name: "agent_rss_idle_100_users_mb", measured: float64(b.agentFacts.rss) / 1e6, limit: 25, digits: 1, strictly: true},
 		{name: "agent_rss_idle_1000_rules_mb", measured: float64(most.rss) / 1e6, limit: 25, digits: 1, strictly: true},
+		{name: "totp_warm_1000_rules_vs_none", measured: warm("sallyport_1_rules_1000") / warm("sallyport_1"), limit: 1.3, digits: 2},
 		{name: "policy_1000_rules_us", measured: float64(most.decide) / float64(time.Microsecond), limit: 500, digits: 1},
 		{name: "agent_idle_wakeups_in_10s", measured: float64(b.agentFacts.wakeUps), limit: 0},
 		{name: "agent_ready_ms", measured: float64(slices.Max(b.agentFacts.ready)) / float64(time.Millisecond), limit: 100, digits: 1},

@@ -24,25 +24,30 @@ const chunk = 2000
 // agent is one running `sallyport run`, with a vault of its own.
 type agent struct {
 	program, config, runtimeDir, log string
+	name, about                      string // of the contender it works for
 	users                            int
 	cmd                              *exec.Cmd
 	done                             chan error
 }
 
-// newAgent starts an agent on an empty vault; its state is on the disk, its
-// sockets in /run.
-func newAgent(dist, disk string, users int) (*agent, error) {
+// newAgent starts an agent on an empty vault, with so many rules; its state is on the
+// disk, its sockets in /run.
+func newAgent(dist, disk string, users, rules int) (*agent, error) {
 	program, err := filepath.Abs(filepath.Join(dist, "sallyport"))
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(disk, fmt.Sprintf("agent-%d", users))
-	a := &agent{program: program, users: users, config: filepath.Join(dir, "sallyport.toml"),
-		runtimeDir: fmt.Sprintf("/run/sallyport-%d", users), log: filepath.Join("/run", fmt.Sprintf("sallyport-%d.log", users))}
+	name, about := fmt.Sprintf("sallyport_%d", users), fmt.Sprintf("pam_sallyport: vault with %d", users)
+	if rules > 0 {
+		name, about = fmt.Sprintf("%s_rules_%d", name, rules), fmt.Sprintf("%s, %d rules of which none fits", about, rules)
+	}
+	dir := filepath.Join(disk, name)
+	a := &agent{program: program, name: name, about: about, users: users, config: filepath.Join(dir, "sallyport.toml"),
+		runtimeDir: filepath.Join("/run", name), log: filepath.Join("/run", name+".log")}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	content := fmt.Sprintf("state_dir = %q\nruntime_dir = %q\n", filepath.Join(dir, "state"), a.runtimeDir)
+	content := fmt.Sprintf("state_dir = %q\nruntime_dir = %q\n", filepath.Join(dir, "state"), a.runtimeDir) + rulesSetting(rules)
 	if err := os.WriteFile(a.config, []byte(content), 0o600); err != nil {
 		return nil, err
 	}
@@ -141,7 +146,7 @@ func (a *agent) contender(dist string) (*contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &contender{name: "sallyport_" + strconv.Itoa(a.users), about: fmt.Sprintf("pam_sallyport: vault with %d", a.users),
+	c := &contender{name: a.name, about: a.about,
 		stack: "auth required " + module + " socket=" + a.socket(),
 		next:  phone, oneTime: true, every: 1, crowds: a.users > 1, agent: a}
 	if a.users == 1 {
