@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"sallyport/internal/acl"
 )
 
@@ -42,18 +44,25 @@ func checkFile(_ *os.File, st fs.FileInfo, path string, _ Trust) error {
 	return acl.Check(path)
 }
 
+// accessList is a variable for tests.
+var accessList = acl.Check
+
 // Stamp tells versions of a file apart without reading it; of a directory, only
 // whose it is. It is "" when there is none.
 func Stamp(path string) string {
-	st, err := os.Stat(path)
-	if err != nil {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
 		return ""
 	}
-	// Owner and mode too: a file may be refused for them alone.
-	sys := st.Sys().(*syscall.Stat_t)
-	stamp := fmt.Sprintf("%d %o", sys.Uid, sys.Mode)
-	if !st.IsDir() {
-		stamp += fmt.Sprintf(" %d %d %d", st.Size(), st.ModTime().UnixNano(), sys.Ino)
+	// Owner, mode and access list too: a file may be refused for them alone.
+	stamp := fmt.Sprintf("%d %o", st.Uid, st.Mode)
+	if err := accessList(path); err != nil {
+		stamp += " " + err.Error()
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		// The time of the last change of any kind: whoever writes a file can set back the
+		// other one, as cp -p does.
+		stamp += fmt.Sprintf(" %d %d %d %d", st.Size, st.Mtim.Nano(), st.Ctim.Nano(), st.Ino)
 	}
 	return stamp
 }
