@@ -670,6 +670,29 @@ func TestCheckSaysHowItIs(t *testing.T) {
 	}
 }
 
+// Look needs no program but security, and sees what is missing.
+func TestALookAtTheRights(t *testing.T) {
+	a := newAuthd(t)
+	r := world(t, a)
+	if _, err := r.Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.calls, a.load = nil, errors.New("no such library")
+	if report := r.Look(t.Context()); !report.OK || !report.Installed || report.LockedOut() {
+		t.Errorf("%+v", report)
+	}
+	want := []string{"security authorizationdb read " + Console, "security authorizationdb read " + Authenticate, "security authorizationdb read " + Screensaver}
+	if !slices.Equal(a.calls, want) {
+		t.Errorf("it ran %q", a.calls)
+	}
+	if err := os.Remove(filepath.Join(r.Bundle, executable)); err != nil {
+		t.Fatal(err)
+	}
+	if report := r.Look(t.Context()); report.OK || !report.LockedOut() {
+		t.Errorf("without the plug-in's code: %+v", report)
+	}
+}
+
 func TestADryRunChangesNothing(t *testing.T) {
 	a, before := newAuthd(t), newAuthd(t)
 	r := world(t, a)
