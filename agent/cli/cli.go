@@ -6,7 +6,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -68,13 +67,8 @@ type Deps struct {
 	// none. It comes with the error where that configuration is broken.
 	Rights func(config string) (*authdb.Rights, error)
 
+	command.Process
 	CallTimeout time.Duration
-	Stdin       io.Reader
-	Stdout      io.Writer
-	Stderr      io.Writer
-	IsTTY       func(stream any) bool
-	Width       func(stream any) int // columns of a terminal, 0 when unknown
-	Getenv      func(string) string
 	Executable  func() (string, error)
 	// Exec runs another program in our place and returns its exit code, or does
 	// not return. On Windows nothing does.
@@ -87,33 +81,15 @@ type Deps struct {
 	// Windows is what they read there.
 	Root    fs.FS
 	Windows *doctor.Windows
-	Now     func() time.Time
 }
 
 func (d *Deps) fill() {
+	d.Process.Fill()
 	if d.Version == "" {
 		d.Version = "unknown"
 	}
 	if d.CallTimeout == 0 {
 		d.CallTimeout = callTimeout
-	}
-	if d.Stdin == nil {
-		d.Stdin = os.Stdin
-	}
-	if d.Stdout == nil {
-		d.Stdout = os.Stdout
-	}
-	if d.Stderr == nil {
-		d.Stderr = os.Stderr
-	}
-	if d.IsTTY == nil {
-		d.IsTTY = isTerminal
-	}
-	if d.Width == nil {
-		d.Width = terminalWidth
-	}
-	if d.Getenv == nil {
-		d.Getenv = os.Getenv
 	}
 	if d.Executable == nil {
 		d.Executable = os.Executable
@@ -126,9 +102,6 @@ func (d *Deps) fill() {
 	}
 	if d.Root == nil {
 		d.Root = os.DirFS("/")
-	}
-	if d.Now == nil {
-		d.Now = time.Now
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"sallyport/agent/cli/doctor"
+	"sallyport/internal/command"
 	"sallyport/internal/localsock"
 	"sallyport/internal/winreg"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
@@ -414,11 +415,14 @@ func newSession(t *testing.T, f *fakeAgent) *session {
 		s.dir = runtimeDir(t)
 	}
 	s.deps = Deps{
-		Version: "9.9.9", CallTimeout: 5 * time.Second, Stdin: strings.NewReader(""),
-		Getenv:     func(string) string { return "" },
+		Version: "9.9.9", CallTimeout: 5 * time.Second,
+		Process: command.Process{
+			Stdin:  strings.NewReader(""),
+			Getenv: func(string) string { return "" },
+			Now:    func() time.Time { return day },
+		},
 		Root:       fstest.MapFS{},
 		Windows:    emptyWindows(),
-		Now:        func() time.Time { return day },
 		Executable: func() (string, error) { return "/nowhere/sallyport", nil },
 		Exec: func(path string, argv []string) (int, error) {
 			s.execed = append([]string{path}, argv...)

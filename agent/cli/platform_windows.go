@@ -5,6 +5,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"sallyport/agent/cli/pamstack"
+	"sallyport/internal/command"
 )
 
 // What helps, in the words of this system. In PowerShell sc is another command, so
@@ -55,7 +56,7 @@ func (v statusView) printHooks(line func(name, format string, args ...any)) {
 // Terminal Sequences". (Text needs nothing: Go writes to a console in UTF-16,
 // whatever its code page.)
 func colours(stream any) bool {
-	f, ok := stream.(descriptor)
+	f, ok := stream.(command.Descriptor)
 	if !ok {
 		return true
 	}

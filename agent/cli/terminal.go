@@ -12,32 +12,12 @@ import (
 	"golang.org/x/term"
 )
 
-// descriptor is a stream that may be a terminal.
-type descriptor interface{ Fd() uintptr }
-
-func isTerminal(stream any) bool {
-	f, ok := stream.(descriptor)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
 // columns is how wide what is written to w may be; 0: it is no terminal, or not known.
 func (a *app) columns(w io.Writer) int {
 	if !a.deps.IsTTY(w) {
 		return 0
 	}
 	return a.deps.Width(w)
-}
-
-func terminalWidth(stream any) int {
-	f, ok := stream.(descriptor)
-	if !ok {
-		return 0
-	}
-	w, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return w
 }
 
 func readSecret() (string, error) {

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"sallyport/authority/config"
 	"sallyport/authority/enrol"
@@ -32,58 +31,17 @@ import (
 // Deps is what the commands need of the process; what is nil or zero is the
 // process's own.
 type Deps struct {
+	command.Process
 	Version string
-	Stdin   io.Reader
-	Stdout  io.Writer
-	Stderr  io.Writer
-	IsTTY   func(stream any) bool
-	Width   func(stream any) int // columns of a terminal, 0 when unknown
-	Getenv  func(string) string
-	Now     func() time.Time
 	// Listening is told where 'run' listens; nil: nobody is.
 	Listening func(server.Addresses)
 }
 
 func (d *Deps) fill() {
+	d.Process.Fill()
 	if d.Version == "" {
 		d.Version = "unknown"
 	}
-	if d.Stdin == nil {
-		d.Stdin = os.Stdin
-	}
-	if d.Stdout == nil {
-		d.Stdout = os.Stdout
-	}
-	if d.Stderr == nil {
-		d.Stderr = os.Stderr
-	}
-	if d.IsTTY == nil {
-		d.IsTTY = func(stream any) bool { fd, ok := descriptor(stream); return ok && term.IsTerminal(fd) }
-	}
-	if d.Width == nil {
-		d.Width = func(stream any) int {
-			if fd, ok := descriptor(stream); ok {
-				if w, _, err := term.GetSize(fd); err == nil {
-					return w
-				}
-			}
-			return 0
-		}
-	}
-	if d.Getenv == nil {
-		d.Getenv = os.Getenv
-	}
-	if d.Now == nil {
-		d.Now = time.Now
-	}
-}
-
-func descriptor(stream any) (fd int, ok bool) {
-	f, ok := stream.(interface{ Fd() uintptr })
-	if !ok {
-		return 0, false
-	}
-	return int(f.Fd()), true
 }
 
 // The exit codes, the same as of the agent's commands; see internal/command.

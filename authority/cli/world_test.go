@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"sallyport/authority/server"
+	"sallyport/internal/command"
 	"sallyport/internal/organisation"
 	"sallyport/internal/testkit/port"
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
@@ -67,8 +68,8 @@ func newShell(t *testing.T) *shell {
 }
 
 func (s *shell) deps(out, errs io.Writer) Deps {
-	return Deps{Version: "1.2.3", Stdin: strings.NewReader(s.stdin), Stdout: out, Stderr: errs,
-		IsTTY: func(any) bool { return s.tty }, Width: func(any) int { return 0 }, Getenv: func(k string) string { return s.env[k] }}
+	return Deps{Version: "1.2.3", Process: command.Process{Stdin: strings.NewReader(s.stdin), Stdout: out, Stderr: errs,
+		IsTTY: func(any) bool { return s.tty }, Width: func(any) int { return 0 }, Getenv: func(k string) string { return s.env[k] }}}
 }
 
 // run runs one command line.
