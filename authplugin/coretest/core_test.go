@@ -119,8 +119,8 @@ func TestWhatIsBuilt(t *testing.T) {
 	}
 }
 
-// TestFuzz lets libFuzzer write hints and lists, and play authd out of order, for some
-// seconds; make -C authplugin fuzz does it for longer.
+// TestFuzz lets libFuzzer write hints, lists and QR codes, and play authd out of order,
+// for some seconds; make -C authplugin fuzz does it for longer.
 func TestFuzz(t *testing.T) {
 	if _, err := exec.LookPath("clang"); err != nil {
 		t.Skip("clang, which brings libFuzzer, is not installed")
@@ -131,7 +131,7 @@ func TestFuzz(t *testing.T) {
 	if err := runMake("OUT="+out, "fuzzers"); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"read", "mechanisms"} {
+	for _, name := range []string{"read", "mechanisms", "view"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
