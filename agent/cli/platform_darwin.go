@@ -40,27 +40,30 @@ func (a *app) platformEnv(e *doctor.Env) {
 		return doctor.Stat{Mode: st.Mode(), UID: int(st.Sys().(*syscall.Stat_t).Uid)}, nil
 	}
 	// Once: it loads the plug-in to try.
-	report := sync.OnceValues(func() (authdb.Report, error) { return a.rightsReport(context.Background()) })
+	report := sync.OnceValues(func() (authdb.Report, error) {
+		r, err := a.readRights()
+		if err != nil {
+			return authdb.Report{}, err
+		}
+		return r.Check(context.Background()), nil
+	})
 	e.Mac = &doctor.Mac{Rights: func(context.Context) (authdb.Report, error) { return report() }}
 }
 
-func (a *app) rightsReport(ctx context.Context) (authdb.Report, error) {
+// readRights is the rights database, to be looked at alone.
+func (a *app) readRights() (*authdb.Rights, error) {
 	if a.deps.Rights == nil {
-		return authdb.Report{}, fmt.Errorf("this build knows no rights database")
+		return nil, fmt.Errorf("this build knows no rights database")
 	}
-	r, err := a.rights()
-	if err != nil {
-		return authdb.Report{}, err
-	}
-	return r.Check(ctx), nil
+	return a.rights()
 }
 
 // findHooks looks where logins are guarded.
 func (a *app) findHooks(v *statusView) {
 	hooks, _ := pamstack.Uses(a.deps.Root)
 	v.Hooks = append([]pamstack.Use{}, hooks...)
-	if r, err := a.rightsReport(context.Background()); err == nil {
-		v.Rights = &r
+	if r, err := a.readRights(); err == nil {
+		v.Rights = lookAtRights(r)
 	}
 }
 
