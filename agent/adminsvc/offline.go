@@ -22,7 +22,11 @@ func (f *pushFacts) standing(tx *vault.Tx, a *factor.Account) (offline.Standing,
 	if f.link.Connected || f.joined == nil {
 		return offline.Standing{}, nil
 	}
-	return store.Standing(tx, a, f.limits, tx.Now())
+	c, err := store.Contact(tx)
+	if err != nil {
+		return offline.Standing{}, err
+	}
+	return store.Standing(c, a, f.limits, tx.Now()), nil
 }
 
 // addOffline adds what counts while there is no contact.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"sallyport/agent/loginsvc"
 	"sallyport/internal/policy"
@@ -119,6 +120,15 @@ func wireExplained(e loginsvc.Explained) *adminv1.ExplainPolicyResponse {
 	}
 	for _, fact := range e.Facts {
 		out.Facts = append(out.Facts, &adminv1.PolicyFact{Name: fact.Name, Value: fact.Value, Text: fact.Text})
+	}
+	if o := e.Offline; o != nil {
+		out.Offline = &adminv1.OfflineStanding{Limited: o.Limited, Reached: o.Reached, Challenge: o.Challenge}
+		if o.ByCount {
+			out.Offline.LoginsLeft = wrapperspb.UInt32(uint32(o.Logins))
+		}
+		if o.ByTime {
+			out.Offline.Left = durationpb.New(o.Left)
+		}
 	}
 	return out
 }

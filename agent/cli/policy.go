@@ -36,6 +36,17 @@ type explainView struct {
 	RememberSeconds float64          `json:"remember_seconds,omitempty"`
 	Steps           []policyStepView `json:"steps"`
 	Facts           []policyFactView `json:"facts"`
+	// Offline is of a login that is asked while the authority is not on the line.
+	Offline *offlineView `json:"offline"`
+}
+
+// offlineView is what the time without contact does to a login.
+type offlineView struct {
+	Limited     bool     `json:"limited"`
+	Reached     bool     `json:"reached"`
+	LoginsLeft  *uint32  `json:"logins_left,omitempty"`
+	LeftSeconds *float64 `json:"left_seconds,omitempty"`
+	Challenge   bool     `json:"challenge"`
 }
 
 type policyStepView struct {
@@ -63,7 +74,8 @@ every rule that was looked at and what the rules know of the login. It asks the
 running agent, which goes the same way as a login does, and changes nothing.
 
 What is not said is as it is now: this system's own login at its screen, the time,
-and whether the authority can be reached. With --not-root it is as a program of
+and whether the authority can be reached; where it cannot, the limit without contact
+is as it stands. With --not-root it is as a program of
 USER's own asks, such as a screen locker, which is not believed where it is.`,
 		Example: `  sallyport policy explain alice --service sshd --from 203.0.113.7
   sallyport policy explain alice --service sudo --session /dev/pts/3 --offline
@@ -145,7 +157,35 @@ func newExplainView(r *adminv1.ExplainPolicyResponse) explainView {
 	for _, f := range r.GetFacts() {
 		v.Facts = append(v.Facts, policyFactView{f.GetName(), f.GetValue(), f.GetText()})
 	}
+	if o := r.GetOffline(); o != nil {
+		v.Offline = &offlineView{Limited: o.GetLimited(), Reached: o.GetReached(), LoginsLeft: left(o.GetLoginsLeft()), Challenge: o.GetChallenge()}
+		if o.GetLeft() != nil {
+			seconds := o.GetLeft().AsDuration().Seconds()
+			v.Offline.LeftSeconds = &seconds
+		}
+	}
 	return v
+}
+
+// text says whether a code is taken, how many more times, and the way out.
+func (o offlineView) text() string {
+	const key = "(policy.offline)"
+	switch {
+	case !o.Limited:
+		return "no limit: codes are taken for as long as there is no contact"
+	case o.Reached && o.Challenge:
+		return "no code is taken: too long without contact " + key + ". Connect this computer; or the helpdesk answers the challenge that the prompt shows: sallyport-authority bypass answer"
+	case o.Reached:
+		return "no code is taken: too long without contact " + key + ". Connect this computer; or root here makes a bypass code: sallyport bypass"
+	}
+	var left []string
+	if o.LoginsLeft != nil {
+		left = append(left, plural(int(*o.LoginsLeft), "more login", "more logins"))
+	}
+	if o.LeftSeconds != nil {
+		left = append(left, howLong(time.Duration(*o.LeftSeconds*float64(time.Second))))
+	}
+	return "codes are taken: " + strings.Join(left, ", ") + " without contact left " + key
 }
 
 // stepWords are the outcomes of a rule for people.
@@ -172,6 +212,9 @@ func (a *app) printExplained(w io.Writer, typed string, v explainView) {
 	line("why", "%s", v.Why)
 	if len(v.Factors) > 0 {
 		line("counts", "%s; a bypass of the helpdesk always does", strings.Join(v.Factors, " or "))
+	}
+	if v.Offline != nil {
+		line("offline", "%s", v.Offline.text())
 	}
 	if v.Digits > 0 {
 		line("number", "%d digits", v.Digits)

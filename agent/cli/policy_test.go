@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"sallyport/internal/policy"
 	adminv1 "sallyport/proto/sallyport/admin/v1"
@@ -26,7 +27,37 @@ func (f *fakeAgent) ExplainPolicy(_ context.Context, r *adminv1.ExplainPolicyReq
 	return &adminv1.ExplainPolicyResponse{User: "alice", Key: "uid:1000", Effect: "ask", Outcome: "asked", Rule: "rule=admins\x1b[31m", Why: "push is required, by rule=admins",
 		Factors: []string{"push"}, Digits: 3, Remember: durationpb.New(15 * time.Minute),
 		Steps: []*adminv1.PolicyStep{{Rule: "rule=office", Source: "computer", Outcome: "cannot_tell", Text: "remote is not known"}, {Rule: "rule=admins", Source: "organisation", Outcome: "decides"}},
-		Facts: []*adminv1.PolicyFact{{Name: "service", Value: `"sshd"`}, {Name: "device.encrypted", Text: "the system does not say"}}}, f.got(r)
+		Facts: []*adminv1.PolicyFact{{Name: "service", Value: `"sshd"`}, {Name: "device.encrypted", Text: "the system does not say"}}, Offline: standings[r.GetUser()]}, f.got(r)
+}
+
+// standings are people of the fake agent, as they stand without contact.
+var standings = map[string]*adminv1.OfflineStanding{
+	"unlimited": {},
+	"near":      {Limited: true, LoginsLeft: wrapperspb.UInt32(1), Left: durationpb.New(51 * time.Hour)},
+	"counted":   {Limited: true, Reached: true, LoginsLeft: wrapperspb.UInt32(0), Challenge: true},
+	"away":      {Limited: true, Reached: true, Left: durationpb.New(0)},
+}
+
+// TestExplainSaysWhatTheTimeWithoutContactDoes, and the way out.
+func TestExplainSaysWhatTheTimeWithoutContactDoes(t *testing.T) {
+	for user, want := range map[string]string{
+		"unlimited": "no limit: codes are taken for as long",
+		"near":      "codes are taken: 1 more login, 2d3h without contact left (policy.offline)",
+		"counted":   "no code is taken: too long without contact (policy.offline). Connect this computer; or the helpdesk answers the challenge that the prompt shows",
+		"away":      "Connect this computer; or root here makes a bypass code: sallyport bypass",
+	} {
+		runCLI(t, newFake(), "policy", "explain", user, "--offline").wantExit(0).wantOut("  offline   ", want)
+		v, _ := runCLI(t, newFake(), "policy", "explain", user, "--offline", "--json").wantExit(0).object()["offline"].(map[string]any)
+		o, left, seconds := standings[user], v["logins_left"], v["left_seconds"]
+		if v["limited"] != o.GetLimited() || v["reached"] != o.GetReached() || v["challenge"] != o.GetChallenge() ||
+			(left != nil) != (o.GetLoginsLeft() != nil) || (seconds != nil) != (o.GetLeft() != nil) || seconds != nil && seconds != o.GetLeft().AsDuration().Seconds() {
+			t.Errorf("%s: %v", user, v)
+		}
+	}
+	runCLI(t, newFake(), "policy", "explain", "alice").wantExit(0).wantNot("  offline   ")
+	if v, said := runCLI(t, newFake(), "policy", "explain", "alice", "--json").object()["offline"]; v != nil || !said {
+		t.Errorf("%v, %v", v, said)
+	}
 }
 
 func TestPolicyExplain(t *testing.T) {

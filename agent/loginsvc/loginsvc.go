@@ -118,6 +118,7 @@ type login struct {
 	place       factor.Place       // where a factor is remembered
 	remember    time.Duration      // and how long; 0: not at all
 	limits      offline.Limits     // of logins without contact
+	standing    offline.Standing   // as the login began; the zero Standing: nothing limits it
 
 	patience <-chan time.Time     // the person's at the open prompt
 	push     *pushing             // nil: no phone is being asked

@@ -42,12 +42,20 @@ func (l *login) stand(begun *engine.Begun) error {
 		if err != nil {
 			return err
 		}
+		contact, err := store.Contact(tx)
+		if err != nil {
+			return err
+		}
+		if l.imagined != nil && contact.Known() && l.Facts.Online != nil && l.Facts.Online() {
+			contact = contact.Still(tx.Now(), 0) // it would have gone just now
+		}
 		now = l.now(tx)
-		s, err = store.Standing(tx, account, l.limits, now)
-		return err
+		s = store.Standing(contact, account, l.limits, now)
+		return nil
 	}); err != nil {
 		return err
 	}
+	l.standing = s
 	if s.Reached && l.imagined == nil && l.Facts.Reach != nil {
 		ctx, cancel := context.WithTimeout(l.ctx, sendTime)
 		defer cancel()
@@ -79,8 +87,11 @@ func (l *login) reached(tx *vault.Tx, account *factor.Account, online bool) (boo
 	if online || !l.limits.Any() {
 		return false, nil
 	}
-	s, err := store.Standing(tx, account, l.limits, tx.Now())
-	return s.Reached, err
+	contact, err := store.Contact(tx)
+	if err != nil {
+		return false, err
+	}
+	return store.Standing(contact, account, l.limits, tx.Now()).Reached, nil
 }
 
 // compare decides what a code is worth; nothing of it is kept yet.
@@ -130,16 +141,26 @@ func (l *login) bypassKey(tx *vault.Tx, device string) ([]byte, error) {
 	return a.BypassKey, nil
 }
 
+// answers is the authority whose helpdesk can answer a challenge of this computer;
+// nil: there is none, or root takes no such bypass.
+func (l *login) answers(tx *vault.Tx) (*store.Authority, error) {
+	if !l.takesOfflineBypass() {
+		return nil, nil
+	}
+	a, err := store.JoinedTo(tx)
+	if err != nil || a == nil || !a.Escrowed || len(a.BypassKey) != offline.KeySize {
+		return nil, err
+	}
+	return a, nil
+}
+
 // challenge is what the person reads to the helpdesk. It is on disk before it is
 // shown. Nothing is shown that nobody could answer.
 func (l *login) challenge() engine.Input {
-	if !l.takesOfflineBypass() {
-		return engine.Challenged{}
-	}
 	var a *store.Authority
 	var pretend []byte
 	if err := l.Store.View(func(tx *vault.Tx) (err error) {
-		if a, err = store.JoinedTo(tx); err == nil && !l.resolved {
+		if a, err = l.answers(tx); err == nil && a != nil && !l.resolved {
 			pretend, err = store.CodeKey(tx)
 		}
 		return err
@@ -147,7 +168,7 @@ func (l *login) challenge() engine.Input {
 		l.event.Text = err.Error()
 		return engine.Failed{Reason: reasonVault}
 	}
-	if a == nil || !a.Escrowed || len(a.BypassKey) != offline.KeySize {
+	if a == nil {
 		return engine.Challenged{}
 	}
 	device := string(cut(clean([]byte(a.DeviceName)), maxDevice))

@@ -120,6 +120,68 @@ func TestLoginsWithoutContactAreCounted(t *testing.T) {
 	w.in("Code from")
 }
 
+// TestExplainSaysHowTheLimitStands, as the login that follows shows it; "as if it
+// were offline" is said of a line that went just now.
+func TestExplainSaysHowTheLimitStands(t *testing.T) {
+	w, l := cutOff(t, policy.Offline{Days: 3, Logins: 2, WarnLogins: 2})
+	explain := func(change func(*Imagined)) *Offline {
+		t.Helper()
+		i := Imagined{Begin: &loginv1.Begin{ProtocolVersion: 1, Hook: loginv1.HookKind_HOOK_KIND_PAM, Scenario: loginv1.Scenario_SCENARIO_LOGIN,
+			Stage: loginv1.Stage_STAGE_AUTHENTICATE, User: []byte("root"), Service: []byte("login")}}
+		change(&i)
+		e, err := w.service.Explain(t.Context(), i)
+		if err != nil || e.Outcome != Asked && e.Offline != nil {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		return e.Offline
+	}
+	asItIs := func(*Imagined) {}
+	asIf := func(online bool) func(*Imagined) { return func(i *Imagined) { i.Online = &online } }
+	says := func(o *Offline, reached bool, logins int, left time.Duration) {
+		t.Helper()
+		if o == nil || !o.Limited || o.Reached != reached || o.Logins != logins || o.Left != left || !o.Challenge {
+			t.Errorf("%+v", o)
+		}
+	}
+	const day = 24 * time.Hour
+	says(explain(asItIs), false, 2, 3*day)
+	w.in("1 more login after this one")
+	says(explain(asItIs), false, 1, 3*day-30*time.Second)
+	w.in("This is the last login before")
+	says(explain(asItIs), true, 0, 3*day-time.Minute)
+	w.logsIn().prompts(tooLong).types(w.code()).gets("deny offline_limit")
+	if o := explain(asIf(true)); o != nil {
+		t.Errorf("as if online: %+v", o)
+	}
+	// By time, which an imagined moment has behind it.
+	w.config.Policy.Offline.Logins = 0
+	tomorrow := w.service.Clock.Now().Wall.Add(day)
+	says(explain(func(i *Imagined) { i.At = tomorrow }), false, 0, 2*day-time.Minute)
+	w.later(3*day - time.Minute)
+	says(explain(asItIs), true, 0, 0)
+	w.logsIn().prompts(tooLong).types("").gets("deny offline_limit")
+	// The line is up, and its contact was written down long ago.
+	l.up.Store(true)
+	if o := explain(asItIs); o != nil {
+		t.Errorf("online: %+v", o)
+	}
+	says(explain(asIf(false)), false, 0, 3*day)
+	// Nobody could answer; nothing is limited; nothing is asked.
+	l.up.Store(false)
+	w.config.Authority.Accept = nil
+	if o := explain(asItIs); o == nil || !o.Reached || o.Challenge {
+		t.Errorf("no challenge: %+v", o)
+	}
+	w.config.Policy.Offline.Days = 0
+	if o := explain(asItIs); o == nil || o.Limited {
+		t.Errorf("no limit: %+v", o)
+	}
+	w.rule("all: skip")
+	if o := explain(asItIs); o != nil {
+		t.Errorf("not asked: %+v", o)
+	}
+}
+
 // TestAtTheLimitTheAuthorityIsTriedOnceMore: whoever has just plugged the cable in
 // is not told that they did not.
 func TestAtTheLimitTheAuthorityIsTriedOnceMore(t *testing.T) {

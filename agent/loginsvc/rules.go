@@ -16,6 +16,7 @@ import (
 	"sallyport/internal/device"
 	"sallyport/internal/engine"
 	"sallyport/internal/factor"
+	"sallyport/internal/factor/offline"
 	"sallyport/internal/identity"
 	"sallyport/internal/localsock"
 	"sallyport/internal/policy"
@@ -51,6 +52,13 @@ type Explained struct {
 	User    accounts.User // the zero User: it does not resolve
 	Outcome string        // "not_asked", "asked" or "denied"
 	Reason  factor.Reason // "" while it is asked
+	Offline *Offline      // nil: it does not matter that the authority is not on the line, or it is
+}
+
+// Offline is what the time without contact does to a login.
+type Offline struct {
+	offline.Standing
+	Challenge bool // the prompt can show one that the helpdesk answers
 }
 
 // The outcomes of an Explained.
@@ -91,6 +99,16 @@ func (s *Service) Explain(ctx context.Context, i Imagined) (Explained, error) {
 	}
 	if e.Digits > 0 {
 		e.Digits = l.digits
+	}
+	if e.Outcome == Asked && !l.online() {
+		e.Offline = &Offline{Standing: l.standing}
+		if err := s.Store.View(func(tx *vault.Tx) error {
+			a, err := l.answers(tx)
+			e.Offline.Challenge = a != nil
+			return err
+		}); err != nil {
+			return Explained{}, err
+		}
 	}
 	switch {
 	case l.remember == 0:

@@ -63,17 +63,13 @@ func (p *Policy) OfflineLimits() offline.Limits {
 }
 
 // Standing says how a person stands who wants in while the authority is not on the
-// line. account may be nil.
-func Standing(tx *vault.Tx, account *factor.Account, limits offline.Limits, now clock.Instant) (offline.Standing, error) {
-	c, err := Contact(tx)
-	if err != nil {
-		return offline.Standing{}, err
-	}
+// line, since that contact. account may be nil.
+func Standing(c offline.Contact, account *factor.Account, limits offline.Limits, now clock.Instant) offline.Standing {
 	used := offline.Used{}
 	if account != nil {
 		used = account.Offline.Used
 	}
-	return limits.Stand(c, used, now), nil
+	return limits.Stand(c, used, now)
 }
 
 // CountOffline counts a login that was let in without contact; the caller keeps

@@ -2914,8 +2914,9 @@ type ExplainPolicyResponse struct {
 	Factors       []string             `protobuf:"bytes,7,rep,name=factors,proto3" json:"factors,omitempty"` // empty: any
 	Digits        int32                `protobuf:"varint,8,opt,name=digits,proto3" json:"digits,omitempty"`  // of the number; 0: as push.digits
 	Remember      *durationpb.Duration `protobuf:"bytes,9,opt,name=remember,proto3" json:"remember,omitempty"`
-	Steps         []*PolicyStep        `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"` // in the order they were looked at
-	Facts         []*PolicyFact        `protobuf:"bytes,11,rep,name=facts,proto3" json:"facts,omitempty"` // what the rules saw
+	Steps         []*PolicyStep        `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"`     // in the order they were looked at
+	Facts         []*PolicyFact        `protobuf:"bytes,11,rep,name=facts,proto3" json:"facts,omitempty"`     // what the rules saw
+	Offline       *OfflineStanding     `protobuf:"bytes,12,opt,name=offline,proto3" json:"offline,omitempty"` // of a login that is asked while the authority is not on the line
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3027,6 +3028,90 @@ func (x *ExplainPolicyResponse) GetFacts() []*PolicyFact {
 	return nil
 }
 
+func (x *ExplainPolicyResponse) GetOffline() *OfflineStanding {
+	if x != nil {
+		return x.Offline
+	}
+	return nil
+}
+
+// OfflineStanding is what the time without contact does to a login.
+type OfflineStanding struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Limited       bool                    `protobuf:"varint,1,opt,name=limited,proto3" json:"limited,omitempty"`                        // false: codes are taken for as long as there is no contact
+	Reached       bool                    `protobuf:"varint,2,opt,name=reached,proto3" json:"reached,omitempty"`                        // no code is taken, only a bypass
+	LoginsLeft    *wrapperspb.UInt32Value `protobuf:"bytes,3,opt,name=logins_left,json=loginsLeft,proto3" json:"logins_left,omitempty"` // this one included; not set: not counted
+	Left          *durationpb.Duration    `protobuf:"bytes,4,opt,name=left,proto3" json:"left,omitempty"`                               // not set: not by time
+	Challenge     bool                    `protobuf:"varint,5,opt,name=challenge,proto3" json:"challenge,omitempty"`                    // the prompt can show one that the helpdesk answers
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfflineStanding) Reset() {
+	*x = OfflineStanding{}
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfflineStanding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfflineStanding) ProtoMessage() {}
+
+func (x *OfflineStanding) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfflineStanding.ProtoReflect.Descriptor instead.
+func (*OfflineStanding) Descriptor() ([]byte, []int) {
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *OfflineStanding) GetLimited() bool {
+	if x != nil {
+		return x.Limited
+	}
+	return false
+}
+
+func (x *OfflineStanding) GetReached() bool {
+	if x != nil {
+		return x.Reached
+	}
+	return false
+}
+
+func (x *OfflineStanding) GetLoginsLeft() *wrapperspb.UInt32Value {
+	if x != nil {
+		return x.LoginsLeft
+	}
+	return nil
+}
+
+func (x *OfflineStanding) GetLeft() *durationpb.Duration {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *OfflineStanding) GetChallenge() bool {
+	if x != nil {
+		return x.Challenge
+	}
+	return false
+}
+
 type PolicyStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rule          string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
@@ -3039,7 +3124,7 @@ type PolicyStep struct {
 
 func (x *PolicyStep) Reset() {
 	*x = PolicyStep{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3051,7 +3136,7 @@ func (x *PolicyStep) String() string {
 func (*PolicyStep) ProtoMessage() {}
 
 func (x *PolicyStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3064,7 +3149,7 @@ func (x *PolicyStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyStep.ProtoReflect.Descriptor instead.
 func (*PolicyStep) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PolicyStep) GetRule() string {
@@ -3106,7 +3191,7 @@ type PolicyFact struct {
 
 func (x *PolicyFact) Reset() {
 	*x = PolicyFact{}
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +3203,7 @@ func (x *PolicyFact) String() string {
 func (*PolicyFact) ProtoMessage() {}
 
 func (x *PolicyFact) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_sallyport_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +3216,7 @@ func (x *PolicyFact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyFact.ProtoReflect.Descriptor instead.
 func (*PolicyFact) Descriptor() ([]byte, []int) {
-	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_sallyport_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PolicyFact) GetName() string {
@@ -3394,7 +3479,7 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\anetwork\x18\x06 \x01(\tR\anetwork\x12*\n" +
 	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\asession\x18\b \x01(\tR\asession\x12\x19\n" +
-	"\bnot_root\x18\t \x01(\bR\anotRoot\"\xea\x02\n" +
+	"\bnot_root\x18\t \x01(\bR\anotRoot\"\xa9\x03\n" +
 	"\x15ExplainPolicyResponse\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
@@ -3407,7 +3492,15 @@ const file_sallyport_admin_v1_admin_proto_rawDesc = "" +
 	"\bremember\x18\t \x01(\v2\x19.google.protobuf.DurationR\bremember\x124\n" +
 	"\x05steps\x18\n" +
 	" \x03(\v2\x1e.sallyport.admin.v1.PolicyStepR\x05steps\x124\n" +
-	"\x05facts\x18\v \x03(\v2\x1e.sallyport.admin.v1.PolicyFactR\x05facts\"f\n" +
+	"\x05facts\x18\v \x03(\v2\x1e.sallyport.admin.v1.PolicyFactR\x05facts\x12=\n" +
+	"\aoffline\x18\f \x01(\v2#.sallyport.admin.v1.OfflineStandingR\aoffline\"\xd1\x01\n" +
+	"\x0fOfflineStanding\x12\x18\n" +
+	"\alimited\x18\x01 \x01(\bR\alimited\x12\x18\n" +
+	"\areached\x18\x02 \x01(\bR\areached\x12=\n" +
+	"\vlogins_left\x18\x03 \x01(\v2\x1c.google.protobuf.UInt32ValueR\n" +
+	"loginsLeft\x12-\n" +
+	"\x04left\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04left\x12\x1c\n" +
+	"\tchallenge\x18\x05 \x01(\bR\tchallenge\"f\n" +
 	"\n" +
 	"PolicyStep\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x16\n" +
@@ -3460,7 +3553,7 @@ func file_sallyport_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sallyport_admin_v1_admin_proto_rawDescData
 }
 
-var file_sallyport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_sallyport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_sallyport_admin_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),            // 0: sallyport.admin.v1.StatusRequest
 	(*StatusResponse)(nil),           // 1: sallyport.admin.v1.StatusResponse
@@ -3505,102 +3598,106 @@ var file_sallyport_admin_v1_admin_proto_goTypes = []any{
 	(*LeaveResponse)(nil),            // 40: sallyport.admin.v1.LeaveResponse
 	(*ExplainPolicyRequest)(nil),     // 41: sallyport.admin.v1.ExplainPolicyRequest
 	(*ExplainPolicyResponse)(nil),    // 42: sallyport.admin.v1.ExplainPolicyResponse
-	(*PolicyStep)(nil),               // 43: sallyport.admin.v1.PolicyStep
-	(*PolicyFact)(nil),               // 44: sallyport.admin.v1.PolicyFact
-	(*timestamppb.Timestamp)(nil),    // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 46: google.protobuf.Duration
-	(*wrapperspb.UInt32Value)(nil),   // 47: google.protobuf.UInt32Value
+	(*OfflineStanding)(nil),          // 43: sallyport.admin.v1.OfflineStanding
+	(*PolicyStep)(nil),               // 44: sallyport.admin.v1.PolicyStep
+	(*PolicyFact)(nil),               // 45: sallyport.admin.v1.PolicyFact
+	(*timestamppb.Timestamp)(nil),    // 46: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 47: google.protobuf.Duration
+	(*wrapperspb.UInt32Value)(nil),   // 48: google.protobuf.UInt32Value
 }
 var file_sallyport_admin_v1_admin_proto_depIdxs = []int32{
-	45, // 0: sallyport.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	46, // 0: sallyport.admin.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
 	3,  // 1: sallyport.admin.v1.StatusResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
 	4,  // 2: sallyport.admin.v1.StatusResponse.problems:type_name -> sallyport.admin.v1.Problem
-	45, // 3: sallyport.admin.v1.StatusResponse.config_loaded:type_name -> google.protobuf.Timestamp
+	46, // 3: sallyport.admin.v1.StatusResponse.config_loaded:type_name -> google.protobuf.Timestamp
 	12, // 4: sallyport.admin.v1.StatusResponse.last_events:type_name -> sallyport.admin.v1.Event
 	2,  // 5: sallyport.admin.v1.StatusResponse.authority:type_name -> sallyport.admin.v1.AuthorityStatus
-	45, // 6: sallyport.admin.v1.AuthorityStatus.since:type_name -> google.protobuf.Timestamp
-	45, // 7: sallyport.admin.v1.AuthorityStatus.certificate_expires:type_name -> google.protobuf.Timestamp
-	46, // 8: sallyport.admin.v1.AuthorityStatus.without_contact:type_name -> google.protobuf.Duration
-	46, // 9: sallyport.admin.v1.AuthorityStatus.codes_left:type_name -> google.protobuf.Duration
-	45, // 10: sallyport.admin.v1.VaultStatus.highest_time:type_name -> google.protobuf.Timestamp
-	46, // 11: sallyport.admin.v1.VaultStatus.clock_behind:type_name -> google.protobuf.Duration
+	46, // 6: sallyport.admin.v1.AuthorityStatus.since:type_name -> google.protobuf.Timestamp
+	46, // 7: sallyport.admin.v1.AuthorityStatus.certificate_expires:type_name -> google.protobuf.Timestamp
+	47, // 8: sallyport.admin.v1.AuthorityStatus.without_contact:type_name -> google.protobuf.Duration
+	47, // 9: sallyport.admin.v1.AuthorityStatus.codes_left:type_name -> google.protobuf.Duration
+	46, // 10: sallyport.admin.v1.VaultStatus.highest_time:type_name -> google.protobuf.Timestamp
+	47, // 11: sallyport.admin.v1.VaultStatus.clock_behind:type_name -> google.protobuf.Duration
 	8,  // 12: sallyport.admin.v1.ListUsersResponse.users:type_name -> sallyport.admin.v1.User
 	10, // 13: sallyport.admin.v1.ListUsersResponse.pending:type_name -> sallyport.admin.v1.PendingUser
-	45, // 14: sallyport.admin.v1.User.bypass_until:type_name -> google.protobuf.Timestamp
-	46, // 15: sallyport.admin.v1.User.locked_for:type_name -> google.protobuf.Duration
-	45, // 16: sallyport.admin.v1.User.enrolled:type_name -> google.protobuf.Timestamp
-	45, // 17: sallyport.admin.v1.User.last_success:type_name -> google.protobuf.Timestamp
+	46, // 14: sallyport.admin.v1.User.bypass_until:type_name -> google.protobuf.Timestamp
+	47, // 15: sallyport.admin.v1.User.locked_for:type_name -> google.protobuf.Duration
+	46, // 16: sallyport.admin.v1.User.enrolled:type_name -> google.protobuf.Timestamp
+	46, // 17: sallyport.admin.v1.User.last_success:type_name -> google.protobuf.Timestamp
 	9,  // 18: sallyport.admin.v1.User.phones:type_name -> sallyport.admin.v1.Phone
-	46, // 19: sallyport.admin.v1.User.push_paused_for:type_name -> google.protobuf.Duration
-	47, // 20: sallyport.admin.v1.User.offline_left:type_name -> google.protobuf.UInt32Value
-	45, // 21: sallyport.admin.v1.PendingUser.imported:type_name -> google.protobuf.Timestamp
+	47, // 19: sallyport.admin.v1.User.push_paused_for:type_name -> google.protobuf.Duration
+	48, // 20: sallyport.admin.v1.User.offline_left:type_name -> google.protobuf.UInt32Value
+	46, // 21: sallyport.admin.v1.PendingUser.imported:type_name -> google.protobuf.Timestamp
 	15, // 22: sallyport.admin.v1.ShowConfigResponse.values:type_name -> sallyport.admin.v1.ConfigValue
 	20, // 23: sallyport.admin.v1.ImportRequest.entries:type_name -> sallyport.admin.v1.ImportEntry
 	22, // 24: sallyport.admin.v1.ImportResponse.results:type_name -> sallyport.admin.v1.ImportResult
-	46, // 25: sallyport.admin.v1.CreateBypassRequest.valid_for:type_name -> google.protobuf.Duration
-	45, // 26: sallyport.admin.v1.CreateBypassResponse.expires:type_name -> google.protobuf.Timestamp
-	46, // 27: sallyport.admin.v1.OpenEnrolmentRequest.valid_for:type_name -> google.protobuf.Duration
-	45, // 28: sallyport.admin.v1.OpenEnrolmentResponse.expires:type_name -> google.protobuf.Timestamp
-	45, // 29: sallyport.admin.v1.ResetClockResponse.now:type_name -> google.protobuf.Timestamp
+	47, // 25: sallyport.admin.v1.CreateBypassRequest.valid_for:type_name -> google.protobuf.Duration
+	46, // 26: sallyport.admin.v1.CreateBypassResponse.expires:type_name -> google.protobuf.Timestamp
+	47, // 27: sallyport.admin.v1.OpenEnrolmentRequest.valid_for:type_name -> google.protobuf.Duration
+	46, // 28: sallyport.admin.v1.OpenEnrolmentResponse.expires:type_name -> google.protobuf.Timestamp
+	46, // 29: sallyport.admin.v1.ResetClockResponse.now:type_name -> google.protobuf.Timestamp
 	3,  // 30: sallyport.admin.v1.VaultResponse.vault:type_name -> sallyport.admin.v1.VaultStatus
-	45, // 31: sallyport.admin.v1.EnrolPushResponse.expires:type_name -> google.protobuf.Timestamp
+	46, // 31: sallyport.admin.v1.EnrolPushResponse.expires:type_name -> google.protobuf.Timestamp
 	9,  // 32: sallyport.admin.v1.EnrolPushResponse.phone:type_name -> sallyport.admin.v1.Phone
 	2,  // 33: sallyport.admin.v1.JoinResponse.authority:type_name -> sallyport.admin.v1.AuthorityStatus
-	45, // 34: sallyport.admin.v1.ExplainPolicyRequest.at:type_name -> google.protobuf.Timestamp
-	46, // 35: sallyport.admin.v1.ExplainPolicyResponse.remember:type_name -> google.protobuf.Duration
-	43, // 36: sallyport.admin.v1.ExplainPolicyResponse.steps:type_name -> sallyport.admin.v1.PolicyStep
-	44, // 37: sallyport.admin.v1.ExplainPolicyResponse.facts:type_name -> sallyport.admin.v1.PolicyFact
-	0,  // 38: sallyport.admin.v1.AdminService.Status:input_type -> sallyport.admin.v1.StatusRequest
-	6,  // 39: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
-	5,  // 40: sallyport.admin.v1.AdminService.ShowUser:input_type -> sallyport.admin.v1.UserRequest
-	11, // 41: sallyport.admin.v1.AdminService.Events:input_type -> sallyport.admin.v1.EventsRequest
-	13, // 42: sallyport.admin.v1.AdminService.ShowConfig:input_type -> sallyport.admin.v1.ShowConfigRequest
-	41, // 43: sallyport.admin.v1.AdminService.ExplainPolicy:input_type -> sallyport.admin.v1.ExplainPolicyRequest
-	16, // 44: sallyport.admin.v1.AdminService.Enrol:input_type -> sallyport.admin.v1.EnrolRequest
-	18, // 45: sallyport.admin.v1.AdminService.ConfirmEnrolment:input_type -> sallyport.admin.v1.ConfirmEnrolmentRequest
-	19, // 46: sallyport.admin.v1.AdminService.Import:input_type -> sallyport.admin.v1.ImportRequest
-	5,  // 47: sallyport.admin.v1.AdminService.RemoveUser:input_type -> sallyport.admin.v1.UserRequest
-	5,  // 48: sallyport.admin.v1.AdminService.Unlock:input_type -> sallyport.admin.v1.UserRequest
-	5,  // 49: sallyport.admin.v1.AdminService.NewRecoveryCodes:input_type -> sallyport.admin.v1.UserRequest
-	24, // 50: sallyport.admin.v1.AdminService.CreateBypass:input_type -> sallyport.admin.v1.CreateBypassRequest
-	26, // 51: sallyport.admin.v1.AdminService.OpenEnrolment:input_type -> sallyport.admin.v1.OpenEnrolmentRequest
-	34, // 52: sallyport.admin.v1.AdminService.EnrolPush:input_type -> sallyport.admin.v1.EnrolPushRequest
-	36, // 53: sallyport.admin.v1.AdminService.RemovePhone:input_type -> sallyport.admin.v1.RemovePhoneRequest
-	5,  // 54: sallyport.admin.v1.AdminService.ClearPush:input_type -> sallyport.admin.v1.UserRequest
-	37, // 55: sallyport.admin.v1.AdminService.Join:input_type -> sallyport.admin.v1.JoinRequest
-	39, // 56: sallyport.admin.v1.AdminService.Leave:input_type -> sallyport.admin.v1.LeaveRequest
-	28, // 57: sallyport.admin.v1.AdminService.ResetClock:input_type -> sallyport.admin.v1.ResetClockRequest
-	30, // 58: sallyport.admin.v1.AdminService.InitVault:input_type -> sallyport.admin.v1.InitVaultRequest
-	31, // 59: sallyport.admin.v1.AdminService.AcceptVault:input_type -> sallyport.admin.v1.AcceptVaultRequest
-	32, // 60: sallyport.admin.v1.AdminService.RekeyVault:input_type -> sallyport.admin.v1.RekeyVaultRequest
-	1,  // 61: sallyport.admin.v1.AdminService.Status:output_type -> sallyport.admin.v1.StatusResponse
-	7,  // 62: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
-	8,  // 63: sallyport.admin.v1.AdminService.ShowUser:output_type -> sallyport.admin.v1.User
-	12, // 64: sallyport.admin.v1.AdminService.Events:output_type -> sallyport.admin.v1.Event
-	14, // 65: sallyport.admin.v1.AdminService.ShowConfig:output_type -> sallyport.admin.v1.ShowConfigResponse
-	42, // 66: sallyport.admin.v1.AdminService.ExplainPolicy:output_type -> sallyport.admin.v1.ExplainPolicyResponse
-	17, // 67: sallyport.admin.v1.AdminService.Enrol:output_type -> sallyport.admin.v1.EnrolResponse
-	17, // 68: sallyport.admin.v1.AdminService.ConfirmEnrolment:output_type -> sallyport.admin.v1.EnrolResponse
-	21, // 69: sallyport.admin.v1.AdminService.Import:output_type -> sallyport.admin.v1.ImportResponse
-	8,  // 70: sallyport.admin.v1.AdminService.RemoveUser:output_type -> sallyport.admin.v1.User
-	8,  // 71: sallyport.admin.v1.AdminService.Unlock:output_type -> sallyport.admin.v1.User
-	23, // 72: sallyport.admin.v1.AdminService.NewRecoveryCodes:output_type -> sallyport.admin.v1.NewRecoveryCodesResponse
-	25, // 73: sallyport.admin.v1.AdminService.CreateBypass:output_type -> sallyport.admin.v1.CreateBypassResponse
-	27, // 74: sallyport.admin.v1.AdminService.OpenEnrolment:output_type -> sallyport.admin.v1.OpenEnrolmentResponse
-	35, // 75: sallyport.admin.v1.AdminService.EnrolPush:output_type -> sallyport.admin.v1.EnrolPushResponse
-	8,  // 76: sallyport.admin.v1.AdminService.RemovePhone:output_type -> sallyport.admin.v1.User
-	8,  // 77: sallyport.admin.v1.AdminService.ClearPush:output_type -> sallyport.admin.v1.User
-	38, // 78: sallyport.admin.v1.AdminService.Join:output_type -> sallyport.admin.v1.JoinResponse
-	40, // 79: sallyport.admin.v1.AdminService.Leave:output_type -> sallyport.admin.v1.LeaveResponse
-	29, // 80: sallyport.admin.v1.AdminService.ResetClock:output_type -> sallyport.admin.v1.ResetClockResponse
-	33, // 81: sallyport.admin.v1.AdminService.InitVault:output_type -> sallyport.admin.v1.VaultResponse
-	33, // 82: sallyport.admin.v1.AdminService.AcceptVault:output_type -> sallyport.admin.v1.VaultResponse
-	33, // 83: sallyport.admin.v1.AdminService.RekeyVault:output_type -> sallyport.admin.v1.VaultResponse
-	61, // [61:84] is the sub-list for method output_type
-	38, // [38:61] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	46, // 34: sallyport.admin.v1.ExplainPolicyRequest.at:type_name -> google.protobuf.Timestamp
+	47, // 35: sallyport.admin.v1.ExplainPolicyResponse.remember:type_name -> google.protobuf.Duration
+	44, // 36: sallyport.admin.v1.ExplainPolicyResponse.steps:type_name -> sallyport.admin.v1.PolicyStep
+	45, // 37: sallyport.admin.v1.ExplainPolicyResponse.facts:type_name -> sallyport.admin.v1.PolicyFact
+	43, // 38: sallyport.admin.v1.ExplainPolicyResponse.offline:type_name -> sallyport.admin.v1.OfflineStanding
+	48, // 39: sallyport.admin.v1.OfflineStanding.logins_left:type_name -> google.protobuf.UInt32Value
+	47, // 40: sallyport.admin.v1.OfflineStanding.left:type_name -> google.protobuf.Duration
+	0,  // 41: sallyport.admin.v1.AdminService.Status:input_type -> sallyport.admin.v1.StatusRequest
+	6,  // 42: sallyport.admin.v1.AdminService.ListUsers:input_type -> sallyport.admin.v1.ListUsersRequest
+	5,  // 43: sallyport.admin.v1.AdminService.ShowUser:input_type -> sallyport.admin.v1.UserRequest
+	11, // 44: sallyport.admin.v1.AdminService.Events:input_type -> sallyport.admin.v1.EventsRequest
+	13, // 45: sallyport.admin.v1.AdminService.ShowConfig:input_type -> sallyport.admin.v1.ShowConfigRequest
+	41, // 46: sallyport.admin.v1.AdminService.ExplainPolicy:input_type -> sallyport.admin.v1.ExplainPolicyRequest
+	16, // 47: sallyport.admin.v1.AdminService.Enrol:input_type -> sallyport.admin.v1.EnrolRequest
+	18, // 48: sallyport.admin.v1.AdminService.ConfirmEnrolment:input_type -> sallyport.admin.v1.ConfirmEnrolmentRequest
+	19, // 49: sallyport.admin.v1.AdminService.Import:input_type -> sallyport.admin.v1.ImportRequest
+	5,  // 50: sallyport.admin.v1.AdminService.RemoveUser:input_type -> sallyport.admin.v1.UserRequest
+	5,  // 51: sallyport.admin.v1.AdminService.Unlock:input_type -> sallyport.admin.v1.UserRequest
+	5,  // 52: sallyport.admin.v1.AdminService.NewRecoveryCodes:input_type -> sallyport.admin.v1.UserRequest
+	24, // 53: sallyport.admin.v1.AdminService.CreateBypass:input_type -> sallyport.admin.v1.CreateBypassRequest
+	26, // 54: sallyport.admin.v1.AdminService.OpenEnrolment:input_type -> sallyport.admin.v1.OpenEnrolmentRequest
+	34, // 55: sallyport.admin.v1.AdminService.EnrolPush:input_type -> sallyport.admin.v1.EnrolPushRequest
+	36, // 56: sallyport.admin.v1.AdminService.RemovePhone:input_type -> sallyport.admin.v1.RemovePhoneRequest
+	5,  // 57: sallyport.admin.v1.AdminService.ClearPush:input_type -> sallyport.admin.v1.UserRequest
+	37, // 58: sallyport.admin.v1.AdminService.Join:input_type -> sallyport.admin.v1.JoinRequest
+	39, // 59: sallyport.admin.v1.AdminService.Leave:input_type -> sallyport.admin.v1.LeaveRequest
+	28, // 60: sallyport.admin.v1.AdminService.ResetClock:input_type -> sallyport.admin.v1.ResetClockRequest
+	30, // 61: sallyport.admin.v1.AdminService.InitVault:input_type -> sallyport.admin.v1.InitVaultRequest
+	31, // 62: sallyport.admin.v1.AdminService.AcceptVault:input_type -> sallyport.admin.v1.AcceptVaultRequest
+	32, // 63: sallyport.admin.v1.AdminService.RekeyVault:input_type -> sallyport.admin.v1.RekeyVaultRequest
+	1,  // 64: sallyport.admin.v1.AdminService.Status:output_type -> sallyport.admin.v1.StatusResponse
+	7,  // 65: sallyport.admin.v1.AdminService.ListUsers:output_type -> sallyport.admin.v1.ListUsersResponse
+	8,  // 66: sallyport.admin.v1.AdminService.ShowUser:output_type -> sallyport.admin.v1.User
+	12, // 67: sallyport.admin.v1.AdminService.Events:output_type -> sallyport.admin.v1.Event
+	14, // 68: sallyport.admin.v1.AdminService.ShowConfig:output_type -> sallyport.admin.v1.ShowConfigResponse
+	42, // 69: sallyport.admin.v1.AdminService.ExplainPolicy:output_type -> sallyport.admin.v1.ExplainPolicyResponse
+	17, // 70: sallyport.admin.v1.AdminService.Enrol:output_type -> sallyport.admin.v1.EnrolResponse
+	17, // 71: sallyport.admin.v1.AdminService.ConfirmEnrolment:output_type -> sallyport.admin.v1.EnrolResponse
+	21, // 72: sallyport.admin.v1.AdminService.Import:output_type -> sallyport.admin.v1.ImportResponse
+	8,  // 73: sallyport.admin.v1.AdminService.RemoveUser:output_type -> sallyport.admin.v1.User
+	8,  // 74: sallyport.admin.v1.AdminService.Unlock:output_type -> sallyport.admin.v1.User
+	23, // 75: sallyport.admin.v1.AdminService.NewRecoveryCodes:output_type -> sallyport.admin.v1.NewRecoveryCodesResponse
+	25, // 76: sallyport.admin.v1.AdminService.CreateBypass:output_type -> sallyport.admin.v1.CreateBypassResponse
+	27, // 77: sallyport.admin.v1.AdminService.OpenEnrolment:output_type -> sallyport.admin.v1.OpenEnrolmentResponse
+	35, // 78: sallyport.admin.v1.AdminService.EnrolPush:output_type -> sallyport.admin.v1.EnrolPushResponse
+	8,  // 79: sallyport.admin.v1.AdminService.RemovePhone:output_type -> sallyport.admin.v1.User
+	8,  // 80: sallyport.admin.v1.AdminService.ClearPush:output_type -> sallyport.admin.v1.User
+	38, // 81: sallyport.admin.v1.AdminService.Join:output_type -> sallyport.admin.v1.JoinResponse
+	40, // 82: sallyport.admin.v1.AdminService.Leave:output_type -> sallyport.admin.v1.LeaveResponse
+	29, // 83: sallyport.admin.v1.AdminService.ResetClock:output_type -> sallyport.admin.v1.ResetClockResponse
+	33, // 84: sallyport.admin.v1.AdminService.InitVault:output_type -> sallyport.admin.v1.VaultResponse
+	33, // 85: sallyport.admin.v1.AdminService.AcceptVault:output_type -> sallyport.admin.v1.VaultResponse
+	33, // 86: sallyport.admin.v1.AdminService.RekeyVault:output_type -> sallyport.admin.v1.VaultResponse
+	64, // [64:87] is the sub-list for method output_type
+	41, // [41:64] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_admin_v1_admin_proto_init() }
@@ -3614,7 +3711,7 @@ func file_sallyport_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_admin_v1_admin_proto_rawDesc), len(file_sallyport_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
