@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -46,25 +45,8 @@ func (a *app) readLine(limit int) (string, error) {
 	}
 }
 
-// confirm asks a yes-or-no question. Where nobody can be asked, --yes has to be
-// said.
 func (a *app) confirm(yes bool, question string) error {
-	if yes {
-		return nil
-	}
-	if !a.deps.IsTTY(a.deps.Stdin) {
-		return &Error{Exit: ExitUsage, Text: question, Remedy: "there is no terminal to ask on: say --yes if you are sure"}
-	}
-	_, _ = fmt.Fprintf(a.deps.Stderr, "%s [y/N] ", question)
-	answer, err := a.readLine(16)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	switch strings.ToLower(answer) {
-	case "y", "yes":
-		return nil
-	}
-	return failed("nothing was changed")
+	return a.deps.Confirm(a.in, yes, question)
 }
 
 func runProgram(ctx context.Context, name string, args ...string) ([]byte, error) {

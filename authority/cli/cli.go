@@ -247,25 +247,8 @@ func stampJSON(t time.Time) *time.Time {
 	return &t
 }
 
-// confirm asks a yes-or-no question. Where nobody can be asked, --yes has to be
-// said.
 func (a *app) confirm(yes bool, question string) error {
-	if yes {
-		return nil
-	}
-	if !a.deps.IsTTY(a.deps.Stdin) {
-		return &Error{Exit: ExitUsage, Text: question, Remedy: "there is no terminal to ask on: say --yes if you are sure"}
-	}
-	_, _ = fmt.Fprintf(a.deps.Stderr, "%s [y/N] ", textout.Clean(question))
-	answer, err := a.in.ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return &Error{Exit: ExitFailed, Text: "nothing was changed"}
+	return a.deps.Confirm(a.in, yes, question)
 }
 
 // waits says that something is in force only once it was signed elsewhere.

@@ -1,11 +1,17 @@
 package command
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
+
+	"sallyport/internal/textout"
 )
 
 // Process is what a command line has of its process and its terminal.
@@ -44,6 +50,27 @@ func (p *Process) Fill() {
 	if p.Now == nil {
 		p.Now = time.Now
 	}
+}
+
+// Confirm asks a yes-or-no question, and reads the answer from in, which is Stdin with
+// a buffer. Where nobody can be asked, --yes has to be said.
+func (p *Process) Confirm(in *bufio.Reader, yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !p.IsTTY(p.Stdin) {
+		return &Error{Exit: ExitUsage, Text: question, Remedy: "there is no terminal to ask on: say --yes if you are sure"}
+	}
+	_, _ = fmt.Fprintf(p.Stderr, "%s [y/N] ", textout.Clean(question))
+	answer, err := in.ReadSlice('\n')
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
+		return err
+	}
+	switch strings.ToLower(strings.TrimSpace(string(answer))) {
+	case "y", "yes":
+		return nil
+	}
+	return &Error{Exit: ExitFailed, Text: "nothing was changed"}
 }
 
 func isTerminal(stream any) bool {
