@@ -47,7 +47,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // systemCA is one that this process's system roots have: see TestMain.
 var systemCA *ca
@@ -498,6 +498,7 @@ func newComputerAt(t *testing.T, now clock.Instant) *computer {
 	})
 	c.link = New(Options{Store: c.store, Clock: c.clock, Log: log, Names: names{"maya": 1000, "otto": 1001}, Version: "1.2.3", Platform: "linux/amd64", Serial: "SN-1",
 		Settings: func() config.Config { c.mu.Lock(); defer c.mu.Unlock(); return c.config }})
+	c.link.probe, c.link.dead = patience, patience                                 // see inRealTime
 	c.link.jitter = func(window time.Duration) time.Duration { return window - 1 } // the longest wait
 	c.link.after = func(d time.Duration) <-chan time.Time {                        // seconds are a hundred times faster; minutes and days as they are
 		if d <= 20*time.Second {

@@ -56,7 +56,7 @@ func (l *Link) Reach(ctx context.Context) bool {
 		return err == nil
 	}
 	s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_Probe{Probe: &authorityv1.Probe{Nonce: s.heard.Load()}}})
-	dead := time.NewTimer(deadAfter)
+	dead := time.NewTimer(l.dead)
 	defer dead.Stop()
 	look := time.NewTicker(deadAfter / 50)
 	defer look.Stop()

@@ -129,6 +129,7 @@ func TestAComputerThatWakesIsOnlineAtOnce(t *testing.T) {
 		t.Errorf("a connection that lives: connected %d times", a.count(&a.connects))
 	}
 	p.freeze(false)
+	c.inRealTime()
 	if !reach() || a.count(&a.connects) != 2 {
 		t.Errorf("one that died: connected %d times", a.count(&a.connects))
 	}
@@ -265,11 +266,16 @@ func TestWelcomesThatSayNothingNewAreNotWritten(t *testing.T) {
 	c.link.mu.Lock()
 	live := c.link.live
 	c.link.mu.Unlock()
-	before := generation()
-	for range 20 {
+	again := func() {
+		t.Helper()
 		if !live.note(false, &authorityv1.Welcome{TakesReports: true}) {
 			t.Fatal("it was not taken")
 		}
+	}
+	again() // behind it the first one's write is over, and counted
+	before := generation()
+	for range 20 {
+		again()
 	}
 	if n := generation() - before; n != 0 {
 		t.Errorf("%d writes", n)

@@ -44,7 +44,7 @@ func noPush(why string) error { return &loginsvc.PushRefused{Reason: loginsvc.Pu
 
 // Send has the user's phones ring. It is loginsvc.Courier's.
 func (l *Link) Send(ctx context.Context, user string, c *push.Live, approvers []push.Approver) (loginsvc.Sent, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, probeTime, errTooLate)
+	ctx, cancel := context.WithTimeoutCause(ctx, l.probe, errTooLate)
 	defer cancel()
 	id := c.Challenge.ID
 	p := &pending{until: c.Until, started: make(chan *authorityv1.PushStarted, 1), answers: make(chan push.Answer, maxAnswers)}
@@ -95,7 +95,7 @@ func (l *Link) Send(ctx context.Context, user string, c *push.Live, approvers []
 		end("cancelled")
 		return loginsvc.Sent{}, noPush("the connection broke")
 	case <-ctx.Done():
-		if ctx.Err() == context.DeadlineExceeded && s.heard.Load() == heard && time.Since(sent) >= deadAfter {
+		if ctx.Err() == context.DeadlineExceeded && s.heard.Load() == heard && time.Since(sent) >= l.dead {
 			s.end(errFrozen) // and Run dials anew
 		}
 		end("cancelled")

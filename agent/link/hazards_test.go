@@ -53,7 +53,7 @@ func TestLeavingBetweenTwoSteps(t *testing.T) {
 	if err := c.link.Leave(t.Context(), "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if end := c.link.session(ctx, kept); !end.again || ctx.Err() != nil || a.count(&a.connects) != 0 {
 		t.Errorf("the computer connected to what it had left: %+v", end)

@@ -76,6 +76,8 @@ type Link struct {
 	// after and jitter are time.After and a random part of a window, but for tests.
 	after  func(time.Duration) <-chan time.Time
 	jitter func(time.Duration) time.Duration
+	// probe and dead are probeTime and deadAfter, but for tests.
+	probe, dead time.Duration
 
 	unjoined string // why the last attempt at an invitation failed; Run's own
 
@@ -113,7 +115,7 @@ var (
 
 // New returns a link, which Run connects.
 func New(o Options) *Link {
-	l := &Link{o: o, after: time.After, jitter: jitter,
+	l := &Link{o: o, after: time.After, jitter: jitter, probe: probeTime, dead: deadAfter,
 		changed: make(chan struct{}, 1), kick: make(chan struct{}, 1), turn: make(chan struct{}),
 		raised: map[string]time.Duration{}, pushes: map[string]*pending{}, enrolments: map[string]*enrolment{}, ends: map[string]ended{},
 	}
