@@ -135,7 +135,7 @@ func TestKilledAuthorityLosesNothing(t *testing.T) {
 			timer := time.AfterFunc(time.Duration(10+rand.IntN(60))*time.Millisecond, kill)
 			defer timer.Stop()
 		}
-		after := 1 + rand.IntN(3000)
+		after := 1 + rand.IntN(1500)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			key, step, ok := strings.Cut(lines.Text(), " ")
 			if key == "refused" {

@@ -14,7 +14,7 @@ import (
 	"sallyport/authority/store/storetest"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // listen begins to listen, and waits for the first TopicResync.
 func listen(t testing.TB, s store.Store) <-chan store.Notice {

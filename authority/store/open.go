@@ -46,7 +46,7 @@ func Open(ctx context.Context, o Options) (Store, error) {
 	if o.Node == "" || len(o.Node) > 64 || !utf8.ValidString(o.Node) || strings.IndexByte(o.Node, 0) >= 0 {
 		return nil, fmt.Errorf("store: the node needs a name of at most 64 bytes, not %q", o.Node)
 	}
-	c := &core{node: o.Node, run: rand.Text(), now: o.Now, log: o.Log, hub: newHub(), stop: make(chan struct{})}
+	c := &core{node: o.Node, run: rand.Text(), now: o.Now, log: o.Log, hub: newHub(), maxList: MaxList, maxLooked: maxLooked, stop: make(chan struct{})}
 	switch {
 	case o.SQLite != "" && o.PostgreSQL != "":
 		return nil, errors.New("store: both SQLite and PostgreSQL are given: choose one")
@@ -65,6 +65,8 @@ type core struct {
 	now  func() time.Time
 	log  *slog.Logger
 	hub  *hub
+	// The constants; a test has less, and so needs no hundred thousand rows.
+	maxList, maxLooked int
 
 	// What is said differently.
 	eventID  string // the next id

@@ -100,7 +100,7 @@ func (t *tx) SearchEvents(q EventQuery) (page EventPage, err error) {
 			return EventPage{}, err
 		}
 		for _, f := range list {
-			if len(page.Events) == limit || looked == maxLooked {
+			if len(page.Events) == limit || looked == t.maxLooked {
 				page.Next = at.String()
 				return page, nil
 			}

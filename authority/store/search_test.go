@@ -123,10 +123,10 @@ func TestASearchFindsWhatMatches(t *testing.T) {
 // TestASearchForATextIsBounded: it looks at so many, and goes on where it was.
 func TestASearchForATextIsBounded(t *testing.T) {
 	s := storetest.Open(t, store.Options{SQLite: t.TempDir() + "/authority.db", Node: "a"})
-	const n = 45_000
-	for first := 0; first < n; first += store.MaxEvents {
+	store.Bound(s, 1000)
+	for first := 0; first < 2250; first += 250 {
 		var list []store.Event
-		for i := first; i < first+store.MaxEvents; i++ {
+		for i := first; i < first+250; i++ {
 			text := "hay"
 			if i == 3 {
 				text = "needle"

@@ -71,8 +71,8 @@ func (t *tx) exec(sql string, args ...any) error { return t.q.later(sql, args...
 // all collects rows; columns says where they go.
 func all[T any](t *tx, columns func(*T) []any, sql string, args ...any) (list []T, err error) {
 	err = t.q.query(func(r scanner) error {
-		if len(list) == MaxList {
-			return fmt.Errorf("%w: the list has more than %d entries", ErrInvalid, MaxList)
+		if len(list) == t.maxList {
+			return fmt.Errorf("%w: the list has more than %d entries", ErrInvalid, t.maxList)
 		}
 		var v T
 		err := r.Scan(columns(&v)...)
