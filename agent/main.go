@@ -104,7 +104,7 @@ func checkConfig(path string, draft bool) (cli.CheckedConfig, error) {
 	return cli.CheckedConfig{Values: values, Policy: loaded.Config.Policy, Unknown: loaded.Unknown}, nil
 }
 
-// localVault makes or accepts a vault while no agent has it open.
+// localVault makes, accepts or wipes a vault while no agent has it open.
 func localVault(action string, t cli.Target) (*adminv1.VaultStatus, error) {
 	loaded, err := config.Load(t.Config)
 	if err != nil {
@@ -112,6 +112,9 @@ func localVault(action string, t cli.Target) (*adminv1.VaultStatus, error) {
 	}
 	o := daemon.VaultOptions(loaded, t.Config, clock.System(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	o.Keychain.NotService = true
+	if action == "wipe" {
+		return nil, vault.Wipe(o)
+	}
 	open := vault.Init
 	if action == "accept" {
 		if err := vault.Accept(o); err != nil {

@@ -59,7 +59,7 @@ type Deps struct {
 	// CheckConfig reads a configuration file as the agent would; a draft may belong
 	// to whoever asks.
 	CheckConfig func(config string, draft bool) (CheckedConfig, error)
-	// LocalVault does "init" or "accept" when no agent is running.
+	// LocalVault does "init", "accept" or "wipe" when no agent is running.
 	LocalVault func(action string, t Target) (*adminv1.VaultStatus, error)
 	// System is what the installer changes; nil where there is no such installer.
 	System setup.System

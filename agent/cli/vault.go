@@ -30,7 +30,38 @@ were used after the backup was made could be used again for a minute or so.`,
 			func(ctx context.Context, c *agent) (*adminv1.VaultResponse, error) {
 				return c.AcceptVault(ctx, &adminv1.AcceptVaultRequest{})
 			}),
-		a.vaultRekeyCommand())
+		a.vaultRekeyCommand(), a.vaultWipeCommand())
+}
+
+// vaultWipeCommand is what a purge runs before the program goes.
+func (a *app) vaultWipeCommand() *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use:   "wipe",
+		Short: "destroy the vault's key, before everything is removed",
+		Long: `Destroys the key of the vault, wherever it is kept, and gives a TPM's counter back.
+What is in the vault can be read by nobody any more, and whoever is enrolled cannot
+log in where a stack still names the module: for when all of it is to go. The agent
+must be stopped. Where there is nothing to destroy it does nothing.`,
+		Args: cobra.NoArgs,
+		RunE: do(func(*cobra.Command, []string) error {
+			if a.deps.LocalVault == nil {
+				return failed("this build has no vault")
+			}
+			if err := a.confirm(yes, "Destroy the vault's key? Nobody who is enrolled can log in with it again."); err != nil {
+				return err
+			}
+			if _, err := a.deps.LocalVault("wipe", a.target()); err != nil {
+				return err
+			}
+			a.result(map[string]bool{"wiped": true}, func(w io.Writer) {
+				_, _ = fmt.Fprintln(w, "The vault's key is destroyed. What is left can be removed.")
+			})
+			return nil
+		}),
+	}
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return c
 }
 
 // vaultLocal is a command that also works with no agent running: then nobody

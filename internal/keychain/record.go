@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 
 	"sallyport/internal/secret"
 	"sallyport/internal/vault/statefile"
@@ -278,6 +279,21 @@ func (r *Record) Retire(log *slog.Logger) {
 	for _, e := range r.entries() {
 		r.retire(*e, log)
 	}
+}
+
+// Wipe destroys the keys and what a TPM keeps for them. The record goes only with all
+// of it: without it nobody would know what is left where.
+func (r *Record) Wipe() error {
+	for _, e := range r.entries() {
+		h := e.Kind.holder()
+		if h == nil {
+			return fmt.Errorf("%s names the keychain %q, which %s does not have: %w", filepath.Join(r.dir, RecordName), e.Kind, runtime.GOOS, ErrRecord)
+		}
+		if err := h.drop(r.site(), *e); err != nil {
+			return err
+		}
+	}
+	return statefile.Remove(filepath.Join(r.dir, RecordName))
 }
 
 // retire takes back what an entry uses in a TPM. What cannot be given back is only

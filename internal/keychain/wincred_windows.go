@@ -64,6 +64,9 @@ func (credentialManager) fetch(s site, e entry) (key *secret.Key, where string, 
 }
 
 func (credentialManager) drop(s site, e entry) error {
+	if err := s.isService(); err != nil {
+		return err
+	}
 	err := wincred.NewGenericCredential(s.target(e.ID)).Delete()
 	if err != nil && !errors.Is(err, wincred.ErrElementNotFound) {
 		return fmt.Errorf("cannot remove the credential %s: %w", s.target(e.ID), err)

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"sallyport/internal/keychain"
@@ -133,4 +134,34 @@ func TestCounterRemovedFromTheTPMDenies(t *testing.T) {
 			t.Fatal(fmt.Sprint(n), err)
 		}
 	}
+}
+
+// TestWipeGivesTheTPMItsCounterBack; where the TPM does not answer the record stays, or
+// nobody would know what is left in it.
+func TestWipeGivesTheTPMItsCounterBack(t *testing.T) {
+	o := options(t)
+	o.Keychain.Kind = keychain.TPM
+	state := t.TempDir()
+	var stop func()
+	o.Keychain.TPMDevice, stop = keychaintest.SWTPM(t, state)
+	v := mustOpen(t, o)
+	id := v.Info().KeyID
+	mustClose(t, v)
+	copied := snapshot(t, o.Dir)
+	counter := func() error {
+		record, err := keychain.Load(filepath.Join(copied, "keychain"), o.Keychain)
+		must(t, err)
+		_, err = record.Counter(id)
+		return err
+	}
+	stop()
+	fails(t, ErrUnwritable, Wipe(o))
+	o.Keychain.TPMDevice, _ = keychaintest.SWTPM(t, state)
+	must(t, counter())
+
+	must(t, Wipe(o))
+	fails(t, keychain.ErrCounter, counter())
+	mustDeny(t, o, ErrKeyMissing)
+	restore(t, copied, o.Dir)
+	must(t, Wipe(o)) // of what is gone already
 }

@@ -3,10 +3,16 @@
 package packagetest
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"sallyport/internal/keychain"
+	"sallyport/internal/keychain/keychaintest"
 )
 
 // TestThePackageOfDebian is the life of one, with a login behind every step.
@@ -42,6 +48,48 @@ func TestThePackageOfDebian(t *testing.T) {
 	m.must("ls", "/var/lib/sallyport/vault.db")
 	m.must("dpkg", "--purge", "sallyport")
 	m.byPassword()
+	wantNothingLeft(m)
+}
+
+// TestAPurgeGivesTheTPMItsCounterBack, and nothing else does: the state that a removal
+// leaves opens again.
+func TestAPurgeGivesTheTPMItsCounterBack(t *testing.T) {
+	m := boot(t)
+	m.must("mkdir", "/run/tpm")
+	tpm, _ := keychaintest.SWTPMIn(t, t.TempDir(), "/proc/"+m.pid+"/root/run/tpm")
+	m.must("dpkg", "--install", m.file(older, ".deb"))
+	m.must("sed", "-i", `1i tpm_device = "/run/tpm/s"`, "/etc/sallyport/sallyport.toml")
+	m.must("systemctl", "restart", "sallyport")
+	m.wantAgent(older, 0)
+	m.must("sallyport", "vault", "rekey", "--to", "tpm", "--yes")
+	m.enrol()
+
+	text := m.must("cat", "/var/lib/sallyport/keychain/record.json")
+	dir := t.TempDir()
+	if err := errors.Join(os.Chmod(dir, 0o700), os.WriteFile(filepath.Join(dir, keychain.RecordName), []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	id := regexp.MustCompile(`"id":"(\w+)"`).FindStringSubmatch(text)
+	record, err := keychain.Load(dir, keychain.Config{TPMDevice: tpm})
+	if err != nil || id == nil || !record.Counts(id[1]) {
+		t.Fatalf("no counter in %s: %v", text, err)
+	}
+	counts := func(there bool) {
+		t.Helper()
+		if n, err := record.Counter(id[1]); (err == nil) != there || !there && !errors.Is(err, keychain.ErrCounter) {
+			t.Fatalf("want a counter: %v; got %d, %v", there, n, err)
+		}
+	}
+	m.must("dpkg", "--install", m.file(newer, ".deb"))
+	m.must("dpkg", "--remove", "sallyport")
+	counts(true)
+	m.must("dpkg", "--install", m.file(newer, ".deb"))
+	m.must("systemctl", "restart", "sallyport")
+	m.wantAgent(newer, 1)
+	m.must("test", "!", "-e", "/var/lib/sallyport-purge")
+	m.must("dpkg", "--remove", "sallyport")
+	m.must("dpkg", "--purge", "sallyport")
+	counts(false)
 	wantNothingLeft(m)
 }
 

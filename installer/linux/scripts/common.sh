@@ -13,6 +13,9 @@ state=/var/lib/sallyport
 # What an upgrade keeps until the new agent has answered: root's alone, for the
 # state has the vault and its key.
 previous=/var/lib/sallyport-previous
+# What a purge needs to take back what the state has in a TPM: the program is gone by
+# then, and the configuration, which names the TPM.
+wiping=/var/lib/sallyport-purge
 # What is kept of the programs. They and the module must be of one build.
 kept="$program /usr/bin/sallyport-try @MODULE@ /usr/lib/systemd/system/sallyport.service"
 profile=/usr/share/authselect/vendor/sallyport

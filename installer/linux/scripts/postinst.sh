@@ -116,6 +116,7 @@ make_profile() {
 
 case ${1-} in
 configure | 1 | 2)
+	rm -rf "$wiping"
 	if ! booted || ! allowed; then
 		! command -v systemctl >/dev/null || systemctl enable --quiet sallyport.service || :
 		rm -rf "$previous"
@@ -130,7 +131,7 @@ configure | 1 | 2)
 	make_profile
 	;;
 abort-upgrade | abort-remove | abort-deconfigure)
-	rm -rf "$previous" "$previous.part"
+	rm -rf "$previous" "$previous.part" "$wiping"
 	! booted || ! allowed || systemctl --quiet is-active sallyport.service || ! systemctl --quiet is-enabled sallyport.service || start
 	;;
 esac

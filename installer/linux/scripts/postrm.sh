@@ -8,10 +8,15 @@ remove | 0)
 	rm -rf /run/sallyport "$previous" "$previous.part" "$profile"
 	;;
 purge)
+	if [ -x "$wiping/sallyport" ]; then
+		rm -rf /etc/sallyport # dpkg left what it does not know
+		[ ! -d "$wiping/etc" ] || cp -a "$wiping/etc" /etc/sallyport
+		timeout 60 "$wiping/sallyport" vault wipe --yes >/dev/null || say "the TPM's counter of 8 bytes is left in it; it holds no secret"
+	fi
 	# On most disks overwriting is no promise; that the files go is.
 	for dir in "$state" "$previous" "$previous.kept"; do
 		[ ! -d "$dir" ] || find "$dir" -xdev -type f -exec shred --remove {} + || :
 	done
-	rm -rf "$state" "$previous" "$previous.part" "$previous.kept" /etc/sallyport /run/sallyport
+	rm -rf "$state" "$previous" "$previous.part" "$previous.kept" "$wiping" /etc/sallyport /run/sallyport
 	;;
 esac

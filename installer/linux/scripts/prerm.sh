@@ -38,10 +38,18 @@ undo_stacks() {
 	[ -z "$written" ] || refuse "$written"
 }
 
+# keep_for_purge: dpkg does not say whether one will follow, now or ever.
+keep_for_purge() {
+	grep -qs '"tpm_counter":[1-9]' "$state"/keychain/record.json || return 0
+	rm -rf "$wiping"
+	{ mkdir -m 0700 "$wiping" && cp -a "$program" "$wiping" && cp -a /etc/sallyport "$wiping/etc"; } || say "a purge will leave the TPM's counter: $wiping cannot be written"
+}
+
 case ${1-} in
 remove | 0)
 	undo_stacks
 	stop
+	[ "$1" = 0 ] || keep_for_purge # rpm has no purge
 	! command -v systemctl >/dev/null || systemctl disable --quiet sallyport.service || :
 	;;
 esac

@@ -17,15 +17,21 @@ import (
 // the test does so too. Without swtpm the test is skipped.
 func SWTPM(t testing.TB, state string) (socket string, stop func()) {
 	t.Helper()
-	path, err := exec.LookPath("swtpm")
-	if err != nil {
-		t.Skip("swtpm is not installed")
-	}
 	run, err := os.MkdirTemp("", "swtpm") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(run) })
+	return SWTPMIn(t, state, run)
+}
+
+// SWTPMIn is SWTPM with its sockets in the directory run.
+func SWTPMIn(t testing.TB, state, run string) (socket string, stop func()) {
+	t.Helper()
+	path, err := exec.LookPath("swtpm")
+	if err != nil {
+		t.Skip("swtpm is not installed")
+	}
 	socket = filepath.Join(run, "s")
 	cmd := exec.Command(path, "socket", "--tpm2", "--tpmstate", "dir="+state,
 		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+filepath.Join(run, "c"),
