@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"sallyport/internal/factor/push"
 	loginv1 "sallyport/proto/sallyport/login/v1"
 )
 
@@ -28,7 +29,7 @@ const agentUser = "root"
 type agent struct {
 	*process
 	program, config, runtime string
-	phone                    *phone
+	phone                    *person
 }
 
 // newAgent starts an agent on an empty vault below dir.
@@ -80,7 +81,7 @@ func (a *agent) command(ctx context.Context, stdin string, args ...string) error
 }
 
 // enrol gives the user a code, without which nobody pushes, and then the phone.
-func (a *agent) enrol(ctx context.Context, w *web, p *phone) error {
+func (a *agent) enrol(ctx context.Context, p *person) error {
 	const uri = "otpauth://totp/bench:root?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=bench\n"
 	if err := a.command(ctx, uri, "enroll", agentUser, "--uri-stdin", "--no-confirm"); err != nil {
 		return err
@@ -111,7 +112,7 @@ func (a *agent) enrol(ctx context.Context, w *web, p *phone) error {
 	var link struct{ URL string }
 	err = json.NewDecoder(out).Decode(&link)
 	if err == nil {
-		err = w.enrol(ctx, p, link.URL)
+		err = p.Enrol(ctx, link.URL)
 	}
 	if err != nil {
 		_ = cmd.Process.Kill()
@@ -131,7 +132,7 @@ type opened struct {
 }
 
 // login is one login by push through the login socket, as a hook makes it.
-func (a *agent) login(ctx context.Context, w *web) (o opened, err error) {
+func (a *agent) login(ctx context.Context) (o opened, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	conn, err := grpc.NewClient("passthrough:///"+a.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -168,18 +169,18 @@ func (a *agent) login(ctx context.Context, w *web) (o opened, err error) {
 			return o, fmt.Errorf("no phone was asked: %v; the agent's log:\n%s", d.Verdict, a.tail())
 		}
 	}
-	open, err := w.list(ctx, a.phone)
+	open, err := a.phone.Shown(ctx)
 	if err != nil {
 		return o, err
 	}
 	if len(open) != 1 {
 		return o, fmt.Errorf("the phone is shown %d logins, not the one", len(open))
 	}
-	signed := a.phone.sign(open[0].Challenge, number)
+	signed := a.phone.Key.Answer(open[0].Challenge, push.Approve, number)
 	posted := make(chan error, 1)
 	began := time.Now()
 	go func() {
-		err := w.post(ctx, a.phone, open[0].ID, signed)
+		err := a.phone.Post(ctx, open[0].ID, signed)
 		o.posted = time.Since(began)
 		posted <- err
 	}()

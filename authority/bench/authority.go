@@ -42,7 +42,7 @@ type authority struct {
 	*process
 
 	identity *identity
-	phones   []*phone
+	phones   []*person
 	devices  []*device
 }
 
@@ -175,11 +175,11 @@ func (a *authority) seed(ctx context.Context, people, computers int) (err error)
 	now := time.Now()
 	err = open.Store.Update(ctx, func(tx store.Tx) error {
 		for len(a.phones) < people {
-			p := newPhone(fmt.Sprintf("bench%05d", len(a.phones)), a.rp())
+			p := newPerson(fmt.Sprintf("bench%05d", len(a.phones)), a.rp())
 			if err := tx.CreateUser(store.User{Name: p.user, Created: now}); err != nil {
 				return err
 			}
-			approver, hash := store.Approver{ID: push.NewID(), Approver: p.key.Approver("bench"), User: p.user, Created: now}, sha256.Sum256(p.token)
+			approver, hash := store.Approver{ID: push.NewID(), Approver: p.Key.Approver("bench"), User: p.user, Created: now}, sha256.Sum256(p.Token)
 			if err := errors.Join(tx.PutApprover(approver), tx.PutSession(store.Session{Hash: hash[:], Approver: approver.ID, Created: now, Seen: now})); err != nil {
 				return err
 			}

@@ -242,15 +242,16 @@ func (b *bench) approvals(ctx context.Context, a *authority, token organisation.
 	if err := agent.command(ctx, token.String()+"\n", "join", "https://"+a.loaded.Config.ListenDevices, "--token-stdin", "--name", "bench"); err != nil {
 		return err
 	}
-	w := newWeb(a.rp().Origin, 4)
-	defer w.close()
-	if err := agent.enrol(ctx, w, newPhone(agentUser, a.rp())); err != nil {
+	phone, client := newPerson(agentUser, a.rp()), newClient(4)
+	defer client.CloseIdleConnections()
+	phone.Use(client)
+	if err := agent.enrol(ctx, phone); err != nil {
 		return err
 	}
 	// The API bounds the requests of a session: the phone has several.
-	sessions := [][]byte{agent.phone.token}
+	sessions := [][]byte{phone.Token}
 	for len(sessions) < 8 {
-		token, err := w.open(ctx, agent.phone)
+		token, err := phone.open(ctx)
 		if err != nil {
 			return fmt.Errorf("opening the page: %w", err)
 		}
@@ -258,8 +259,8 @@ func (b *bench) approvals(ctx context.Context, a *authority, token organisation.
 	}
 	const warmUp = 5
 	for i := range warmUp + b.size.logins {
-		agent.phone.token = sessions[i%len(sessions)]
-		o, err := agent.login(ctx, w)
+		phone.Token = sessions[i%len(sessions)]
+		o, err := agent.login(ctx)
 		if err != nil {
 			return fmt.Errorf("login %d: %w", i, err)
 		}
@@ -323,8 +324,7 @@ func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error
 			return err
 		}
 	}
-	w := newWeb(a.rp().Origin, keep)
-	defer w.close()
+	defer a.use(newClient(keep))()
 	rung := b.rings.count.Load()
 	var before, after work
 	var err error
@@ -342,7 +342,7 @@ func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error
 		workers.Go(func() {
 			for turn := i; !over.Load(); turn = (turn + n) % b.people {
 				began := time.Now()
-				err := a.devices[i].login(ctx, w, a.phones[turn], whole)
+				err := a.devices[i].login(ctx, a.phones[turn], whole)
 				if errors.Is(err, errOverloaded) {
 					mu.Lock()
 					r.failed++
@@ -397,10 +397,9 @@ func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error
 
 // subscribe lets each phone be rung through the push service.
 func (b *bench) subscribe(ctx context.Context, a *authority) error {
-	w := newWeb(a.rp().Origin, 16)
-	defer w.close()
+	defer a.use(newClient(16))()
 	return each(ctx, len(a.phones), 16, func(ctx context.Context, i int) error {
-		return w.call(ctx, a.phones[i], http.MethodPut, "subscription", b.rings.subscription(), nil)
+		return a.phones[i].Call(ctx, http.MethodPut, "subscription", b.rings.subscription(), nil)
 	})
 }
 

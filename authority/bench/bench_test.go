@@ -70,31 +70,6 @@ func TestBench(t *testing.T) {
 	}
 }
 
-func TestTargetLines(t *testing.T) {
-	for want, target := range map[string]target{
-		"target approval_opens_login_p99_ms 43.2 50.0 ok": {name: "approval_opens_login_p99_ms", measured: 43.21, limit: 50, digits: 1},
-		"target x 50.0 50.0 ok":                           {name: "x", measured: 50, limit: 50, digits: 1},
-		"target x 50.1 50.0 MISSED":                       {name: "x", measured: 50.1, limit: 50, digits: 1},
-		"target x 1300 1300 ok":                           {name: "x", measured: 1300, limit: 1300, least: true},
-		"target x 1299 1300 MISSED":                       {name: "x", measured: 1299, limit: 1300, least: true},
-		"target x 5000 1300 ok":                           {name: "x", measured: 5000, limit: 1300, least: true},
-	} {
-		if got := target.String(); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-}
-
-func TestQuantile(t *testing.T) {
-	samples := []int{5, 1, 4, 2, 3}
-	if p50, p99 := quantile(samples, 0.5), quantile(samples, 0.99); p50 != 3 || p99 != 5 {
-		t.Errorf("p50 %d, p99 %d of %v", p50, p99, samples)
-	}
-	if !slices.Equal(samples, []int{5, 1, 4, 2, 3}) {
-		t.Error("the samples were put in order in place")
-	}
-}
-
 // What fails in one of many ends the whole.
 func TestEach(t *testing.T) {
 	var done atomic.Int64

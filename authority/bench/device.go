@@ -242,14 +242,14 @@ var errOverloaded = errors.New("the authority is overloaded")
 // login pushes one login of the phone's user and has the phone approve it:
 // begin, answer, verify, end. looks: the phone first fetches the list, as a page
 // that was rung does.
-func (d *device) login(ctx context.Context, w *web, p *phone, looks bool) error {
+func (d *device) login(ctx context.Context, p *person, looks bool) error {
 	live, err := push.NewChallenge(push.Challenge{Device: d.id, Name: "bench", User: p.user, Service: "sshd", From: "192.0.2.1"}, d.clock.Now(), time.Minute, 2)
 	if err != nil {
 		return err
 	}
 	id := live.Challenge.ID
 	err = d.tell(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_PushBegin{PushBegin: &authorityv1.PushBegin{
-		Id: id, User: p.user, Challenge: live.Bytes, CredentialIds: [][]byte{p.key.ID}, Resource: "sshd",
+		Id: id, User: p.user, Challenge: live.Bytes, CredentialIds: [][]byte{p.Key.ID}, Resource: "sshd",
 		Expires: timestamppb.New(time.Unix(live.Challenge.Expires, 0))}}})
 	if err != nil {
 		return err
@@ -269,9 +269,9 @@ func (d *device) login(ctx context.Context, w *web, p *phone, looks bool) error 
 	}
 	challenge := live.Bytes
 	if looks {
-		open, err := w.list(ctx, p)
-		if errors.Is(err, errOverloaded) {
-			return errors.Join(err, end("code"))
+		open, err := p.Shown(ctx)
+		if overloaded(err) {
+			return errors.Join(errOverloaded, end("code"))
 		}
 		if err != nil {
 			return err
@@ -281,8 +281,8 @@ func (d *device) login(ctx context.Context, w *web, p *phone, looks bool) error 
 		}
 		challenge = open[0].Challenge
 	}
-	if err := w.post(ctx, p, id, p.sign(challenge, live.Number)); errors.Is(err, errOverloaded) {
-		return errors.Join(err, end("code"))
+	if err := p.Post(ctx, id, p.Key.Answer(challenge, push.Approve, live.Number)); overloaded(err) {
+		return errors.Join(errOverloaded, end("code"))
 	} else if err != nil {
 		return err
 	}
@@ -292,7 +292,7 @@ func (d *device) login(ctx context.Context, w *web, p *phone, looks bool) error 
 	a := m.GetPushAnswer()
 	v := live.Verify(push.Answer{Decision: push.Decision(a.GetDecision()), Assertion: push.Assertion{CredentialID: a.GetCredentialId(),
 		AuthenticatorData: a.GetAuthenticatorData(), ClientData: a.GetClientData(), Signature: a.GetSignature()}},
-		[]push.Approver{p.key.Approver("bench")}, nil, push.Rules{RelyingParty: d.rp, AllowSynced: true}, d.clock.Now())
+		[]push.Approver{p.Key.Approver("bench")}, nil, push.Rules{RelyingParty: d.rp, AllowSynced: true}, d.clock.Now())
 	if !v.OK {
 		return fmt.Errorf("the answer does not verify: %s %s", v.Reason, v.Detail)
 	}

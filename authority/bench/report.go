@@ -3,55 +3,26 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"sallyport/internal/testkit/measure"
 )
 
-// quantile returns the value below which the share q of the samples lies.
-func quantile[T cmp.Ordered](samples []T, q float64) T {
-	var zero T
-	if len(samples) == 0 {
-		return zero
-	}
-	sorted := slices.Sorted(slices.Values(samples))
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
-}
-
-func msOf(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-func ms(d time.Duration) string    { return fmt.Sprintf("%.1f", msOf(d)) }
-func s1(d time.Duration) string    { return fmt.Sprintf("%.1f s", d.Seconds()) }
-
-// target is one line of the design's targets.
-type target struct {
-	name            string
-	measured, limit float64
-	digits          int
-	least           bool // limit is the least that is good, not the most
-}
-
-func (t target) String() string {
-	verdict := "ok"
-	if t.least && t.measured < t.limit || !t.least && t.measured > t.limit {
-		verdict = "MISSED"
-	}
-	return fmt.Sprintf("target %s %.*f %.*f %s", t.name, t.digits, t.measured, t.digits, t.limit, verdict)
-}
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f", measure.MS(d)) }
+func s1(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
 func (r pushes) perSecond() float64 { return float64(len(r.logins)) / max(r.took.Seconds(), 1e-9) }
 
 // each login's share of what was used in the time.
 func (r pushes) perLogin(cpu time.Duration) string {
-	return fmt.Sprintf("%.2f", msOf(cpu)/float64(max(1, len(r.logins))))
+	return fmt.Sprintf("%.2f", measure.MS(cpu)/float64(max(1, len(r.logins))))
 }
 
 // perStream is the memory of one connection, in KB.
@@ -60,13 +31,13 @@ func (c crowd) perStream(after, before int) float64 {
 }
 
 // targets are what the authority is held to; docs/benchmarks.md says why.
-func (b *bench) targets() []target {
+func (b *bench) targets() []measure.Target {
 	open := func(kind string) float64 {
 		var all []time.Duration
 		for _, o := range b.opened[kind] {
 			all = append(all, o.allowed)
 		}
-		return msOf(quantile(all, 0.99))
+		return measure.MS(measure.Quantile(all, 0.99))
 	}
 	rate := func(kind string) float64 {
 		i := slices.IndexFunc(b.pushes, func(r pushes) bool { return r.kind == kind && r.computers == b.computers[1] && !r.whole })
@@ -75,18 +46,18 @@ func (b *bench) targets() []target {
 		}
 		return b.pushes[i].perSecond()
 	}
-	return []target{
-		{name: "approval_opens_login_p99_ms_sqlite", measured: open("sqlite"), limit: 50, digits: 1},
-		{name: "approval_opens_login_p99_ms_postgresql", measured: open("postgresql"), limit: 50, digits: 1},
-		{name: "push_logins_per_s_sqlite", measured: rate("sqlite"), limit: 1300, least: true},
-		{name: "push_logins_per_s_postgresql", measured: rate("postgresql"), limit: 900, least: true},
-		{name: "idle_stream_rss_kb", measured: b.crowd.perStream(b.crowd.after.rss, b.crowd.before.rss), limit: 66, digits: 1},
-		{name: "item_to_all_streams_s", measured: b.crowd.itemCommand.Seconds(), limit: 1, digits: 2},
+	return []measure.Target{
+		{Name: "approval_opens_login_p99_ms_sqlite", Measured: open("sqlite"), Limit: 50, Digits: 1},
+		{Name: "approval_opens_login_p99_ms_postgresql", Measured: open("postgresql"), Limit: 50, Digits: 1},
+		{Name: "push_logins_per_s_sqlite", Measured: rate("sqlite"), Limit: 1300, Bound: measure.AtLeast},
+		{Name: "push_logins_per_s_postgresql", Measured: rate("postgresql"), Limit: 900, Bound: measure.AtLeast},
+		{Name: "idle_stream_rss_kb", Measured: b.crowd.perStream(b.crowd.after.rss, b.crowd.before.rss), Limit: 66, Digits: 1},
+		{Name: "item_to_all_streams_s", Measured: b.crowd.itemCommand.Seconds(), Limit: 1, Digits: 2},
 	}
 }
 
 func (b *bench) report(w io.Writer) {
-	fmt.Fprintf(w, "\n%s\n", b.machine())
+	fmt.Fprintf(w, "\n%s; PostgreSQL %s; load before: %s\n", measure.Machine(filepath.Dir(b.disk)), b.db.version, b.load)
 	if b.quick {
 		fmt.Fprintln(w, "A quick run: it shows that the bench works, not how fast the authority is.")
 	}
@@ -100,8 +71,8 @@ func (b *bench) report(w io.Writer) {
 		for _, o := range b.opened[kind] {
 			allowed, posted = append(allowed, o.allowed), append(posted, o.posted)
 		}
-		row(kind, fmt.Sprint(len(allowed)), ms(quantile(allowed, 0.5)), ms(quantile(allowed, 0.99)), ms(quantile(allowed, 1)),
-			ms(quantile(posted, 0.5)), ms(quantile(posted, 0.99)))
+		row(kind, fmt.Sprint(len(allowed)), ms(measure.Quantile(allowed, 0.5)), ms(measure.Quantile(allowed, 0.99)), ms(measure.Quantile(allowed, 1)),
+			ms(measure.Quantile(posted, 0.5)), ms(measure.Quantile(posted, 0.99)))
 	}
 	t.Flush()
 
@@ -116,7 +87,7 @@ func (b *bench) report(w io.Writer) {
 		if r.kind == "postgresql" {
 			database = r.perLogin(r.databaseCPU)
 		}
-		row(r.kind, fmt.Sprint(r.computers), life, fmt.Sprintf("%.0f", r.perSecond()), ms(quantile(r.logins, 0.5)), ms(quantile(r.logins, 0.99)),
+		row(r.kind, fmt.Sprint(r.computers), life, fmt.Sprintf("%.0f", r.perSecond()), ms(measure.Quantile(r.logins, 0.5)), ms(measure.Quantile(r.logins, 0.99)),
 			r.perLogin(r.serverCPU), database, r.perLogin(r.ownCPU), fmt.Sprintf("%.0f", float64(r.rss)/1e6), fmt.Sprint(r.rings), fmt.Sprintf("%d of %d", r.failed, r.failed+r.all))
 	}
 	t.Flush()
@@ -142,7 +113,7 @@ func (b *bench) report(w io.Writer) {
 	}{{"computers that connect", b.arrivals}, {"events, 10 in a batch", b.events}} {
 		n := float64(max(1, x.n))
 		fmt.Fprintf(w, "%d %s, 32 at once: %.0f/s; each %.2f ms CPU of the authority, %.2f of PostgreSQL, %.2f transactions, %.0f bytes of WAL, %.0f of growth\n",
-			x.n, x.what, n/max(x.took.Seconds(), 1e-9), msOf(x.serverCPU)/n, msOf(x.databaseCPU)/n, float64(x.done.transactions)/n, float64(x.done.wal)/n, float64(x.done.size)/n)
+			x.n, x.what, n/max(x.took.Seconds(), 1e-9), measure.MS(x.serverCPU)/n, measure.MS(x.databaseCPU)/n, float64(x.done.transactions)/n, float64(x.done.wal)/n, float64(x.done.size)/n)
 	}
 
 	c := b.crowd
@@ -159,49 +130,20 @@ func (b *bench) report(w io.Writer) {
   back (within %v, then doubled, as agents do): 99 %% after %s, the last after %s: %d of %d; %d attempts failed; %.2f ms CPU of the authority each; RSS then %.0f MB
 The whole bench took %s.
 
-`, c.streams, msOf(c.seeded)/max(1, n-float64(b.computers[1])),
-		s1(c.connected), n/max(c.connected.Seconds(), 1e-9), msOf(c.connectCPU)/n,
+`, c.streams, measure.MS(c.seeded)/max(1, n-float64(b.computers[1])),
+		s1(c.connected), n/max(c.connected.Seconds(), 1e-9), measure.MS(c.connectCPU)/n,
 		c.idle, c.perStream(c.after.rss, c.before.rss), float64(c.before.rss)/1e6, float64(c.after.rss)/1e6, c.perStream(c.after.pss, c.before.pss), c.heap/1e6, c.stacks/1e6,
 		c.goroutines/n,
 		c.idle, 100*c.idleCPU.Seconds()/max(c.idle.Seconds(), 1e-9), pingEvery,
 		c.itemBytes, c.itemCommand.Seconds(), c.itemSpread.Seconds(),
 		s1(c.stopped), s1(c.restarted),
-		c.stormWindow, s1(c.back99), s1(c.backAll), c.stormBack, c.streams, c.stormFailed, msOf(c.stormCPU)/n, float64(c.stormRSS)/1e6,
+		c.stormWindow, s1(c.back99), s1(c.backAll), c.stormBack, c.streams, c.stormFailed, measure.MS(c.stormCPU)/n, float64(c.stormRSS)/1e6,
 		s1(b.took))
 	b.model(w)
 	fmt.Fprintln(w)
 	for _, t := range b.targets() {
 		fmt.Fprintln(w, t)
 	}
-}
-
-// machine says on what this was measured.
-func (b *bench) machine() string {
-	var kernel unix.Utsname
-	_ = unix.Uname(&kernel) // then its fields are empty
-	var fs unix.Statfs_t
-	_ = unix.Statfs(filepath.Dir(b.disk), &fs)
-	types := map[int64]string{unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs",
-		unix.TMPFS_MAGIC: "tmpfs: syncing costs nothing here, the figures flatter", unix.OVERLAYFS_SUPER_MAGIC: "overlay"}
-	kind := types[int64(fs.Type)]
-	if kind == "" {
-		kind = fmt.Sprintf("file system type %#x", fs.Type)
-	}
-	return fmt.Sprintf("%s, %s, Linux %s, %d processors, state on %s; PostgreSQL %s; load before: %s", time.Now().UTC().Format("2006-01-02"),
-		cpuModel(), unix.ByteSliceToString(kernel.Release[:]), runtime.NumCPU(), kind, b.db.version, b.load)
-}
-
-func cpuModel() string {
-	content, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "processor unknown"
-	}
-	for line := range strings.Lines(string(content)) {
-		if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return "processor unknown"
 }
 
 // loadNow is how busy the machine was in the last minute, by others.

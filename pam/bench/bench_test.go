@@ -48,30 +48,6 @@ func TestACodeIsNeverGivenTwice(t *testing.T) {
 	}
 }
 
-func TestTargetLines(t *testing.T) {
-	for want, target := range map[string]target{
-		"target totp_warm_vs_google_authenticator 0.43 0.50 ok": {name: "totp_warm_vs_google_authenticator", measured: 0.43, limit: 0.5, digits: 2},
-		"target x 0.51 0.50 MISSED":                             {name: "x", measured: 0.51, limit: 0.5, digits: 2},
-		"target x 0.50 0.50 ok":                                 {name: "x", measured: 0.5, limit: 0.5, digits: 2},
-		"target x 25.0 25.0 MISSED":                             {name: "x", measured: 25, limit: 25, digits: 1, strictly: true},
-		"target x 0 0 ok":                                       {name: "x"},
-	} {
-		if got := target.String(); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-}
-
-func TestQuantile(t *testing.T) {
-	samples := []int{5, 1, 4, 2, 3}
-	if p50, p99 := quantile(samples, 0.5), quantile(samples, 0.99); p50 != 3 || p99 != 5 {
-		t.Errorf("p50 %d, p99 %d of %v", p50, p99, samples)
-	}
-	if !slices.Equal(samples, []int{5, 1, 4, 2, 3}) {
-		t.Error("the samples were put in order in place")
-	}
-}
-
 // A login that PAM denies is no measurement.
 func TestPambench(t *testing.T) {
 	dir := t.TempDir()

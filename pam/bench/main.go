@@ -59,7 +59,7 @@ func start(o options) (int, error) {
 		return 0, fmt.Errorf("usage: bench [-dist DIR] [-logins 1..%d] [-peers-only]", maxMeasured)
 	}
 	if sandbox.Inside() && os.Getenv(diskVariable) != "" {
-		return 0, measure(o, os.Getenv(diskVariable))
+		return 0, runAll(o, os.Getenv(diskVariable))
 	}
 	if err := sandbox.Possible(); err != nil {
 		return 0, fmt.Errorf("needs the sandbox: %w", err)
@@ -82,8 +82,8 @@ func start(o options) (int, error) {
 	return sandbox.Reexec(disk)
 }
 
-// measure runs every part of the bench, in the sandbox.
-func measure(o options, disk string) (err error) {
+// runAll runs every part of the bench, in the sandbox.
+func runAll(o options, disk string) (err error) {
 	b, err := newBench(o, disk)
 	if err != nil {
 		return err

@@ -3,30 +3,18 @@
 package main
 
 import (
-	"cmp"
 	"debug/elf"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"sallyport/internal/testkit/measure"
 )
-
-// quantile returns the value below which the share q of the samples lies.
-func quantile[T cmp.Ordered](samples []T, q float64) T {
-	var zero T
-	if len(samples) == 0 {
-		return zero
-	}
-	sorted := slices.Sorted(slices.Values(samples))
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
-}
 
 func mean(samples []time.Duration) time.Duration {
 	var sum time.Duration
@@ -36,10 +24,10 @@ func mean(samples []time.Duration) time.Duration {
 	return sum / time.Duration(max(1, len(samples)))
 }
 
-func ms(d time.Duration) string { return fmt.Sprintf("%.3f", float64(d)/float64(time.Millisecond)) }
+func ms(d time.Duration) string { return fmt.Sprintf("%.3f", measure.MS(d)) }
 
 func (b *bench) report(w io.Writer) {
-	fmt.Fprintf(w, "\n%s\n\n", b.machine())
+	fmt.Fprintf(w, "\n%s; packages: %s\n\n", measure.Machine(b.disk), packages())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") }
 
@@ -51,8 +39,8 @@ func (b *bench) report(w io.Writer) {
 		if c.agent != nil {
 			agentCPU, rss = ms(mean(r.agentCPU)), fmt.Sprintf("%.1f", float64(r.agentRSS)/1e6)
 		}
-		row(c.name, fmt.Sprint(len(r.auth)), ms(quantile(r.auth, 0.5)), ms(quantile(r.auth, 0.99)),
-			ms(quantile(r.whole, 0.5)), ms(quantile(r.whole, 0.99)), ms(mean(r.cpu)), agentCPU, rss)
+		row(c.name, fmt.Sprint(len(r.auth)), ms(measure.Quantile(r.auth, 0.5)), ms(measure.Quantile(r.auth, 0.99)),
+			ms(measure.Quantile(r.whole, 0.5)), ms(measure.Quantile(r.whole, 0.99)), ms(mean(r.cpu)), agentCPU, rss)
 	}
 	t.Flush()
 
@@ -60,8 +48,8 @@ func (b *bench) report(w io.Writer) {
 	row("contender", "logins", "whole p50", "p99", "life p50", "p99", "its memory KiB")
 	for _, c := range b.contenders {
 		r := b.results[c]
-		row(c.name, fmt.Sprint(len(r.fresh)), ms(quantile(r.fresh, 0.5)), ms(quantile(r.fresh, 0.99)),
-			ms(quantile(r.life, 0.5)), ms(quantile(r.life, 0.99)), fmt.Sprint(quantile(r.peak, 0.5)))
+		row(c.name, fmt.Sprint(len(r.fresh)), ms(measure.Quantile(r.fresh, 0.5)), ms(measure.Quantile(r.fresh, 0.99)),
+			ms(measure.Quantile(r.life, 0.5)), ms(measure.Quantile(r.life, 0.99)), fmt.Sprint(measure.Quantile(r.peak, 0.5)))
 	}
 	t.Flush()
 
@@ -70,7 +58,7 @@ func (b *bench) report(w io.Writer) {
 	for _, c := range b.contenders {
 		if r := b.results[c]; c.crowds {
 			in := len(r.crowd) - r.crowdFailed
-			row(c.name, ms(quantile(r.crowdWall, 0.5)), ms(quantile(r.crowd, 0.5)), ms(quantile(r.crowd, 0.99)),
+			row(c.name, ms(measure.Quantile(r.crowdWall, 0.5)), ms(measure.Quantile(r.crowd, 0.5)), ms(measure.Quantile(r.crowd, 0.99)),
 				fmt.Sprintf("%.0f", float64(in)/(mean(r.crowdWall)*crowdRounds).Seconds()), fmt.Sprintf("%d of %d", r.crowdFailed, len(r.crowd)))
 		}
 	}
@@ -97,43 +85,27 @@ func (b *bench) report(w io.Writer) {
 	}
 }
 
-// target is one line of the design's targets: measured must not exceed limit.
-type target struct {
-	name            string
-	measured, limit float64
-	digits          int
-	strictly        bool // measured must stay under limit
-}
-
-func (t target) String() string {
-	verdict := "ok"
-	if t.measured > t.limit || t.strictly && t.measured == t.limit {
-		verdict = "MISSED"
-	}
-	return fmt.Sprintf("target %s %.*f %.*f %s", t.name, t.digits, t.measured, t.digits, t.limit, verdict)
-}
-
 // targets are what the agent and the hook are held to; docs/benchmarks.md says why.
-func (b *bench) targets() []target {
-	warm := func(name string) float64 { return float64(quantile(b.result(name).auth, 0.5)) }
-	fresh := func(name string) float64 { return float64(quantile(b.result(name).fresh, 0.5)) }
+func (b *bench) targets() []measure.Target {
+	warm := func(name string) float64 { return float64(measure.Quantile(b.result(name).auth, 0.5)) }
+	fresh := func(name string) float64 { return float64(measure.Quantile(b.result(name).fresh, 0.5)) }
 	// Against the peer that has no number of users: our slowest.
 	slowest := max(warm("sallyport_1"), warm("sallyport_1000"), warm("sallyport_100000"))
 	most := b.ruleFacts[len(b.ruleFacts)-1]
-	return []target{
-		{name: "totp_warm_vs_google_authenticator", measured: slowest / warm("google_authenticator"), limit: 0.5, digits: 2},
-		{name: "totp_warm_vs_oath_1", measured: warm("sallyport_1") / warm("oath_1"), limit: 1, digits: 2},
-		{name: "totp_warm_vs_oath_100000", measured: warm("sallyport_100000") / warm("oath_100000"), limit: 1.0 / 40, digits: 4},
-		{name: "totp_warm_100000_users_vs_1", measured: warm("sallyport_100000") / warm("sallyport_1"), limit: 1.3, digits: 2},
-		{name: "totp_fresh_vs_google_authenticator", measured: fresh("sallyport_1000") / fresh("google_authenticator"), limit: 1, digits: 2},
-		{name: "agent_rss_idle_100_users_mb", measured: float64(b.agentFacts.rss) / 1e6, limit: 25, digits: 1, strictly: true},
-		{name: "agent_rss_idle_1000_rules_mb", measured: float64(most.rss) / 1e6, limit: 25, digits: 1, strictly: true},
-		{name: "totp_warm_1000_rules_vs_none", measured: warm("sallyport_1_rules_1000") / warm("sallyport_1"), limit: 1.3, digits: 2},
-		{name: "policy_1000_rules_us", measured: float64(most.decide) / float64(time.Microsecond), limit: 500, digits: 1},
-		{name: "agent_idle_wakeups_in_10s", measured: float64(b.agentFacts.wakeUps), limit: 0},
-		{name: "agent_ready_ms", measured: float64(slices.Max(b.agentFacts.ready)) / float64(time.Millisecond), limit: 100, digits: 1},
-		{name: "hook_so_kb", measured: float64(b.hookSize) / 1e3, limit: 150, digits: 1, strictly: true},
-		{name: "hook_exports_besides_pam_sm", measured: float64(b.hookStray), limit: 0},
+	return []measure.Target{
+		{Name: "totp_warm_vs_google_authenticator", Measured: slowest / warm("google_authenticator"), Limit: 0.5, Digits: 2},
+		{Name: "totp_warm_vs_oath_1", Measured: warm("sallyport_1") / warm("oath_1"), Limit: 1, Digits: 2},
+		{Name: "totp_warm_vs_oath_100000", Measured: warm("sallyport_100000") / warm("oath_100000"), Limit: 1.0 / 40, Digits: 4},
+		{Name: "totp_warm_100000_users_vs_1", Measured: warm("sallyport_100000") / warm("sallyport_1"), Limit: 1.3, Digits: 2},
+		{Name: "totp_fresh_vs_google_authenticator", Measured: fresh("sallyport_1000") / fresh("google_authenticator"), Limit: 1, Digits: 2},
+		{Name: "agent_rss_idle_100_users_mb", Measured: float64(b.agentFacts.rss) / 1e6, Limit: 25, Digits: 1, Bound: measure.Under},
+		{Name: "agent_rss_idle_1000_rules_mb", Measured: float64(most.rss) / 1e6, Limit: 25, Digits: 1, Bound: measure.Under},
+		{Name: "totp_warm_1000_rules_vs_none", Measured: warm("sallyport_1_rules_1000") / warm("sallyport_1"), Limit: 1.3, Digits: 2},
+		{Name: "policy_1000_rules_us", Measured: float64(most.decide) / float64(time.Microsecond), Limit: 500, Digits: 1},
+		{Name: "agent_idle_wakeups_in_10s", Measured: float64(b.agentFacts.wakeUps), Limit: 0},
+		{Name: "agent_ready_ms", Measured: float64(slices.Max(b.agentFacts.ready)) / float64(time.Millisecond), Limit: 100, Digits: 1},
+		{Name: "hook_so_kb", Measured: float64(b.hookSize) / 1e3, Limit: 150, Digits: 1, Bound: measure.Under},
+		{Name: "hook_exports_besides_pam_sm", Measured: float64(b.hookStray), Limit: 0},
 	}
 }
 
@@ -169,35 +141,6 @@ func lookAtHook(path string) (size int64, stray int, err error) {
 		}
 	}
 	return info.Size(), stray, nil
-}
-
-// machine says on what this was measured.
-func (b *bench) machine() string {
-	var kernel unix.Utsname
-	_ = unix.Uname(&kernel) // then its fields are empty
-	var fs unix.Statfs_t
-	_ = unix.Statfs(b.disk, &fs)
-	types := map[int64]string{unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs",
-		unix.TMPFS_MAGIC: "tmpfs: syncing costs nothing here, the figures flatter", unix.OVERLAYFS_SUPER_MAGIC: "overlay"}
-	kind := types[int64(fs.Type)]
-	if kind == "" {
-		kind = fmt.Sprintf("file system type %#x", fs.Type)
-	}
-	return fmt.Sprintf("%s, %s, Linux %s, %d processors, state on %s; packages: %s", time.Now().UTC().Format("2006-01-02"),
-		cpuModel(), unix.ByteSliceToString(kernel.Release[:]), runtime.NumCPU(), kind, packages())
-}
-
-func cpuModel() string {
-	content, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "processor unknown"
-	}
-	for line := range strings.Lines(string(content)) {
-		if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return "processor unknown"
 }
 
 // packages names the versions of what was measured, as dpkg or rpm knows them.

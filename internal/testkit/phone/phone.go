@@ -76,6 +76,9 @@ func (p *Phone) address() string {
 	return p.via
 }
 
+// Use has the phone make its requests with another client, which phones may share.
+func (p *Phone) Use(c *http.Client) { p.client = c }
+
 // Refused is an answer of the API that is no success.
 type Refused struct {
 	Status int
