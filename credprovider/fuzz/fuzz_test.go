@@ -40,7 +40,7 @@ func TestFuzz(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			text, err := exec.Command(filepath.Join(out, "native", "fuzz_"+name), "-max_total_time=3", "-max_len=4096", "-timeout=10",
+			text, err := exec.Command(filepath.Join(out, "native", "fuzz_"+name), "-seed=1", "-max_total_time=3", "-max_len=4096", "-timeout=60",
 				"-rss_limit_mb=1024", "-print_final_stats=1", "-artifact_prefix="+dir+"/", dir, "seeds_"+name).CombinedOutput()
 			if err != nil {
 				crashes, _ := filepath.Glob(filepath.Join(dir, "*-*"))

@@ -269,7 +269,7 @@ static LONG WINAPI crashed(EXCEPTION_POINTERS *e)
 int main()
 {
 	SetUnhandledExceptionFilter(crashed);
-	if (FAILED(CoInitializeEx(nullptr, COINIT_APARTMENTTHREADED)))
+	if (!startBeats() || FAILED(CoInitializeEx(nullptr, COINIT_APARTMENTTHREADED)))
 		return 1;
 	{
 		Session session;

@@ -574,7 +574,7 @@ void Session::submit(Wait *wait, bool worker, Json &answer)
 		ULONGLONG ended = GetTickCount64();
 		answer.text("connect", resultText(hr));
 		answer.number("connectMS", ended - wait->began);
-		answer.number("silenceMS", std::max(wait->longestSilence, ended - wait->lastAsked));
+		answer.number("silenceMS", std::max(wait->longestSilence, beats() - wait->lastAsked));
 		answer.boolean("cancelled", wait->cancelled);
 		answer.texts("messages", wait->messages);
 		if (FAILED(hr)) {
@@ -582,13 +582,14 @@ void Session::submit(Wait *wait, bool worker, Json &answer)
 			return;
 		}
 	}
-	ULONGLONG began = GetTickCount64();
+	ULONGLONG began = GetTickCount64(), beganAt = beats();
 	CREDENTIAL_PROVIDER_GET_SERIALIZATION_RESPONSE response = CPGSR_NO_CREDENTIAL_NOT_FINISHED;
 	CREDENTIAL_PROVIDER_CREDENTIAL_SERIALIZATION out = {};
 	LPWSTR text = nullptr;
 	CREDENTIAL_PROVIDER_STATUS_ICON status = CPSI_NONE;
 	HRESULT hr = t->credential->GetSerialization(&response, &out, &text, &status);
 	answer.number("serializeMS", GetTickCount64() - began);
+	answer.number("blockedMS", beats() - beganAt);
 	answer.text("serialize", resultText(hr));
 	static const char *const responses[] = {"not finished", "finished without", "finished", "returned none"};
 	answer.text("response", size_t(response) < ARRAYSIZE(responses) ? responses[response] : "invalid");
@@ -687,7 +688,7 @@ void Session::close(bool providersFirst, Json &answer)
 	// What nobody uses is unloaded, as DllCanUnloadNow says; a thread of the DLL's may
 	// still be on its last instructions.
 	bool can = false, loaded = true;
-	for (ULONGLONG end = GetTickCount64() + 5000; loaded && GetTickCount64() < end; Sleep(5)) {
+	for (ULONGLONG end = GetTickCount64() + 30000; loaded && GetTickCount64() < end; Sleep(5)) {
 		can = true;
 		loaded = false;
 		for (const std::wstring &path : dlls) {

@@ -141,6 +141,11 @@ private:
 	HRESULT unused(const char *call);
 };
 
+// beats is a clock in ms for what must not take long: a thread of ours keeps it going, so
+// that it stands still with the others while a busy machine has no time for this process.
+ULONGLONG beats();
+bool startBeats();
+
 // Wait is what Connect asks whether to go on, and tells what to show.
 class Wait final : public Object<IQueryContinueWithStatus> {
 public:
@@ -151,7 +156,7 @@ public:
 
 	std::wstring cancelOn;  // the person cancels when a message has this in it
 	DWORD cancelAfter = 0;  // or after so many ms; 0: never
-	ULONGLONG began = GetTickCount64(), lastAsked = began, longestSilence = 0;
+	ULONGLONG began = GetTickCount64(), lastAsked = beats(), longestSilence = 0;
 	bool cancelled = false, over = false;
 	std::vector<std::string> messages;
 

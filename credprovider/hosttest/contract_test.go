@@ -54,7 +54,7 @@ func TestNoConnect(t *testing.T) {
 		s.submits("unconnected")
 		s.reads("Type 42 on your phone")
 		p.isAnswered()
-		s.do("await", 20_000)
+		s.do("await", awaitMS)
 		if a := s.do("refresh"); a.Default == nil || *a.Default != 0 || !a.Automatic {
 			t.Fatalf("default %v, by itself: %v", a.Default, a.Automatic)
 		}

@@ -202,12 +202,13 @@ func primer(ctx context.Context) error {
 	return goBuild(ctx, "primer.exe", "sallyport/internal/testkit/wine/primer")
 }
 
-// authority is the Linux program that the agent under Wine joins.
-func authority(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(dist, "sallyport-authority"), "sallyport/authority")
+// authority is the Linux program that the agent under Wine joins. It is built once: while
+// one test runs it another must not write it.
+var authority = sync.OnceValue(func() error {
+	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dist, "sallyport-authority"), "sallyport/authority")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	return run(cmd)
-}
+})
 
 // goBuild builds a program for Windows.
 func goBuild(ctx context.Context, name, from string) error {

@@ -140,7 +140,7 @@ func (s *screen) presses(options ...any) {
 }
 
 // silenceMax is how long Connect may go without asking whether the person still
-// wants it; beyond that Cancel looks broken.
+// wants it, on the host's clock; beyond that Cancel looks broken.
 const silenceMax = 1000 * time.Millisecond
 
 // waits takes what a press of the button came to.
@@ -157,8 +157,8 @@ func (s *screen) waits() answer {
 	if silence := time.Duration(a.SilenceMS) * time.Millisecond; silence > silenceMax {
 		s.t.Errorf("Connect did not ask for %v whether to go on", silence)
 	}
-	if a.SerializeMS > 500 && a.Connect != "" {
-		s.t.Errorf("GetSerialization took %d ms", a.SerializeMS)
+	if a.BlockedMS > 500 && a.Connect != "" {
+		s.t.Errorf("GetSerialization took %d ms", a.BlockedMS)
 	}
 	return a
 }

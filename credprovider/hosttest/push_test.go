@@ -31,7 +31,7 @@ func (s *session) approves(id uint32) { s.says(closePrompt(id), allow()) }
 // comesBack waits until the provider has the screen look again, which it does.
 func (s *screen) comesBack(how ...any) answer {
 	s.t.Helper()
-	s.do("await", 20_000)
+	s.do("await", awaitMS)
 	return s.do("refresh", how...)
 }
 
@@ -148,7 +148,7 @@ func TestPushApprovedAndEnterPressed(t *testing.T) {
 	s.typesPassword()
 	s.types("Code", "123")
 	p.isAnswered()
-	s.do("await", 20_000)
+	s.do("await", awaitMS)
 	s.submits()
 	s.isIn("CORP", "alice")
 	s.leaves()
@@ -231,7 +231,7 @@ func TestAnApprovalThatNobodyFetches(t *testing.T) {
 	s.types("Password", password)
 	s.submits()
 	p.isAnswered()
-	s.do("await", 20_000)
+	s.do("await", awaitMS)
 	s.finds(password) // for Windows, when the screen comes for it
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
@@ -255,7 +255,7 @@ func TestCancelBeforeAnyQuestion(t *testing.T) {
 	s := atLogon(t)
 	s.types("Password", password)
 	a := s.submits("cancel-after", 1500)
-	if !a.Cancelled || a.ConnectMS > 5000 || a.Response != "not finished" || a.Credential != nil {
+	if !a.Cancelled || a.ConnectMS > soonMS || a.Response != "not finished" || a.Credential != nil {
 		t.Errorf("%+v", a)
 	}
 	s.isBlank()

@@ -126,7 +126,7 @@ func TestAgentStarts(t *testing.T) {
 func TestCancelWhileTheAgentStarts(t *testing.T) {
 	s := atLogon(t)
 	s.types("Password", password)
-	if a := s.submits("cancel-on", starting); !a.Cancelled || a.ConnectMS > 10_000 || a.Credential != nil {
+	if a := s.submits("cancel-on", starting); !a.Cancelled || a.ConnectMS > soonMS || a.Credential != nil {
 		t.Errorf("%+v", a)
 	}
 	s.isBlank()
@@ -135,7 +135,7 @@ func TestCancelWhileTheAgentStarts(t *testing.T) {
 
 	s = sit(t, visit{scenario: "credui", flags: creduiEnumerateAdmins, people: []person{alice}})
 	s.selects(0)
-	if a := s.typesPassword(); a.ConnectMS > 10_000 {
+	if a := s.typesPassword(); a.ConnectMS > soonMS {
 		t.Errorf("after %d ms the prompt says that nobody is there", a.ConnectMS)
 	}
 	s.isRefused(notRunning)
@@ -175,7 +175,7 @@ func TestACodeThatIsNotSent(t *testing.T) {
 	s.types("Code", recovery)
 	s.finds(recovery)
 	p.isAnswered()
-	s.do("await", 20_000)
+	s.do("await", awaitMS)
 	s.do("deselect")
 	s.findsNo(recovery)
 	s.leaves()

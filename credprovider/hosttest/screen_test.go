@@ -19,7 +19,10 @@ import (
 )
 
 // patience bounds every wait for the screen; it is longer than any of the DLL's own.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
+
+// awaitMS is how long the host waits for the provider to speak up; less than patience.
+const awaitMS = 60_000
 
 // screen is a login screen, and the person in front of it. Its methods fail the
 // test when the host says that the provider broke a contract.
@@ -55,6 +58,7 @@ type answer struct {
 	Cancelled            bool
 	Messages             []string
 	SerializeMS          int
+	BlockedMS            int // the same, on the host's clock that stands still when the host does
 	Serialize, Response  string
 	Text, Icon           string
 	Credential           *credential

@@ -332,7 +332,7 @@ func TestShippedAgentKilled(t *testing.T) {
 	s.typesPassword()
 	s.isAsked(codePrompt)
 	a.kill()
-	s.do("await", 20_000)
+	s.do("await", awaitMS)
 	s.do("refresh")
 	s.selects(0)
 	s.isBlank()

@@ -15,9 +15,10 @@ import (
 )
 
 // pushPolicies are as the policy editor writes them: requests live shorter than by
-// default, so that nobody has to wait a minute to see one time out.
+// default, so that nobody has to wait a minute to see one time out; and long enough for
+// a busy machine to answer one.
 var pushPolicies = map[string]map[string]any{
-	`\Push`: {"life": "12s", "gap": "12s", "in_five_minutes": uint32(100), "in_an_hour": uint32(100), "misses": uint32(0)},
+	`\Push`: {"life": "30s", "gap": "30s", "in_five_minutes": uint32(100), "in_an_hour": uint32(100), "misses": uint32(0)},
 }
 
 // approver is somebody whose phone rings.
@@ -33,6 +34,9 @@ type approver struct {
 func withPhone(t *testing.T) *approver {
 	t.Helper()
 	need(t)
+	if err := authority(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	for key, values := range pushPolicies {
@@ -40,10 +44,7 @@ func withPhone(t *testing.T) *approver {
 			setValue(t, `HKLM\Software\Policies\Sallyport`+key, name, value)
 		}
 	}
-	if err := authority(ctx); err != nil {
-		t.Fatal(err)
-	}
-	server, err := machine.NewAuthority(dist, filepath.Join(t.TempDir(), "authority"), []string{"[limits]", `gap = "12s"`, "in_five_minutes = 100", "in_an_hour = 100", "misses = 0"})
+	server, err := machine.NewAuthority(dist, filepath.Join(t.TempDir(), "authority"), []string{"[limits]", `gap = "30s"`, "in_five_minutes = 100", "in_an_hour = 100", "misses = 0"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for _, pipe := range os.Args[1:] {
 		if err := prime.Pipe(ctx, pipe); err != nil {
