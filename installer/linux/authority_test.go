@@ -37,7 +37,7 @@ func TestTheAuthoritysUnitUnderARealSystemd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, _ := exec.Command("timeout", "-k", "5", "90", "../../internal/testkit/sandbox/enter.sh", "--bind", dir, "--", "bash", boot, dir).CombinedOutput()
+	out, _ := exec.Command("timeout", "-k", "5", "300", "../../internal/testkit/sandbox/enter.sh", "--bind", dir, "--", "bash", boot, dir).CombinedOutput()
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {

@@ -30,7 +30,7 @@ func TestTheUnitUnderARealSystemd(t *testing.T) {
 	}
 	// The machine ends by poweroff, which has no exit status to speak of: what
 	// counts is what it wrote.
-	out, _ := exec.Command("timeout", "-k", "5", "90", "../../internal/testkit/sandbox/enter.sh", "--bind", dir, "--", "bash", boot, dir).CombinedOutput()
+	out, _ := exec.Command("timeout", "-k", "5", "300", "../../internal/testkit/sandbox/enter.sh", "--bind", dir, "--", "bash", boot, dir).CombinedOutput()
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {

@@ -265,7 +265,7 @@ func TestWithoutSystemd(t *testing.T) {
 // wantNothingLeft: of the package there is no trace.
 func wantNothingLeft(m *machine) {
 	m.t.Helper()
-	if left := m.must("sh", "-c", "find / -xdev -iname '*sallyport*' ! -path '/packages/*' ! -name 10-sallyport.conf; grep -rl sallyport /etc /var/lib/pam /var/lib/systemd || :"); left != "" {
+	if left := m.must("sh", "-c", "find / -ignore_readdir_race -xdev -iname '*sallyport*' ! -path '/packages/*' ! -name 10-sallyport.conf; grep -rls sallyport /etc /var/lib/pam /var/lib/systemd || :"); left != "" {
 		m.t.Errorf("there is left:\n%s", left)
 	}
 }

@@ -185,7 +185,7 @@ func (m *machine) running() bool {
 // wait waits for something that happens on the machine.
 func (m *machine) wait(what string, done func() bool) {
 	m.t.Helper()
-	for end := time.Now().Add(time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			m.t.Fatalf("in vain: %s", what)
 		}

@@ -19,7 +19,7 @@ sallyport-authority init --name Test --origin https://localhost --device-host lo
 cat >/root/check.sh <<'CHECK'
 dir=$1
 exec 2>>"$dir/errors"
-wait_healthy() { for _ in $(seq 100); do sallyport-authority status --json >"$1" && return; sleep 0.1; done; }
+wait_healthy() { for _ in $(seq 600); do sallyport-authority status --json >"$1" && return; sleep 0.1; done; }
 systemctl is-active sallyport-authority >"$dir/active"
 wait_healthy "$dir/status"
 ps -o user:24= -C sallyport-authority >"$dir/user"
@@ -37,6 +37,7 @@ sallyport-authority user add noah --json >"$dir/down"
 systemctl start sallyport-authority
 wait_healthy "$dir/restarted"
 sallyport-authority events >"$dir/events"
+journalctl --sync # what was written may still be on its way
 journalctl -u sallyport-authority --no-pager >"$dir/journal"
 CHECK
 

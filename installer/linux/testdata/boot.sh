@@ -13,7 +13,7 @@ install "$dir/sallyport" /usr/sbin/sallyport
 cat >/root/check.sh <<'CHECK'
 dir=$1
 exec 2>>"$dir/errors"
-wait_healthy() { for _ in $(seq 100); do sallyport status --json >"$1" && return; sleep 0.1; done; }
+wait_healthy() { for _ in $(seq 600); do sallyport status --json >"$1" && return; sleep 0.1; done; }
 systemctl is-active sallyport >"$dir/active"
 sallyport status --json >"$dir/status"
 sallyport enroll root --no-confirm --json | sed 's/secret=[A-Z2-7]*//' >"$dir/enrolled"
@@ -23,6 +23,7 @@ systemctl show -p SystemCallErrorNumber -p OOMScoreAdjust sallyport >"$dir/sandb
 systemctl kill -s KILL sallyport
 wait_healthy "$dir/again"
 systemctl show -p NRestarts sallyport >"$dir/killed"
+journalctl --sync # what was written may still be on its way
 journalctl -u sallyport --no-pager >"$dir/journal"
 
 # A new vault whose key is a systemd credential, as docs/linux.md sets it up.
