@@ -114,7 +114,7 @@ func (s *Service) check(ctx context.Context, method string) error {
 	if err != nil || table[method] == anyone {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.requestTime)
 	defer cancel()
 	err = use(ctx, s.connects, func() error {
 		_, err := s.enrol.Check(ctx, c.Identity)
@@ -130,7 +130,7 @@ func (s *Service) unary(ctx context.Context, request any, info *grpc.UnaryServer
 	if err := s.check(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.requestTime)
 	defer cancel()
 	response, err := handler(ctx, request)
 	return response, s.status(info.FullMethod, err)

@@ -169,7 +169,7 @@ func (st *stream) started(id string, refused factor.Reason, phones string) {
 }
 
 func (st *stream) begin(ctx context.Context, r *authorityv1.PushBegin) error {
-	ctx, cancel := context.WithTimeout(ctx, beginTimeout)
+	ctx, cancel := context.WithTimeout(ctx, st.s.beginTime)
 	defer cancel()
 	// Each that is refused is an event: who asks on and on for one person is heard
 	// no more for a while.

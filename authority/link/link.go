@@ -79,7 +79,9 @@ type Service struct {
 	hurry   time.Duration // until Hello
 	// callTime bounds the other calls, with the time that a request takes to arrive.
 	callTime time.Duration
-	rates    rates
+	// The rest of the constants that a test has more time for.
+	beginTime, requestTime, goodbye time.Duration
+	rates                           rates
 
 	strangers   *buckets // Register, by address
 	failures    *buckets // those that failed
@@ -117,7 +119,7 @@ func New(o Options) *Service {
 		o.MaxConnections = maxConnections
 	}
 	s := &Service{
-		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: o.MaxConnections, hurry: helloTimeout, callTime: callTimeout, rates: ratesOf(cmp.Or(o.PushesPerSecond, pushesPerSecond)),
+		store: o.Store, enrol: o.Enrol, push: o.Push, keys: o.Enrol.Keys(), version: o.Version, now: o.Now, log: o.Log, most: o.MaxConnections, hurry: helloTimeout, callTime: callTimeout, beginTime: beginTimeout, requestTime: requestTimeout, goodbye: goodbyeTime, rates: ratesOf(cmp.Or(o.PushesPerSecond, pushesPerSecond)),
 		strangers: newBuckets(100, 200*time.Millisecond), failures: newBuckets(10, 6*time.Second),
 		calls: newBuckets(30, 500*time.Millisecond), rollbacks: newBuckets(1, 10*time.Minute), uploads: newBuckets(uploadBurst, uploadGap), uploadCalls: newBuckets(uploadCalls, 500*time.Millisecond), refusals: newBuckets(5, time.Second), reports: newBuckets(reportsBurst, reportsGap),
 		database: make(chan struct{}, databaseUses), connects: make(chan struct{}, databaseUses),
@@ -325,7 +327,7 @@ func (s *Service) markAll(ctx context.Context) error {
 	if len(list) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 4*s.requestTime)
 	defer cancel()
 	here := make(map[string]struct{}, len(list))
 	err := s.store.View(ctx, func(tx store.Tx) error {

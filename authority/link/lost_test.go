@@ -113,14 +113,14 @@ func (m *mover) login() error {
 		}
 		return fmt.Errorf("the answer: %w", err)
 	}
+	// An answer that only comes to who connects again was lost.
 	late := time.AfterFunc(patience/2, m.stop)
 	defer late.Stop()
-	began := time.Now()
 	if err := m.until(ctx, func(x *authorityv1.AuthorityMessage) bool { return x.GetPushAnswer().GetId() == b.GetId() }); err != nil {
 		return fmt.Errorf("after an answer was taken: %w", err)
 	}
-	if took := time.Since(began); took > patience/4 {
-		return fmt.Errorf("an answer that was taken came after %v", took)
+	if !late.Stop() {
+		return errors.New("an answer that was taken did not come by itself")
 	}
 	_ = m.wire.Send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_PushEnd{PushEnd: &authorityv1.PushEnd{Id: b.GetId(), Outcome: "approved"}}})
 	return nil
@@ -177,6 +177,7 @@ func TestAPushThatFindsNoPlaceAtTheDatabaseIsAnswered(t *testing.T) {
 	for range cap(w.link.database) {
 		w.link.database <- struct{}{}
 	}
+	w.link.beginTime = time.Millisecond
 	b := s.request("maya", k)
 	s.begin(b)
 	if got := s.started(); got.GetId() != b.GetId() || got.GetRefused() != "authority_database_unavailable" {
@@ -185,6 +186,7 @@ func TestAPushThatFindsNoPlaceAtTheDatabaseIsAnswered(t *testing.T) {
 	for range cap(w.link.database) {
 		<-w.link.database
 	}
+	w.link.beginTime = patience
 	s.begins("maya", k)
 }
 

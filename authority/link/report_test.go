@@ -128,6 +128,7 @@ func TestAHostileReportIsCleanedOrCutsItselfOff(t *testing.T) {
 
 func TestADeviceThatSaysTooMuchIsNotHeard(t *testing.T) {
 	w := one(t)
+	w.freeze()
 	d := w.join(enrol.Everyone)
 	s := d.open()
 	s.synced(organisation.KindSettings, "")

@@ -181,7 +181,7 @@ func (st *stream) open(h *authorityv1.Hello) (bool, error) {
 		}
 		st.have[item{organisation.Kind(x.GetKind()), x.GetUser()}] = x.GetVersion()
 	}
-	ctx, cancel := context.WithTimeout(st.ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(st.ctx, s.requestTime)
 	defer cancel()
 	var err error
 	rolledBack := false
@@ -273,7 +273,7 @@ func (st *stream) close() {
 		if !mine || s.stopping.Load() { // the store's Close ends all of a node's at once
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), s.requestTime)
 		defer cancel()
 		if err := use(ctx, s.database, func() error {
 			return s.store.Change(ctx, func(tx store.Tx) error { return tx.Detach(st.device, s.now()) })
@@ -367,7 +367,7 @@ func (st *stream) end(reason, text string) {
 	st.queue = nil // what is queued is not for a device that goes
 	st.push(goodbye(reason, text))
 	// A device that does not read is not waited for.
-	time.AfterFunc(goodbyeTime, st.who.cancel)
+	time.AfterFunc(st.s.goodbye, st.who.cancel)
 }
 
 // drain sends what is queued, and is over when there is nothing.
@@ -498,7 +498,7 @@ func (st *stream) work() (ok bool) {
 			return ok
 		}
 		st.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(st.ctx), requestTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(st.ctx), st.s.requestTime)
 		var err error
 		if j.do != nil {
 			if err = j.do(ctx); unavailable(err) && st.s.now().Before(j.until) {
