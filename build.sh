@@ -43,6 +43,9 @@ as_root() {
 	fi
 }
 
+# apt_get waits for another that installs, as a new machine does by itself.
+apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=600 "$@"; }
+
 installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 
 # offered PACKAGE: this release has it, or apt has no lists yet and cannot say.
@@ -88,11 +91,11 @@ task_deps() { # install what is missing: packages, and the Go toolchain
 		have_go || missing+=(golang-go)
 		if [ ${#missing[@]} -gt 0 ]; then
 			say "installing: ${missing[*]}"
-			as_root apt-get update -qq
+			apt_get update
 			mapfile -t missing < <(for p in "${missing[@]}"; do
 				apt_name "$p"
 			done)
-			as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+			apt_get install -y --no-install-recommends "${missing[@]}" >&2
 		fi
 	elif command -v dnf >/dev/null; then
 		local missing=()

@@ -43,7 +43,7 @@ download() {
 	found=$(mirrors)
 	for mirror in $found; do
 		[[ $mirror == http* ]] || continue
-		if ! wget --quiet --timeout=30 --tries=2 --output-document="$3.part" "${mirror%/}/$2"; then
+		if ! wget --quiet --timeout=30 --tries=5 --retry-connrefused --retry-on-http-error=500,502,503,504 --output-document="$3.part" "${mirror%/}/$2"; then
 			tried+=("$mirror does not give $2")
 		elif ! intact "$3.part" "$1"; then
 			say "$mirror gives a $2 that has not the SHA-256 in sources.sha256: it is not used"

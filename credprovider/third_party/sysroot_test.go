@@ -62,7 +62,7 @@ func (b *builder) in(t *testing.T) *builder {
 // run runs a program of the root, or of Windows if it is an .exe.
 func (b *builder) run(name string, args ...string) (string, error) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Minute)
 	defer cancel()
 	command := b.windows.Unix
 	if strings.HasSuffix(name, ".exe") {

@@ -31,7 +31,7 @@ import (
 )
 
 // startTime is how long a Windows may take to start on a busy machine.
-const startTime = 2 * time.Minute
+const startTime = 5 * time.Minute
 
 // scripts is where root.sh and enter.sh lie: beside this source file.
 var scripts = sync.OnceValues(func() (string, error) {
