@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -223,7 +224,7 @@ func (s *server) act(v *visit) error {
 	if s.takesTwo(a) {
 		err = s.request(v, a, in)
 	} else {
-		err = s.carryOut(v, a, in)
+		err = s.carryOut(v, a, in, func(store.Tx) error { return nil })
 	}
 	// What the person can mend, the form says.
 	if p := known(err); err != nil && (p.status == http.StatusUnprocessableEntity || p.status == http.StatusBadRequest || p.status == http.StatusConflict) {
@@ -232,13 +233,50 @@ func (s *server) act(v *visit) error {
 	return err
 }
 
-// carryOut does an action and shows what it made.
-func (s *server) carryOut(v *visit, a action, in input) error {
+// together is a store whose every change begins with another one: both are done, or
+// neither is.
+type together struct {
+	store.Store
+	first func(tx store.Tx) error
+}
+
+func (t together) Update(ctx context.Context, fn func(tx store.Tx) error) error {
+	return t.Store.Update(ctx, func(tx store.Tx) error {
+		if err := t.first(tx); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
+// Change is Update: there is no way around what comes first.
+func (t together) Change(ctx context.Context, fn func(tx store.Tx) error) error {
+	return t.Update(ctx, fn)
+}
+
+// acting is the server for what an operator does who is logged in still, where first
+// is done with it.
+func (s *server) acting(v *visit, first func(tx store.Tx) error) *server {
+	o := s.Options
+	o.Store = together{s.Store, func(tx store.Tx) error {
+		if err := loggedIn(tx, v); err != nil {
+			return err
+		}
+		return first(tx)
+	}}
+	o.Enrol = o.Enrol.On(o.Store)
+	operators := s.operators
+	operators.Store = o.Store
+	return &server{Options: o, operators: operators}
+}
+
+// carryOut does an action together with first, and shows what it made.
+func (s *server) carryOut(v *visit, a action, in input, first func(tx store.Tx) error) error {
 	of, err := s.describe(v, a, in) // as long as it is there
 	if err != nil {
 		return err
 	}
-	h, err := a.run(s, v.ctx(), v.by(), in)
+	h, err := a.run(s.acting(v, first), v.ctx(), v.by(), in)
 	if err != nil {
 		return err
 	}
@@ -461,7 +499,8 @@ func (s *server) step(v *visit) error {
 		if !w.Mine {
 			return &problem{http.StatusForbidden, "Only who asked for it carries it out."}
 		}
-		err = s.change(v, func(tx store.Tx) error {
+		// What could not be done leaves the approval; what may have been done does not.
+		return s.carryOut(v, a, in, func(tx store.Tx) error {
 			taken, err := tx.TakeOperatorRequest(r.ID, now)
 			if err != nil {
 				return err
@@ -472,10 +511,6 @@ func (s *server) step(v *visit) error {
 			}
 			return err
 		})
-		if err != nil {
-			return err
-		}
-		return s.carryOut(v, a, in)
 	}
 	if err != nil {
 		return err

@@ -1,12 +1,17 @@
 package console
 
 import (
+	"context"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"sallyport/authority/config"
 	"sallyport/authority/enrol"
 	"sallyport/authority/store"
 )
@@ -117,6 +122,101 @@ func TestARequestEnds(t *testing.T) {
 	anna.logsIn()
 	if r := anna.steps("carry-out", id); r.status != http.StatusNotFound || w.count(enrol.BypassIssued) != 0 {
 		t.Errorf("%d", r.status)
+	}
+}
+
+// lost is a database that goes, at times, when a request is taken.
+type lost struct {
+	store.Store
+	before bool // nothing of it was done
+	after  bool // all of it was
+}
+
+func (l *lost) Update(ctx context.Context, fn func(store.Tx) error) error {
+	took := false
+	err := l.Store.Update(ctx, func(tx store.Tx) error {
+		had, err := tx.OperatorRequests(time.Time{})
+		if err == nil {
+			err = fn(tx)
+		}
+		if err != nil {
+			return err
+		}
+		has, err := tx.OperatorRequests(time.Time{})
+		if took = len(has) < len(had); err == nil && took && l.before {
+			err = store.ErrUnavailable
+		}
+		return err
+	})
+	if err == nil && took && l.after {
+		err = store.ErrUnavailable
+	}
+	return err
+}
+
+// TestAnApprovalGoesWithWhatIsDone: what could not be done can be tried again, and what
+// may have been done cannot.
+func TestAnApprovalGoesWithWhatIsDone(t *testing.T) {
+	w := newWorld(t, "bypass")
+	anna, ben := w.in("anna", Helpdesk), w.in("ben", Helpdesk)
+	onDesk := url.Values{"user": {"bob"}, "device": {desk}}
+	if r := anna.submits("bypass", onDesk, url.Values{"life": {"1h"}, "reason": {"lost phone"}}); r.status != http.StatusSeeOther {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	id := w.request()
+	ben.steps("approve", id)
+	w.ok(w.enrol.DisallowUser(t.Context(), "test", desk, "bob"))
+	if r := anna.steps("carry-out", id); r.status != http.StatusUnprocessableEntity || w.request() != id || w.count(enrol.BypassIssued) != 0 {
+		t.Errorf("not allowed there: %d", r.status)
+	}
+	w.ok(w.enrol.AllowUser(t.Context(), "test", desk, "bob"))
+	db := &lost{Store: w.store}
+	w.over(db)
+	db.before = true
+	if r := anna.steps("carry-out", id); r.status != http.StatusServiceUnavailable || w.request() != id || w.count(enrol.BypassIssued) != 0 {
+		t.Errorf("the database goes: %d", r.status)
+	}
+	db.before, db.after = false, true
+	if r := anna.steps("carry-out", id); r.status != http.StatusServiceUnavailable || w.count(enrol.BypassIssued) != 1 {
+		t.Errorf("its answer is lost: %d", r.status)
+	}
+	db.after = false
+	if r := anna.steps("carry-out", id); r.status != http.StatusNotFound || w.count(enrol.BypassIssued) != 1 {
+		t.Errorf("again: %d", r.status)
+	}
+}
+
+// TestOneApprovalOneEffect: of any action, however many carry it out at once.
+func TestOneApprovalOneEffect(t *testing.T) {
+	for _, a := range actions {
+		t.Run(a.name, func(t *testing.T) {
+			w := newWorld(t, config.ConsoleActions...)
+			sample := w.samples(t)[a.name]
+			anna, ben := w.in("anna", Admin), w.in("ben", Admin)
+			rest := url.Values{"reason": {"ticket 7"}}
+			maps.Copy(rest, sample[1])
+			if r := anna.submits(a.name, sample[0], rest); r.status != http.StatusSeeOther {
+				t.Fatalf("%d %s", r.status, r.body)
+			}
+			id := w.request()
+			ben.steps("approve", id)
+			before := len(w.events())
+			var done atomic.Int32
+			var all sync.WaitGroup
+			for range 8 {
+				form := url.Values{"form": {w.formToken(anna, "request/carry-out")}, "id": {id}}
+				c := *anna
+				all.Go(func() {
+					if r := c.post("/request/carry-out", form); r.status == http.StatusOK || r.status == http.StatusSeeOther {
+						done.Add(1)
+					}
+				})
+			}
+			all.Wait()
+			if n := len(w.events()) - before; done.Load() != 1 || n != 1 {
+				t.Errorf("done %d times, with %d events", done.Load(), n)
+			}
+		})
 	}
 }
 

@@ -112,13 +112,19 @@ func (s *server) authenticate(v *visit, passive bool) error {
 // request was let in, as it does with every change of role, changes nothing any more.
 func (s *server) change(v *visit, fn func(tx store.Tx) error) error {
 	return s.Store.Update(v.ctx(), func(tx store.Tx) error {
-		if _, err := tx.OperatorSession(v.session.Hash); errors.Is(err, store.ErrNotFound) {
-			return errSignedOut
-		} else if err != nil {
+		if err := loggedIn(tx, v); err != nil {
 			return err
 		}
 		return fn(tx)
 	})
+}
+
+func loggedIn(tx store.Tx, v *visit) error {
+	_, err := tx.OperatorSession(v.session.Hash)
+	if errors.Is(err, store.ErrNotFound) {
+		return errSignedOut
+	}
+	return err
 }
 
 // Nonces are what logins are signed over. One says itself until when it is good,

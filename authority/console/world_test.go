@@ -140,8 +140,11 @@ func (w *world) opens() {
 }
 
 // restart makes the console anew: what it remembered in the process is gone.
-func (w *world) restart() {
-	h := Handler(Options{Store: w.store, Enrol: w.enrol, Organisation: "Example Works", RelyingParty: w.rp(), Idle: 15 * time.Minute, Life: 12 * time.Hour,
+func (w *world) restart() { w.over(w.store) }
+
+// over has the console use that database.
+func (w *world) over(s store.Store) {
+	h := Handler(Options{Store: s, Enrol: w.enrol, Organisation: "Example Works", RelyingParty: w.rp(), Idle: 15 * time.Minute, Life: 12 * time.Hour,
 		SecondPerson: w.second, Now: w.now, Log: slog.New(slog.NewTextHandler(&w.log, nil))})
 	w.mu.Lock()
 	defer w.mu.Unlock()

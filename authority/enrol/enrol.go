@@ -112,7 +112,7 @@ type Service struct {
 	version  string
 	now      func() time.Time
 	log      *slog.Logger
-	reports  reports
+	reports  *reports
 }
 
 // reports bounds the events that strangers can cause, from however many addresses:
@@ -154,7 +154,14 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{store: o.Store, keys: o.Keys, settings: o.Settings, version: o.Version, now: o.Now, log: o.Log}
+	return &Service{store: o.Store, keys: o.Keys, settings: o.Settings, version: o.Version, now: o.Now, log: o.Log, reports: new(reports)}
+}
+
+// On is the same Service with what it does done in that store.
+func (s *Service) On(st store.Store) *Service {
+	other := *s
+	other.store = st
+	return &other
 }
 
 // Keys returns the keys.
