@@ -232,7 +232,7 @@ func TestTheLastWordsAreOnTheScreen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := terminal.Wait(30 * time.Second); err != nil {
+		if _, err := terminal.Wait(time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.HasSuffix(terminal.Screen(), "\nthe end\n") {
