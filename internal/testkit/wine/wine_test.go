@@ -369,7 +369,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				t.Error("the program ended well")
 			}
 			// The kernel kills what is in a namespace before its process 1 is gone.
-			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 				left := processes(t, namespace)
 				if len(left) == 0 {
 					break
