@@ -248,7 +248,8 @@ func (c counting) Membership(string, string) policy.Membership { *c.asked++; ret
 func (counting) LastSeen(identity.ID, string) bool             { return false }
 
 // TestAThousandRulesCostLittle: the costliest rules that can be written, as many as
-// there may be. The bounds are far from what it takes, for a machine under load.
+// there may be. The bounds are far from what it takes, for a machine under load with
+// the race detector: what grows without bound passes any.
 func TestAThousandRulesCostLittle(t *testing.T) {
 	worst := map[string]string{
 		"lists":    `any when user in [` + strings.Repeat(`"a",`, 220) + `"a"]`,
@@ -279,7 +280,7 @@ func TestAThousandRulesCostLittle(t *testing.T) {
 			t.Errorf("%s: %+v", name, d)
 		}
 		t.Logf("%s: compiled in %v, decided in %v", name, compiled, time.Since(begun))
-		if decided := time.Since(begun); compiled > 10*time.Second || decided > 2*time.Second {
+		if decided := time.Since(begun); compiled > time.Minute || decided > 30*time.Second {
 			t.Errorf("%s: compiled in %v, decided in %v", name, compiled, decided)
 		}
 	}

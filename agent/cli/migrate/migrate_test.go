@@ -195,11 +195,12 @@ func TestOATH100000LinesAreFast(t *testing.T) {
 	for i := range 100_000 {
 		fmt.Fprintf(&b, "HOTP/T30 user%d - %s\n", i, rfcHex)
 	}
+	// Some hundred milliseconds: only what grows with more than the lines takes so long.
 	begin, n := time.Now(), 0
 	if err := ParseOATH(&b, begin, func(Entry) error { n++; return nil }, func(Refused) error { return nil }); err != nil || n != 100_000 {
 		t.Fatalf("%d, %v", n, err)
 	}
-	if d := time.Since(begin); d > 5*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("took %v", d)
 	}
 }
