@@ -415,7 +415,7 @@ func newSession(t *testing.T, f *fakeAgent) *session {
 		s.dir = runtimeDir(t)
 	}
 	s.deps = Deps{
-		Version: "9.9.9", CallTimeout: 5 * time.Second,
+		Version: "9.9.9", CallTimeout: time.Minute,
 		Process: command.Process{
 			Stdin:  strings.NewReader(""),
 			Getenv: func(string) string { return "" },
@@ -527,7 +527,7 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 // await waits until the buffer holds the text.
 func (l *lockedBuffer) await(t *testing.T, text string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		l.mu.Lock()
 		has := strings.Contains(l.b.String(), text)

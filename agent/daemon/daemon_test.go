@@ -66,7 +66,7 @@ func startAt(t *testing.T, path, run string, heard ...func(State)) *agent {
 	case <-ready:
 	case err := <-done:
 		t.Fatalf("the agent ended: %v", err)
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the agent never became ready")
 	}
 	a := &agent{t: t, config: path, run: run, stop: sync.OnceValue(func() error { cancel(); return <-done })}

@@ -35,6 +35,17 @@ func coarse(t *testing.T) unix.Timespec {
 
 // The number of a terminal goes to the next who opens one; its session does not.
 func TestATerminalsNumberIsNotItsSession(t *testing.T) {
+	for end := time.Now().Add(patience); !usedAgain(t); {
+		if time.Now().After(end) {
+			t.Fatal("the number of a terminal is not used again")
+		}
+	}
+}
+
+// usedAgain opens a terminal, closes it, and opens the next of the same number. False:
+// somebody else on this machine has that one.
+func usedAgain(t *testing.T) bool {
+	t.Helper()
 	master, name := terminalPair(t)
 	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
@@ -65,27 +76,17 @@ func TestATerminalsNumberIsNotItsSession(t *testing.T) {
 		for began := coarse(t); coarse(t) == began; {
 		}
 	}
-	for end := time.Now().Add(patience); time.Now().Before(end); {
-		var open []*os.File
-		found := false
-		for range 16 { // others open terminals, too
-			m, other := terminalPair(t)
-			open = append(open, m)
-			if found = other == name; found {
-				if second := SessionOf(other); second == first {
-					t.Errorf("%s is still %q", other, second)
-				}
-				break
+	for range 16 { // others open terminals, too
+		m, other := terminalPair(t)
+		defer m.Close()
+		if other == name {
+			if second := SessionOf(other); second == first {
+				t.Errorf("%s is still %q", other, second)
 			}
-		}
-		for _, m := range open {
-			_ = m.Close()
-		}
-		if found {
-			return
+			return true
 		}
 	}
-	t.Fatalf("%s is not used again", name)
+	return false
 }
 
 // HAZARD: everybody who comes by ssh from behind one address, or sits down at one

@@ -36,7 +36,7 @@ import (
 )
 
 // patience is for what has to happen; only a test that fails waits so long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 var (
 	noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -197,8 +197,9 @@ func (w *world) reported(want ...string) {
 // courier is the way to the phones, in the test's hands.
 type courier struct {
 	sends  chan *sending
-	refuse error // what Send says
-	hangs  bool  // the link is a black hole
+	refuse error         // what Send says
+	hangs  bool          // the link is a black hole
+	within time.Duration // how long Send was given at the most, when it hung
 }
 
 // sending is a challenge that a phone got.
@@ -212,6 +213,9 @@ type sending struct {
 
 func (c *courier) Send(ctx context.Context, user string, l *push.Live, approvers []push.Approver) (Sent, error) {
 	if c.hangs {
+		if end, ok := ctx.Deadline(); ok {
+			c.within = time.Until(end)
+		}
 		<-ctx.Done()
 		return Sent{}, &PushRefused{Reason: PushOffline, Text: ctx.Err().Error()}
 	}
