@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sallyport/internal/testkit/sandbox"
 	loginv1 "sallyport/proto/sallyport/login/v1"
@@ -37,56 +38,66 @@ func codeAgent(s loginv1.LoginService_ConverseServer) error {
 // authd, which alone can end it then. Nobody is let in whom the agent has not allowed.
 func TestCallbacksThatFail(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
-		s := b.start(t, plays(t, codeAgent), options{})
-		// Where the answer could not be overwritten it stays.
-		s.tolerates = []string{"what was typed is in the hint " + answerHint}
 		for _, callback := range []string{"SetResult", "RequestInterrupt", "GetContextValue", "SetContextValue", "GetHintValue", "SetHintValue",
 			"GetArguments", "GetSessionId", "GetImmutableHintValue", "RemoveHintValue", "RemoveContextValue"} {
-			for _, at := range []string{"begin", "prompt", "verify"} {
-				for _, count := range []int{1, 2, -1} {
-					l := s.login(t, newAccount(t, "f"), atLogin)
-					l.do("step")
-					l.runs()
-					typed, allowed, armed, windows := "654321", false, false, 0
-				story:
-					for {
-						switch f := l.until("pause", "shown", "failed", "ended"); f[0] {
-						case "pause":
-							if f[1] == at && !armed {
-								armed = true
-								l.do("fail %s %d", callback, count)
-							}
-							l.do("go")
-						case "shown":
-							// An answer that never arrives is asked for as long as somebody types one.
-							if windows++; windows > 4 {
-								l.cancels()
-								break story
-							}
-							if l.shown.kind == "ask" {
-								l.types(typed)
-								allowed = typed == "123456"
-								typed = "123456"
-							} else {
-								l.types("")
-							}
-						case "failed":
-							if callback == "SetResult" { // authd knows of no result, and waits
-								break story
-							}
-						case "ended":
-							if f[1] == "allow" && !allowed {
-								t.Errorf("%s fails in %s: let in; %s", callback, at, l.story())
-							}
-							break story
-						}
+			t.Run(callback, func(t *testing.T) {
+				t.Parallel() // the plug-in waits most of the time
+				s := b.start(t, plays(t, codeAgent), options{})
+				// Where the answer could not be overwritten it stays.
+				s.tolerates = []string{"what was typed is in the hint " + answerHint}
+				for _, at := range []string{"begin", "prompt", "verify"} {
+					for _, count := range []int{1, 2, -1} {
+						s.callbackFails(t, callback, at, count)
 					}
-					l.do("fail %s 0", callback)
-					l.closes()
 				}
-			}
+			})
 		}
 	})
+}
+
+// callbackFails is a login in which a callback fails so often from a mechanism on (-1:
+// always).
+func (s *standin) callbackFails(t *testing.T, callback, at string, count int) {
+	t.Helper()
+	l := s.login(t, newAccount(t, "f"), atLogin)
+	l.do("step")
+	l.runs()
+	typed, allowed, armed, windows := "654321", false, false, 0
+story:
+	for {
+		switch f := l.until("pause", "shown", "failed", "ended"); f[0] {
+		case "pause":
+			if f[1] == at && !armed {
+				armed = true
+				l.do("fail %s %d", callback, count)
+			}
+			l.do("go")
+		case "shown":
+			// An answer that never arrives is asked for as long as somebody types one.
+			if windows++; windows > 4 {
+				l.cancels()
+				break story
+			}
+			if l.shown.kind == "ask" {
+				l.types(typed)
+				allowed = typed == "123456"
+				typed = "123456"
+			} else {
+				l.types("")
+			}
+		case "failed":
+			if callback == "SetResult" { // authd knows of no result, and waits
+				break story
+			}
+		case "ended":
+			if f[1] == "allow" && !allowed {
+				t.Errorf("%s fails in %s: let in; %s", callback, at, l.story())
+			}
+			break story
+		}
+	}
+	l.do("fail %s 0", callback)
+	l.closes()
 }
 
 // DidDeactivate fails: the plug-in has nothing left to say, and can be destroyed.
@@ -314,14 +325,12 @@ func TestThousandLogins(t *testing.T) {
 // settled is the memory once the threads of the last logins are gone.
 func (l *login) settled(before *memory) memory {
 	l.t.Helper()
-	var m memory
-	for range 200 {
-		m = l.memory()
-		if before == nil && m.threads <= 2 || before != nil && m.threads <= before.threads && m.files <= before.files+1 {
-			break
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		m := l.memory()
+		if before == nil && m.threads <= 2 || before != nil && m.threads <= before.threads && m.files <= before.files+1 || time.Now().After(deadline) {
+			return m
 		}
 	}
-	return m
 }
 
 // oneOfMany is a login of any kind; i tells what the person does.

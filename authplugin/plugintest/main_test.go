@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds every wait; it is longer than every wait of the plug-in's.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // build is one way to build plug-in and stand-in.
 type build struct{ name, plugin, authd string }

@@ -279,7 +279,7 @@ func TestInterruptIgnored(t *testing.T) {
 		began := time.Now()
 		l.types(p.phone.Wrong(1))
 		l.isOut()
-		if took := time.Since(began); took > 10*time.Second {
+		if took := time.Since(began); took > 40*time.Second { // and not minutes
 			t.Errorf("the denial took %v", took)
 		}
 	})

@@ -24,7 +24,7 @@ import (
 )
 
 // Patience is how long anything here may take; on a busy machine, too.
-const Patience = 30 * time.Second
+const Patience = 2 * time.Minute
 
 // Screen is a running X server.
 type Screen struct {
