@@ -100,7 +100,7 @@ static void interrupt(struct mechanism *by)
 	by->standing = INTERRUPTING;
 	for (size_t i = 0; i < e->count; i++)
 		if (e->list[i]->standing == ACTIVE)
-			e->list[i]->standing = TO_BE_DEACTIVATED;
+			e->list[i]->standing = INTERRUPTED;
 	pthread_cond_broadcast(&changed);
 }
 
@@ -358,6 +358,26 @@ struct timespec in_seconds(int seconds)
 	return t;
 }
 
+static AuthorizationResult run_foreign(struct mechanism *m)
+{
+	struct engine *e = m->engine;
+	size_t from;
+
+	m->standing = CURRENT;
+	m->result = kAuthorizationResultUndefined;
+	if (strstr(m->name, "slow") != NULL) {
+		say(e, "busy %s", m->name);
+		while (!e->go && !e->abandoned && !interrupted(e, &from))
+			pthread_cond_wait(&changed, &lock);
+		e->go = false;
+		if (e->abandoned || interrupted(e, &from))
+			return kAuthorizationResultUndefined;
+	}
+	m->standing = ACTIVE;
+	m->result = kAuthorizationResultAllow;
+	return m->result;
+}
+
 static AuthorizationResult run(struct mechanism *m)
 {
 	struct engine *e = m->engine;
@@ -365,14 +385,16 @@ static AuthorizationResult run(struct mechanism *m)
 	OSStatus status;
 	size_t from;
 
-	if (m->foreign) {
-		m->standing = ACTIVE;
-		return kAuthorizationResultAllow;
+	if (m->standing == INTERRUPTED) { /* it is not even invoked: what it said before counts */
+		say(e, "skip %s", m->name);
+		items_merge(&e->hints, &m->hints);
+		items_merge(&e->context, &m->context);
+		return m->result;
 	}
+	if (m->foreign)
+		return run_foreign(m);
 	if (m->standing == ABSENT && !create(m))
 		return kAuthorizationResultUndefined;
-	if (m->standing == TO_BE_DEACTIVATED)
-		return m->result; /* it is not even invoked */
 	items_clear(&m->hints);
 	items_clear(&m->context);
 	items_merge(&m->hints, &e->hints);
@@ -415,8 +437,10 @@ static void deactivate(struct mechanism *m)
 	struct engine *e = m->engine;
 	struct timespec deadline;
 
-	if (m->foreign)
+	if (m->foreign) {
+		m->standing = ACTIVE;
 		return;
+	}
 	m->standing = DEACTIVATING;
 	m->did_deactivate = false;
 	say(e, "deactivate %s", m->name);
@@ -472,6 +496,20 @@ static bool driver_agrees(struct engine *e)
 	return !e->stop && !e->abandoned;
 }
 
+/* Goes on with one that has interrupted, and what it left. */
+static void go_on_from(struct engine *e, size_t from)
+{
+	items_merge(&e->context, &e->list[from]->context);
+	items_merge(&e->hints, &e->list[from]->hints);
+	e->at = from;
+}
+
+/*
+ * engine.c of authd, _evaluate_mechanisms. Whoever runs when another interrupts is
+ * deactivated, and then all are invoked again. Between two mechanisms nobody is
+ * deactivated, and INTERRUPTED stays: until an interrupt comes while one runs, those
+ * that had their say are not asked again, in later tries neither.
+ */
 static AuthorizationResult evaluate(struct engine *e)
 {
 	size_t from;
@@ -490,19 +528,25 @@ static AuthorizationResult evaluate(struct engine *e)
 			if (!driver_agrees(e))
 				return kAuthorizationResultUndefined;
 		}
+		if (interrupted(e, &from)) {
+			go_on_from(e, from);
+			continue;
+		}
 		result = run(m);
 		if (e->abandoned)
 			return kAuthorizationResultUndefined;
+		if (m == e->crossed) {
+			e->crossed = NULL;
+			interrupt(e->crosses);
+		}
 		if (interrupted(e, &from)) {
 			deactivate(m);
 			if (e->abandoned)
 				return kAuthorizationResultUndefined;
-			items_merge(&e->context, &e->list[from]->context);
-			items_merge(&e->hints, &e->list[from]->hints);
+			go_on_from(e, from);
 			for (size_t i = 0; i < e->count; i++)
-				if (e->list[i]->standing == TO_BE_DEACTIVATED || e->list[i]->standing == INTERRUPTING)
+				if (e->list[i]->standing == INTERRUPTED)
 					e->list[i]->standing = ACTIVE;
-			e->at = from;
 			continue;
 		}
 		if (result != kAuthorizationResultAllow)
@@ -618,8 +662,14 @@ void engine_interrupt(struct engine *e, const char *name)
 {
 	struct mechanism *m = engine_mechanism(e, name);
 
-	if (m != NULL)
+	if (m != NULL && m->standing == ACTIVE)
 		interrupt(m);
+}
+
+void engine_cross(struct engine *e, const char *by, const char *result_of)
+{
+	e->crosses = engine_mechanism(e, by);
+	e->crossed = e->crosses != NULL ? engine_mechanism(e, result_of) : NULL;
 }
 
 void engine_remember(struct engine *e, const char *text, size_t length)

@@ -60,10 +60,10 @@ void *must(void *memory); /* ends the program where there is none */
 enum standing {
 	ABSENT = 0,
 	CREATED,
-	CURRENT,          /* invoked, no result yet */
-	ACTIVE,           /* has set its result */
-	INTERRUPTING,     /* has asked for the list to go on from it */
-	TO_BE_DEACTIVATED, /* active, when another interrupted */
+	CURRENT,      /* invoked, no result yet */
+	ACTIVE,       /* has set its result */
+	INTERRUPTING, /* has asked for the list to go on from it */
+	INTERRUPTED,  /* active, when another interrupted: "mechinterrupting" */
 	DEACTIVATING,
 	DESTROYED,
 };
@@ -92,6 +92,7 @@ struct engine {
 	struct items sticky;
 	bool running, started, stepping, paused, between, go, stop, abandoned, deaf;
 	size_t at;
+	struct mechanism *crosses, *crossed; /* whose interrupt comes with whose result */
 	pthread_t thread;
 	struct view *view;
 	char *typed[TYPED];
@@ -112,6 +113,7 @@ bool engine_list(struct engine *e, char *names);
 bool engine_run(struct engine *e);
 void engine_close(struct engine *e);
 void engine_interrupt(struct engine *e, const char *mechanism);
+void engine_cross(struct engine *e, const char *by, const char *result_of);
 struct mechanism *engine_mechanism(struct engine *e, const char *name);
 void engine_remember(struct engine *e, const char *text, size_t length);
 /* The one with a mechanism that was given that login's screen. */

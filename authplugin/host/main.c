@@ -11,14 +11,17 @@
  *		N unhint KEY, N uncontext KEY
  *		N get hint|context KEY	of the evaluation; says N value HEX
  *		N list MECHANISM...	"begin,privileged prompt verify,privileged";
- *					"other:NAME" is somebody else's and allows
+ *					"other:NAME" is somebody else's and allows;
+ *					with "slow" in it, it says N busy, waits for go
  *		N tries COUNT		how often a denied list is run; says N again, waits for go
  *		N step			says N pause MECHANISM before each, waits for go
  *		N deaf			RequestInterrupt is taken and does nothing
  *		N run
  *		N go, N stop		behind a pause
  *		N type HEX, N cancel, N break	in the window; says N idle without one
- *		N interrupt MECHANISM	asks as if it had called RequestInterrupt
+ *		N interrupt MECHANISM	asks as if it had called RequestInterrupt, if it has
+ *					had its say
+ *		N cross MECHANISM OTHER	the same, once, with the result of the other one
  *		N close			destroys the mechanisms, whatever they do
  *		N fail CALLBACK COUNT	so many calls fail; -1: all from now on
  *		N blind COUNT		so many windows cannot be shown
@@ -26,7 +29,7 @@
  *		N memory
  *		N end
  * says		ready
- *		N invoke|deactivate|deactivated|interrupt|ignored MECHANISM
+ *		N invoke|skip|busy|deactivate|deactivated|interrupt|ignored MECHANISM
  *		N result MECHANISM allow|deny|undefined|cancel
  *		N shown KIND PROMPT VISIBLE MAY_BE_EMPTY RINGING NUMBER PHONE USER TEXT NOTICE QR
  *		N closed, N unshown
@@ -210,6 +213,12 @@ static void obey(struct engine *e, char *line, char *rest)
 		answer(e, ANSWER_NONE, NULL);
 	} else if (strcmp(word, "interrupt") == 0) {
 		engine_interrupt(e, rest);
+	} else if (strcmp(word, "cross") == 0) {
+		const char *by = strtok_r(NULL, " ", &rest), *other = strtok_r(NULL, " ", &rest);
+
+		if (by == NULL || other == NULL)
+			die(line);
+		engine_cross(e, by, other);
 	} else if (strcmp(word, "close") == 0) {
 		engine_close(e);
 	} else if (strcmp(word, "fail") == 0) {

@@ -185,38 +185,6 @@ func TestDeactivateAtEveryPoint(t *testing.T) {
 	})
 }
 
-// Deactivate that crosses a result, before every mechanism: authd has one deactivated
-// that has set its result, or that was not even invoked.
-func TestDeactivateBehindTheResult(t *testing.T) {
-	each(t, func(t *testing.T, b build) {
-		s := b.start(t, plays(t, codeAgent), options{})
-		for _, point := range []string{"begin", "prompt", "verify"} {
-			l := s.login(t, newAccount(t, "d"), "other:x,privileged "+atLogin)
-			l.do("step")
-			l.runs()
-			for round := 0; ; {
-				f := l.until("pause", "shown", "ended")
-				if f[0] == "ended" {
-					if f[1] != "allow" {
-						t.Errorf("%s: ended with %s; %s", point, f[1], l.story())
-					}
-					break
-				}
-				if f[0] == "shown" {
-					l.types("123456")
-					continue
-				}
-				if f[1] == point && round < 3 {
-					round++
-					l.do("interrupt other:x")
-				}
-				l.do("go")
-			}
-			l.closes()
-		}
-	})
-}
-
 // Destroy at every point, in the middle of an invocation, and the end of everything
 // with a login open.
 func TestDestroyAtEveryPoint(t *testing.T) {

@@ -216,6 +216,7 @@ type login struct {
 	trail []string // what the mechanisms did
 	shown *shown   // the last window
 	open  bool
+	right bool // the right code was typed, or the phone approved
 }
 
 // shown is what the window showed.
@@ -315,7 +316,7 @@ func (l *login) note(f []string) {
 	switch f[0] {
 	case "result":
 		l.trail = append(l.trail, f[1]+" "+f[2])
-	case "interrupt", "ignored", "deactivated", "failed", "uninvoked", "uncreated":
+	case "interrupt", "ignored", "skip", "deactivated", "failed", "uninvoked", "uncreated":
 		l.trail = append(l.trail, f[0]+" "+f[1])
 	case "closed":
 		l.open = false
