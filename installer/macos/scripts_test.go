@@ -722,6 +722,40 @@ func TestUninstallRefusesToLockOut(t *testing.T) {
 	})
 }
 
+// TestUninstallWithAProgramThatDoesNotRun: it can take nothing out of the rights; once
+// somebody else has, it is no reason to keep the rest.
+func TestUninstallWithAProgramThatDoesNotRun(t *testing.T) {
+	everyShell(t, func(t *testing.T, m *mac) {
+		rights := []string{authdb.Console, authdb.Authenticate, authdb.Screensaver}
+		before := map[string]string{}
+		for _, right := range rights {
+			before[right] = m.get("/fake/rights/" + right)
+		}
+		m.mustInstall(v1)
+		m.put(agent, "#!/standin agent:v1.0.0:broken\n")
+		said, err := m.script(home + "/uninstall")
+		m.says(said, err, "does not run", "the rights name the plug-in")
+		if !m.has(bundle) {
+			t.Error("the plug-in was removed under the rights")
+		}
+		for _, right := range rights { // security authorizationdb reset
+			m.put("/fake/rights/"+right, before[right])
+		}
+		const sudo = "/etc/pam.d/sudo_local"
+		m.put(sudo, "auth required "+module+"\n")
+		said, err = m.script(home + "/uninstall")
+		m.says(said, err, "does not run", sudo)
+		if !m.has(module) {
+			t.Error("the module was removed under sudo")
+		}
+		must(t, os.Remove(m.root+sudo))
+		if said, err := m.script(home + "/uninstall"); err != nil {
+			t.Errorf("%v: %s", err, said)
+		}
+		m.gone()
+	})
+}
+
 // TestUninstallLooksAtTheSameRights: it stands alone, so it has its own copy.
 func TestUninstallLooksAtTheSameRights(t *testing.T) {
 	var functions []string
