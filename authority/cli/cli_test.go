@@ -44,6 +44,16 @@ func TestTheFirstHour(t *testing.T) {
 		}
 	}
 
+	// Of the key that only offline computers need the server goes on without.
+	escrow := filepath.Join(s.dir, "state", "keys", "escrow.key")
+	ok(t, os.Rename(escrow, escrow+".away"))
+	s.fails(ExitFailed, "", "status")
+	if _, out, _ := s.run("status"); !strings.Contains(out, "no offline bypass can be given by this node: "+escrow) || !strings.Contains(out, "put the right escrow.key (mode 0600) into ") {
+		t.Errorf("status: %s", out)
+	}
+	ok(t, os.Rename(escrow+".away", escrow))
+	s.ok("status")
+
 	if out := s.ok("user", "add", "maya"); !strings.Contains(out, "token create --user maya") {
 		t.Errorf("what next? %s", out)
 	}

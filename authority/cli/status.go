@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/authority/enrol"
 	"sallyport/authority/eventsout"
 	"sallyport/authority/server"
 	"sallyport/authority/store"
@@ -108,6 +109,11 @@ func (a *app) status(ctx context.Context, au *server.Authority) error {
 	v.Pending = n
 	if n > 0 {
 		problem("unsigned", "sallyport-authority manifest pending > FILE; then 'manifest sign' where the key is, and 'manifest import'", "%s for the organisation's key", textout.Plural(n, "item waits", "items wait"))
+	}
+	if err := au.Enrol.CheckEscrowKey(ctx, c.KeyDir()); errors.Is(err, enrol.ErrEscrowKey) {
+		problem("escrow_key", "put the right escrow.key (mode 0600) into "+c.KeyDir()+", from the backup or another node, and restart this one", "%v", err)
+	} else if err != nil {
+		return err
 	}
 	if err := au.Store.Ping(ctx); err != nil {
 		problem("database_unavailable", "look at the disk or the database server", "the database cannot be written: %v", err)

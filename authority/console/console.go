@@ -257,6 +257,8 @@ func known(err error) *problem {
 		return &problem{http.StatusUnprocessableEntity, "Not done: " + text + "."}
 	case errors.Is(err, enrol.ErrNotSigned):
 		return &problem{http.StatusUnprocessableEntity, "The organisation's key has not signed the settings yet."}
+	case errors.Is(err, enrol.ErrEscrowKey):
+		return &problem{http.StatusUnprocessableEntity, "This server cannot answer: its escrow.key is missing or not the right one. Tell whoever runs the authority; sallyport-authority status says what to do."}
 	case errors.Is(err, enrol.ErrNoEscrow):
 		return &problem{http.StatusUnprocessableEntity, "This computer has not deposited its key for offline answers yet; it does so when it is next online."}
 	case errors.Is(err, enrol.ErrTooManyAnswers):

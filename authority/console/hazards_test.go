@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -219,5 +221,18 @@ func TestHelpAtAComputerThatHasSaidNothing(t *testing.T) {
 		if r := c.get("/person?name=alice&q=" + q); !strings.Contains(r.body, "zulu-1") || strings.Contains(r.body, "a-01") {
 			t.Errorf("%s: %d", q, r.status)
 		}
+	}
+}
+
+// TestAServerWithoutItsEscrowKeySaysSo: it is not the computer that has something to do.
+func TestAServerWithoutItsEscrowKeySaysSo(t *testing.T) {
+	w := newWorld(t)
+	anna := w.in("anna", Helpdesk)
+	w.ok(os.Remove(filepath.Join(w.keys, "escrow.key")))
+	w.opens()
+	w.restart()
+	r := anna.submits("offline_bypass", aliceHere, url.Values{"challenge": {w.challenge("alice")}, "life": {"1h"}, "reason": {"on a train"}})
+	if r.status != http.StatusUnprocessableEntity || !strings.Contains(r.body, "escrow.key is missing") || w.count(enrol.OfflineBypassAnswered) != 0 {
+		t.Errorf("%d %s", r.status, r.body)
 	}
 }

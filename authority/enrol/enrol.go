@@ -55,8 +55,10 @@ const (
 	// BypassKeyEscrowed: a device that had joined before gave the key for it.
 	OfflineBypassAnswered event.Name = "offline_bypass_answered"
 	BypassKeyEscrowed     event.Name = "bypass_key_escrowed"
-	EventsDropped         event.Name = "events_dropped" // by a device whose file was full
-	EventsMissed          event.Name = "events_missed"  // by an outlet that took none for too long
+	// EscrowKeyUnusable: a node started without the key that those are sealed with.
+	EscrowKeyUnusable event.Name = "escrow_key_unusable"
+	EventsDropped     event.Name = "events_dropped" // by a device whose file was full
+	EventsMissed      event.Name = "events_missed"  // by an outlet that took none for too long
 
 	// Of the console.
 	OperatorAdded          event.Name = "operator_added"

@@ -27,6 +27,10 @@ var ErrTooManyAnswers = errors.New("too many offline bypasses for this computer 
 // ErrNoEscrow: there is no key to answer a challenge with.
 var ErrNoEscrow = errors.New("no offline bypass can be given")
 
+// ErrEscrowKey: this node has not got the key that those of the computers are sealed
+// with. It is an ErrNoEscrow.
+var ErrEscrowKey = fmt.Errorf("%w by this node", ErrNoEscrow)
+
 const (
 	// escrowFile seals the keys of offline bypasses in the database: whoever has a
 	// copy of that alone can answer no challenge.
@@ -55,7 +59,7 @@ func (k *Keys) loadEscrow(dir string) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		k.escrowErr = fmt.Errorf("%w: %s is not there: put back the backup, or copy it from another node of this authority", ErrNoEscrow, path)
+		k.escrowErr = fmt.Errorf("%w: %s is not there: put back the backup, or copy it from another node of this authority, and restart this one", ErrEscrowKey, path)
 		return
 	case err == nil && info.Mode().Perm()&0o077 != 0:
 		err = fmt.Errorf("%s can be read by others (mode %#o): chmod 600 it, and think about who may have", path, info.Mode().Perm())
@@ -68,7 +72,7 @@ func (k *Keys) loadEscrow(dir string) {
 		err = fmt.Errorf("%s has %d bytes, not 32", path, len(key))
 	}
 	if err != nil {
-		k.escrowErr = fmt.Errorf("%w: %w", ErrNoEscrow, err)
+		k.escrowErr = fmt.Errorf("%w: %w", ErrEscrowKey, err)
 		return
 	}
 	k.escrow = key
@@ -77,22 +81,57 @@ func (k *Keys) loadEscrow(dir string) {
 // EnsureEscrowKey makes the key of an authority that is older than offline
 // bypasses, and says what is wrong with the one there is. It never makes another:
 // what is sealed with the first could not be opened any more. To be called at the
-// start.
+// start, which goes on without: what needs no such key works, and a computer that
+// another node has the key of keeps showing challenges. But it is an event.
 func (s *Service) EnsureEscrowKey(ctx context.Context, dir string) error {
+	err := s.ensureEscrowKey(ctx, dir)
+	if !errors.Is(err, ErrNoEscrow) {
+		return err
+	}
+	return errors.Join(err, s.update(ctx, func(store.Tx, time.Time) (event.Event, error) {
+		return event.Event{Name: EscrowKeyUnusable, Text: clip("node " + s.store.Node() + ": " + err.Error())}, nil
+	}))
+}
+
+// CheckEscrowKey says what is wrong with this node's key, of which the server has said
+// at its start which one is right.
+func (s *Service) CheckEscrowKey(ctx context.Context, dir string) error {
+	named, err := s.namedEscrowKey(ctx)
+	switch {
+	case err != nil || named == nil: // the server makes it, or names it
+		return err
+	case s.keys.escrow == nil:
+		return s.keys.escrowErr
+	}
+	return s.sameEscrowKey(dir, named)
+}
+
+func (s *Service) namedEscrowKey(ctx context.Context) (named []byte, err error) {
+	err = s.store.View(ctx, func(tx store.Tx) (err error) {
+		if named, err = tx.Setting(escrowSetting); errors.Is(err, store.ErrNotFound) {
+			named, err = nil, nil
+		}
+		return err
+	})
+	return named, err
+}
+
+func (s *Service) sameEscrowKey(dir string, named []byte) error {
+	if name := sha256.Sum256(s.keys.escrow); bytes.Equal(named, name[:]) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is not the key of this authority: put back the backup, or copy it from the node that was first, and restart this one", ErrEscrowKey, filepath.Join(dir, escrowFile))
+}
+
+func (s *Service) ensureEscrowKey(ctx context.Context, dir string) error {
 	path := filepath.Join(dir, escrowFile)
 	if s.keys.escrow == nil {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			return s.keys.escrowErr
 		}
 	}
-	var named []byte
-	if err := s.store.View(ctx, func(tx store.Tx) (err error) {
-		named, err = tx.Setting(escrowSetting)
-		if errors.Is(err, store.ErrNotFound) {
-			err = nil
-		}
-		return err
-	}); err != nil {
+	named, err := s.namedEscrowKey(ctx)
+	if err != nil {
 		return err
 	}
 	if s.keys.escrow == nil {
@@ -100,22 +139,24 @@ func (s *Service) EnsureEscrowKey(ctx context.Context, dir string) error {
 			return s.keys.escrowErr
 		}
 		if err := errors.Join(writeNew(path, newEscrowKey()), syncDir(dir)); err != nil {
-			return fmt.Errorf("%w: %w", ErrNoEscrow, err)
+			return fmt.Errorf("%w: %w", ErrEscrowKey, err)
 		}
 		if s.keys.loadEscrow(dir); s.keys.escrow == nil {
 			return s.keys.escrowErr
 		}
 	}
 	name := sha256.Sum256(s.keys.escrow)
-	err := s.store.Update(ctx, func(tx store.Tx) (err error) {
+	err = s.store.Update(ctx, func(tx store.Tx) (err error) {
 		if named, err = tx.Setting(escrowSetting); errors.Is(err, store.ErrNotFound) {
 			named = name[:]
 			return tx.PutSetting(escrowSetting, named)
 		}
 		return err
 	})
-	if err == nil && !bytes.Equal(named, name[:]) {
-		err = fmt.Errorf("%w: %s is not the key of this authority: put back the backup, or copy it from the node that was first", ErrNoEscrow, path)
+	if err != nil {
+		return err
+	}
+	if err = s.sameEscrowKey(dir, named); err != nil {
 		s.keys.escrow, s.keys.escrowErr = nil, err
 	}
 	return err
@@ -177,13 +218,18 @@ func (s *Service) putEscrow(tx store.Tx, device string, key []byte, now time.Tim
 	return tx.PutEscrow(store.Escrow{Device: device, Sealed: b, Created: now})
 }
 
-// WantsBypassKey says whether the device's key is not here, or cannot be opened.
+// WantsBypassKey says whether the device's key is not here, or cannot be opened. One
+// that is here a node without the right escrow.key leaves to the others, and to its
+// own being mended: the computer goes on showing challenges.
 func (s *Service) WantsBypassKey(tx store.Tx, device string) (bool, error) {
 	e, err := tx.Escrow(device)
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
 	} else if err != nil {
 		return false, err
+	}
+	if s.keys.escrow == nil {
+		return false, nil
 	}
 	_, err = s.keys.opened(e)
 	return err != nil, nil

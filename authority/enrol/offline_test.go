@@ -295,6 +295,7 @@ func TestTheEscrowKeyIsMadeOnce(t *testing.T) {
 	}
 	ok(t, answer(w))
 
+	spoilt := 0
 	for what, spoil := range map[string]func() error{
 		"lost":                func() error { return os.Remove(file) },
 		"empty":               func() error { return os.WriteFile(file, nil, 0o600) },
@@ -310,8 +311,21 @@ func TestTheEscrowKeyIsMadeOnce(t *testing.T) {
 		if !errors.Is(err, enrol.ErrNoEscrow) || !strings.Contains(err.Error(), "escrow.key") {
 			t.Errorf("%s: the start says %v", what, err)
 		}
-		if err := answer(w); !errors.Is(err, enrol.ErrNoEscrow) {
-			t.Errorf("%s: %v", what, err)
+		for name, err := range map[string]error{"an answer": answer(w), "a look": w.CheckEscrowKey(t.Context(), dir)} {
+			if !errors.Is(err, enrol.ErrEscrowKey) || !errors.Is(err, enrol.ErrNoEscrow) || !strings.Contains(err.Error(), "escrow.key") {
+				t.Errorf("%s: %s: %v", what, name, err)
+			}
+		}
+		spoilt++
+		w.happened("escrow_key_unusable", spoilt)
+		if err := s.View(t.Context(), func(tx store.Tx) error {
+			wants, err := w.WantsBypassKey(tx, device)
+			if wants {
+				t.Errorf("%s: the computer is to show no challenge any more, which other nodes could answer", what)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
 		}
 		if kept, err := w.Escrow(t.Context(), device, bypassKey); kept || err != nil {
 			t.Errorf("%s: a key that cannot be sealed: kept %v, %v", what, kept, err)
@@ -327,5 +341,6 @@ func TestTheEscrowKeyIsMadeOnce(t *testing.T) {
 	}
 	w, err = start() // the backup is put back
 	ok(t, err)
+	ok(t, w.CheckEscrowKey(t.Context(), dir))
 	ok(t, answer(w))
 }

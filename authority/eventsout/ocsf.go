@@ -123,6 +123,7 @@ var kinds = map[event.Name]kind{
 	enrol.PushClearIssued:        {class: accountChange, activity: mfaEnable, severity: low},
 	enrol.OfflineBypassAnswered:  {class: accountChange, activity: mfaEnable, severity: medium},
 	enrol.BypassKeyEscrowed:      {class: entityManagement, activity: create, severity: info, entity: "bypass key"},
+	enrol.EscrowKeyUnusable:      {class: entityManagement, activity: disable, severity: high, entity: "escrow key", failed: true},
 	enrol.OperatorAdded:          {class: entityManagement, activity: create, severity: medium, entity: "operator"},
 	enrol.OperatorRemoved:        {class: entityManagement, activity: remove, severity: medium, entity: "operator"},
 	enrol.OperatorRoleChanged:    {class: entityManagement, activity: update, severity: medium, entity: "operator"},

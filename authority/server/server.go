@@ -88,7 +88,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		o.Log.Warn("the settings changed and wait for the organisation's key; the computers keep those before: sallyport-authority manifest pending, sign, import")
 	}
 	if err := s.Enrol.EnsureEscrowKey(ctx, c.KeyDir()); errors.Is(err, enrol.ErrNoEscrow) {
-		o.Log.Warn("challenges of computers that are offline cannot be answered; everything else works", "error", err)
+		o.Log.Error("this node answers no challenge of a computer that is offline; everything else works", "node", c.Name, "error", err)
 	} else if err != nil {
 		return err
 	}
