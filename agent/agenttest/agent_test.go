@@ -27,7 +27,7 @@ import (
 )
 
 // patience bounds every wait: this machine may be busy.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // agent is the shipped agent, with directories of its own.
 type agent struct {

@@ -54,7 +54,7 @@ func (c *clocked) set(b bend) {
 
 // code is what a phone with the agent's time shows, so many steps from then.
 func (c *clocked) code(p phone, steps int64) string {
-	return p.codeAt(c.t, time.Now().Add(c.off), steps)
+	return p.codeAt(c.t, settled(func() time.Time { return time.Now().Add(c.off) }), steps)
 }
 
 func (c *clocked) wrong(p phone) string { return p.wrongAt(c.t, time.Now().Add(c.off)) }
@@ -76,7 +76,7 @@ func TestClockSetBackGivesNoCodeASecondLife(t *testing.T) {
 	c := newClocked(t)
 	u, phone := c.enrolled()
 	other, otherPhone := c.enrolled()
-	anHourAgo := phone.codeAt(t, time.Now(), 0)
+	anHourAgo := phone.code(t, 0)
 	want(t, c.as(u, anHourAgo), allow, "")
 	c.set(bend{Wall: "1h"})
 	now := c.code(phone, 0)
@@ -124,15 +124,22 @@ func TestLockoutOutlivesClockAndReboot(t *testing.T) {
 	for range 10 {
 		want(t, c.as(u, c.wrong(phone)), deny, "wrong_code")
 	}
+	began := time.Now()
+	const notYet = "14m" // since it was locked: what the test has taken so far is part of it
 	for _, b := range []bend{
 		{},
 		{Wall: "-24h"},                    // set back
-		{Boot: "14m"},                     // not yet
+		{Boot: notYet},                    //
 		{BootID: "another", Boot: "-1m"},  // rebooted at once
 		{BootID: "another", Wall: "-24h"}, // and the clock lost
-		{BootID: "another", Wall: "14m"},  // not yet
+		{BootID: "another", Wall: notYet}, //
 		{Wall: "24h"},                     // set forward: no time has passed since boot
 	} {
+		for _, ahead := range []*string{&b.Boot, &b.Wall} {
+			if *ahead == notYet {
+				*ahead = (14*time.Minute - time.Since(began)).String()
+			}
+		}
 		c.set(b)
 		c.restart()
 		if !c.locked(u, phone) {
@@ -232,7 +239,7 @@ func TestDriftIsLearntAndBounded(t *testing.T) {
 	c := newClocked(t)
 	u, phone := c.enrolled()
 	// One step of the test's own clock may pass meanwhile: both move together.
-	start := time.Now()
+	start := settled(time.Now)
 	for _, step := range []int64{1, 2, 3, 4} {
 		want(t, c.as(u, phone.codeAt(t, start, step)), allow, "")
 	}
@@ -240,11 +247,11 @@ func TestDriftIsLearntAndBounded(t *testing.T) {
 		t.Errorf("drift %d, want 3", got)
 	}
 	c.restart()
-	if r := c.as(u, phone.codeAt(t, time.Now(), 5)); r.reason != "wrong_code" {
+	if r := c.as(u, phone.code(t, 5)); r.reason != "wrong_code" {
 		t.Errorf("five steps ahead: %s", r)
 	}
 	slow, slowPhone := c.enrolled()
-	if r := c.as(slow, slowPhone.codeAt(t, time.Now(), -2)); r.reason != "wrong_code" {
+	if r := c.as(slow, slowPhone.code(t, -2)); r.reason != "wrong_code" {
 		t.Errorf("two steps behind, never seen: %s", r)
 	}
 }

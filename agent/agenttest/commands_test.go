@@ -427,7 +427,7 @@ func TestReadinessAndSockets(t *testing.T) {
 	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	must(t, err)
 	defer unix.Close(watch)
-	_, err = unix.InotifyAddWatch(watch, a.run, unix.IN_CREATE|unix.IN_MOVED_TO)
+	run, err := unix.InotifyAddWatch(watch, a.run, unix.IN_CREATE|unix.IN_MOVED_TO)
 	must(t, err)
 	seen := make(chan string, 2)
 	go func() {
@@ -452,6 +452,8 @@ func TestReadinessAndSockets(t *testing.T) {
 	a.start()
 	<-seen
 	<-seen
+	_, err = unix.InotifyRmWatch(watch, uint32(run)) // those of the next starts are killed, and closed
+	must(t, err)
 	for _, name := range []string{loginSock, adminSock} {
 		conn, err := net.Dial("unix", a.socket(name))
 		if err != nil {

@@ -125,9 +125,12 @@ func TestManyUsersAtOnceAllGetIn(t *testing.T) {
 	need(t)
 	a := startAgent(t)
 	users := newUsers(t, crowd)
-	codes := make([]string, crowd)
+	phones, codes := make([]phone, crowd), make([]string, crowd)
 	for i, u := range users {
-		codes[i] = a.enrol(u).code(t, 0)
+		phones[i] = a.enrol(u)
+	}
+	for i, p := range phones {
+		codes[i] = p.code(t, 0)
 	}
 	for i, err := range a.together(users, codes) {
 		if err != nil {
