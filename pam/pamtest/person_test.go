@@ -34,7 +34,7 @@ const (
 )
 
 // Only for a test that hangs; nothing waits for it to pass.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // login says what a login program would tell PAM.
 type login struct {

@@ -129,7 +129,7 @@ func TestGivenUpAfterTheApproval(t *testing.T) {
 }
 
 // TestEnterAgainAndAgain: somebody impatient, with prompts whose number is the
-// agent's to bound, under the shortest timeout=.
+// agent's to bound, under a short timeout=.
 func TestEnterAgainAndAgain(t *testing.T) {
 	eachBuild(t, func(t *testing.T, b build) {
 		const prompts = 20
@@ -141,7 +141,7 @@ func TestEnterAgainAndAgain(t *testing.T) {
 			s.offersPush(prompts+1, pushPrompt)
 			s.says(allow())
 		})
-		p := b.sit(t, a.socket, login{options: "timeout=1"})
+		p := b.sit(t, a.socket, login{options: agentsTime})
 		p.authenticate()
 		for id := range prompts {
 			p.sees(pam.PromptEchoOn, fmt.Sprintf("%d s left\nOr type a code: ", 60-id))

@@ -279,7 +279,11 @@ func TestWrongFrames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachBuild(t, func(t *testing.T, b build) {
-				p := b.sit(t, startRaw(t, h2(c.play)), login{options: "timeout=1 debug"})
+				options := "timeout=60 debug"
+				if c.says == "denied" {
+					options = "timeout=1 debug" // some of these are just not answered
+				}
+				p := b.sit(t, startRaw(t, h2(c.play)), login{options: options})
 				p.authenticate()
 				p.ret(authErr)
 				p.logged(c.says)
@@ -652,7 +656,7 @@ func TestStoppedAgent(t *testing.T) {
 				if !midway {
 					stop()
 				}
-				p := b.sit(t, socket, login{options: "timeout=1"})
+				p := b.sit(t, socket, login{options: agentsTime})
 				p.authenticate()
 				if midway {
 					p.sees(pam.PromptEchoOn, "Code: ")
@@ -660,7 +664,7 @@ func TestStoppedAgent(t *testing.T) {
 					p.types("123456")
 				}
 				p.ret(authErr)
-				p.logged("did not answer within 1 s")
+				p.logged("did not answer within 5 s")
 				p.account()
 				p.ret(permDenied)
 			})

@@ -72,7 +72,7 @@ func TestWarmProcess(t *testing.T) {
 		return descriptors(t)
 	}
 	before := logins(1) // whatever is opened once
-	if after := logins(100); after != before {
+	if after := logins(100); after > before {
 		t.Errorf("%d descriptors after 100 logins, %d before", after, before)
 	}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds every wait; nothing waits for it to pass.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // build is a directory with module, stand-ins and login program.
 type build struct{ name, dir string }
