@@ -24,7 +24,7 @@ import (
 const (
 	password = "correct horse"
 	// patience bounds every wait; it is longer than the hook's own deadline.
-	patience = 30 * time.Second
+	patience = time.Minute
 )
 
 // Users that the configuration names: required, and not enrolled.

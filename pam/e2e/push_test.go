@@ -20,9 +20,9 @@ import (
 )
 
 // codeTime is how soon after the password a code must be asked for when the link
-// is cut: the agent allows itself 1.5 s; the rest is sshd's, the password's hash
-// and a busy machine's.
-const codeTime = 5 * time.Second
+// is cut: the agent allows itself 1.5 s, and the hook waits 10 s for its first word
+// at the most; the rest is sshd's, the password's hash and a busy machine's.
+const codeTime = 20 * time.Second
 
 var notYetPrompt = regexp.MustCompile(`(?s)Not approved yet, (\d+) s left\. Type (\d+) on your phone.*code: $`)
 

@@ -32,7 +32,7 @@ import (
 const Path = "/usr/bin/chromium"
 
 // patience is how long anything may take on a busy machine.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Installed says why there is no browser here, or nil.
 func Installed() error {

@@ -48,7 +48,7 @@ func New(origin, name string) *Phone {
 	}
 	p := &Phone{Key: passkey.New(push.RelyingParty{ID: host, Origin: origin}), Name: name, Token: make([]byte, 32), origin: origin}
 	_, _ = rand.Read(p.Token) // never fails: crypto/rand
-	p.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+	p.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		// The certificate is the server's own, on loopback.
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives: true, // the server may have been restarted

@@ -74,7 +74,7 @@ var (
 
 // loginTimeout bounds one step of a login: pam_unix takes 2 s to refuse, and
 // this machine may be busy.
-const loginTimeout = 30 * time.Second
+const loginTimeout = time.Minute
 
 // SSH is a login by the OpenSSH client, run as root, to this server. Options are
 // those of ssh_config(5), and win over what is set here.

@@ -76,7 +76,7 @@ func StartSSHD(lines ...string) (*SSHD, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := s.term.Expect(10*time.Second, regexp.MustCompile(`Server listening on \S+ port`)); err != nil {
+	if _, _, err := s.term.Expect(time.Minute, regexp.MustCompile(`Server listening on \S+ port`)); err != nil {
 		log := s.Log()
 		s.Stop()
 		return nil, fmt.Errorf("sandbox: sshd %w: %s", err, log)
@@ -86,6 +86,12 @@ func StartSSHD(lines ...string) (*SSHD, error) {
 
 // Log is what sshd has logged so far.
 func (s *SSHD) Log() string { return s.term.Screen() }
+
+// Logged waits until sshd has logged something that it has not been waited for yet.
+func (s *SSHD) Logged(pattern string) error {
+	_, _, err := s.term.Expect(loginTimeout, regexp.MustCompile(pattern))
+	return err
+}
 
 // Stop ends the server; logins that are open stay.
 func (s *SSHD) Stop() {

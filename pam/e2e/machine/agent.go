@@ -19,7 +19,7 @@ import (
 )
 
 // readyTime is far more than the agent needs to start on a busy machine.
-const readyTime = 20 * time.Second
+const readyTime = time.Minute
 
 // Daemon is a running service: "sallyport run" or "sallyport-authority run".
 type Daemon struct {

@@ -15,12 +15,13 @@ type Cable struct {
 
 	listener net.Listener
 
-	mu     sync.Mutex
-	to     string
-	thawed *sync.Cond
-	frozen bool
-	closed bool
-	conns  map[net.Conn]bool
+	mu      sync.Mutex
+	to      string
+	thawed  *sync.Cond
+	frozen  bool
+	closed  bool
+	dialled int
+	conns   map[net.Conn]bool
 }
 
 // NewCable relays what connects to its port on 127.0.0.1 to the address.
@@ -49,6 +50,13 @@ func (c *Cable) Plug(to string) {
 	for conn := range c.conns {
 		_ = conn.Close() // whoever relays notices
 	}
+}
+
+// Dialled is how many connections were made through it.
+func (c *Cable) Dialled() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dialled
 }
 
 func (c *Cable) address() string {
@@ -83,6 +91,9 @@ func (c *Cable) accept() {
 		if err != nil {
 			return
 		}
+		c.mu.Lock()
+		c.dialled++
+		c.mu.Unlock()
 		go c.connect(from)
 	}
 }

@@ -74,7 +74,7 @@ func (s *Syslog) Wait(mark int, pattern string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for {
 		s.mu.Lock()
