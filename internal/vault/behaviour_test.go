@@ -27,7 +27,7 @@ func hold(t *testing.T, v *Vault) func() {
 // waitQueued waits until n requests are in the queue.
 func waitQueued(t *testing.T, v *Vault, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); len(v.queue) < n; {
+	for deadline := time.Now().Add(time.Minute); len(v.queue) < n; {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d queued, not %d", len(v.queue), n)
 		}
