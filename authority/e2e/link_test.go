@@ -67,7 +67,7 @@ func TestAnAnswerGivenWhileTheLinkIsCutOpensTheLoginOnce(t *testing.T) {
 	laptop.cable.Thaw()
 	l.ends(true, "push_approved")
 	// The connection is made anew: whatever waits is sent again.
-	laptop.cable.Plug(s.authority.Devices)
+	laptop.replugged(s.authority.Devices)
 	laptop.byPhone(p, maya)
 	if n := laptop.count(event.LoginAttempt, "push_approved"); n != 2 {
 		t.Errorf("there are %d approved logins, want the two", n)

@@ -47,8 +47,7 @@ func TestTwoNodesOnPostgreSQL(t *testing.T) {
 	if took := time.Since(began); took > codeTime {
 		t.Errorf("a login without the node took %v", took)
 	}
-	laptop.cable.Plug(b.Devices) // as a load balancer does
-	laptop.connected()
+	laptop.replugged(b.Devices) // as a load balancer does
 	answers(t, p, push.Approve, l.Number)
 	l.ends(true, "push_approved")
 	laptop.byPhone(q, zoe)

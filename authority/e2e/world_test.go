@@ -22,10 +22,11 @@ import (
 
 const (
 	// patience bounds every wait.
-	patience = 40 * time.Second
+	patience = 90 * time.Second
 	// codeTime is how soon a code must be asked for where the authority does not
-	// answer: the agent allows itself 1.5 s; the rest is a busy machine's.
-	codeTime = 4 * time.Second
+	// answer: the agent allows itself 1.5 s; the rest is a busy machine's. Whatever
+	// else it could wait for takes longer than both.
+	codeTime = 9 * time.Second
 )
 
 // Everybody who has an account. Each computer of each test has its own records;
@@ -220,6 +221,16 @@ func (c *computer) connected() {
 	eventually(c.t, c.name+" is connected", func() bool { return c.status().Authority.Connected })
 }
 
+// replugged has the cable go to an address, and waits until the agent is connected by it:
+// what still looks connected may be what was before.
+func (c *computer) replugged(to string) {
+	c.t.Helper()
+	before := c.cable.Dialled()
+	c.cable.Plug(to)
+	eventually(c.t, c.name+" dials anew", func() bool { return c.cable.Dialled() > before })
+	c.connected()
+}
+
 // person is what "sallyport user show" says.
 type person struct {
 	PushState    string  `json:"push_state"`
@@ -331,9 +342,12 @@ func refused(t *testing.T, err error) int {
 }
 
 // last is the number of the newest event, for events.
-func (c *computer) last() (seq uint64) {
+func (c *computer) last() uint64 { c.t.Helper(); return c.lastAfter(0) }
+
+// lastAfter is last, where there is one after that.
+func (c *computer) lastAfter(after uint64) (seq uint64) {
 	c.t.Helper()
-	list, err := c.Events(0)
+	list, err := c.Events(after)
 	ok(c.t, err)
 	for _, e := range list {
 		seq = max(seq, e.Seq)
