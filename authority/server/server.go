@@ -270,12 +270,7 @@ func (s *server) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		now := s.options.Now()
-		err := s.Store.Update(ctx, func(tx store.Tx) error {
-			return errors.Join(tx.Sweep(now.Add(-kept)), tx.SweepEvents(now.Add(-time.Duration(s.Config.EventsKept))),
-				tx.SweepOperators(now.Add(-consoleKept)))
-		})
-		if err != nil && ctx.Err() == nil {
+		if err := s.Store.Update(ctx, s.removeOver); err != nil && ctx.Err() == nil {
 			s.options.Log.Warn("what is over could not be removed from the database; it is tried again", "error", err)
 		}
 		select {
@@ -284,6 +279,20 @@ func (s *server) sweep(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// removeOver removes events by the earlier of two clocks: a node's that is ahead would
+// remove early what does not come back.
+func (s *server) removeOver(tx store.Tx) error {
+	now := s.options.Now()
+	earlier, err := tx.Clock()
+	if err != nil {
+		return err
+	}
+	if now.Before(earlier) {
+		earlier = now
+	}
+	return errors.Join(tx.Sweep(now.Add(-kept)), tx.SweepEvents(earlier.Add(-time.Duration(s.Config.EventsKept))), tx.SweepOperators(now.Add(-consoleKept)))
 }
 
 // monitoring is what monitoring reads.

@@ -77,6 +77,7 @@ type core struct {
 	notify       func(t *tx, node, run string, n Notice) error
 	notifyDevice func(t *tx, n Notice) error // the node that has its stream
 	sweepNotices func(t *tx, before time.Time) error
+	clock        func(t *tx) (time.Time, error)
 
 	beating  atomic.Bool
 	stop     chan struct{} // closed by Close

@@ -66,6 +66,9 @@ func openPostgreSQL(ctx context.Context, address string, c *core) (Store, error)
 	c.notify = notifyPostgreSQL
 	c.notifyDevice = notifyDevicePostgreSQL
 	c.sweepNotices = func(*tx, time.Time) error { return nil }
+	c.clock = func(t *tx) (at time.Time, err error) {
+		return at, t.one([]any{when{&at}}, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint`)
+	}
 	s := &pgStore{core: c, config: config.ConnConfig, listening: make(chan struct{}, 1)}
 	s.name = fmt.Sprintf("PostgreSQL at %s:%d, database %s", s.config.Host, s.config.Port, s.config.Database)
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {

@@ -79,6 +79,7 @@ func openSQLite(ctx context.Context, path string, c *core) (Store, error) {
 	c.addEvent = (*tx).exec
 	c.notify = notifySQLite
 	c.notifyDevice = notifyDeviceSQLite
+	c.clock = func(t *tx) (time.Time, error) { return t.now(), nil }
 	c.sweepNotices = func(t *tx, before time.Time) error {
 		return t.exec(`DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE at < $1 ORDER BY at LIMIT $2)`, nano(before), int64(sweepAtOnce))
 	}

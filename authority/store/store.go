@@ -355,6 +355,9 @@ type Tx interface {
 	// Deliveries are those of every outlet there ever was.
 	Deliveries() ([]Delivery, error)
 
+	// Clock is the time by PostgreSQL's server, which all nodes have in common; with
+	// SQLite there is one node, and it is that one's.
+	Clock() (time.Time, error)
 	// SweepEvents removes events kept before, at most 2000: call it every minute. The
 	// newest event stays, as the next is numbered after it. It counts those that an
 	// outlet has not got; one that is on its way is counted as well.

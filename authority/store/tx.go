@@ -604,6 +604,8 @@ func (t *tx) Sweep(before time.Time) error {
 	return t.sweepNotices(t, before)
 }
 
+func (t *tx) Clock() (time.Time, error) { return t.clock(t) }
+
 // SweepEvents looks at the oldest only, in the order they are read in: most often
 // none of them is old.
 func (t *tx) SweepEvents(before time.Time) error {
