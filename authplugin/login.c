@@ -2,6 +2,7 @@
 
 #include "login.h"
 
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -614,6 +615,28 @@ static void dismiss(struct login *l)
 	}
 }
 
+/*
+ * Whether the name is another account's than the uid: the agent goes by the name, and
+ * authd logs in whom the uid says. A mechanism in front of ours can have set either. A
+ * name that nobody has is the agent's to refuse.
+ */
+static bool is_two_people(struct login *l)
+{
+	enum { ROOM = 64 * 1024 }; /* more than any account's line has */
+	struct passwd account, *found = NULL;
+	char *room;
+
+	if (!l->request.who.has_uid)
+		return false;
+	unlock(l);
+	room = malloc(ROOM);
+	if (room == NULL || getpwnam_r(l->request.who.user, &account, room, ROOM, &found) != 0)
+		found = NULL;
+	free(room);
+	lock(l);
+	return found != NULL && account.pw_uid != l->request.who.uid;
+}
+
 static bool lists(struct login *l)
 {
 	bool listed;
@@ -636,6 +659,9 @@ static void *run(void *arg)
 		log_line(LOG_LOUD, TEXT_LOG_BREAK_GLASS, l->name, (unsigned)l->request.who.uid, l->request.service);
 		l->break_glass = true;
 		dialogue_break_glass(&l->dialogue);
+	} else if (is_two_people(l)) {
+		log_line(LOG_LOUD, TEXT_LOG_TWO_PEOPLE, l->name, (unsigned)l->request.who.uid);
+		dialogue_refuse(&l->dialogue, TEXT_BAD_USER);
 	} else {
 		for (int answers = 1; !l->stopped; answers++) {
 			converse(l);

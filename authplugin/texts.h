@@ -30,6 +30,9 @@
 	"A login was refused: verify knows of no login that begin started. Did begin run in another process?"
 #define TEXT_LOG_OTHER_USER                                                                        \
 	"A login was refused: user name or uid are others than when it began (%s)."
+#define TEXT_LOG_TWO_PEOPLE                                                                        \
+	"A login was refused: the name is %s's, and the uid %u another account's. Which "          \
+	"mechanism has set them? Look at: sallyport authdb check"
 #define TEXT_LOG_NO_VIEW "%s was refused: no window could be shown for the second factor."
 #define TEXT_LOG_NOT_SHOWN                                                                         \
 	"%s was refused: authd did not invoke begin again, so nothing more could be asked."

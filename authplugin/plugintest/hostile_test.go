@@ -82,6 +82,27 @@ func TestNoUID(t *testing.T) {
 	})
 }
 
+// The name of somebody who is not asked, and the uid of somebody who is: authd would log
+// in the latter.
+func TestNameAndUIDOfTwoPeople(t *testing.T) {
+	each(t, func(t *testing.T, b build) {
+		s := b.start(t, sockets(office), options{})
+		p, other := enrolled(t, office), newAccount(t, "u")
+		for _, pair := range []account{{other.name, p.uid}, {p.name, other.uid}, {p.name, 0}, {p.name, 4_000_000}} {
+			l := s.login(t, pair, atLogin).runs()
+			l.isTold("did not say who")
+			l.cancels()
+			l.isOut()
+			l.closes()
+			s.log.says(t, "another account's")
+		}
+		l := s.login(t, p.account, atLogin).runs()
+		l.isAsked(codePrompt)
+		l.types(p.phone.Next())
+		l.isIn()
+	})
+}
+
 // CVE-2024-9313: the user is another at verify than at begin.
 func TestUserChangedBetweenBeginAndVerify(t *testing.T) {
 	each(t, func(t *testing.T, b build) {
@@ -419,8 +440,12 @@ func TestBreakGlass(t *testing.T) {
 		for _, l := range out {
 			l.runs()
 		}
-		for _, l := range out {
-			l.isTold("Sallyport is not running")
+		for i, l := range out {
+			if i == 2 {
+				l.isTold("macOS did not say who is logging in")
+			} else {
+				l.isTold("Sallyport is not running")
+			}
 			l.cancels()
 			l.isOutOrCancelled()
 		}
