@@ -9,13 +9,16 @@ import (
 	adminv1 "sallyport/proto/sallyport/admin/v1"
 )
 
-// completeUser offers the enrolled users. A shell waits for it: it gives up soon.
+// completionTime is how long a shell waits for what it offers; longer in tests.
+var completionTime = time.Second
+
+// completeUser offers the enrolled users.
 func (a *app) completeUser(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	const none = cobra.ShellCompDirectiveNoFileComp
 	if len(args) > 0 {
 		return nil, none
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 	defer cancel()
 	var names []string
 	err := a.call(ctx, func(ctx context.Context, c *agent) error {
@@ -39,7 +42,7 @@ func (a *app) completePhone(cmd *cobra.Command, args []string, typed string) ([]
 	if len(args) != 1 {
 		return a.completeUser(cmd, args, typed)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 	defer cancel()
 	u, err := a.userCall(ctx, args[0], func(ctx context.Context, c *agent, r *adminv1.UserRequest) (*adminv1.User, error) {
 		return c.ShowUser(ctx, r)
