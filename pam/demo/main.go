@@ -35,7 +35,7 @@ const (
 	guarded  = "maya" // has a second factor
 	plain    = "noor" // has none
 	password = "correct horse"
-	patience = 20 * time.Second
+	patience = time.Minute
 )
 
 func main() {

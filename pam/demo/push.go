@@ -15,9 +15,9 @@ import (
 )
 
 // codeTime is how soon after the password a code must be asked for when the link
-// is cut: the agent allows itself 1.5 s; the rest is sshd's, the password's hash and
-// a busy machine's.
-const codeTime = 3 * time.Second
+// is cut: the agent allows itself 1.5 s, and the hook waits 10 s for its first word
+// at the most; the rest is sshd's, the password's hash and a busy machine's.
+const codeTime = 20 * time.Second
 
 // Requests live shorter than by default, so that nobody has to wait a minute to
 // see one time out, and more of them are allowed in a row.

@@ -32,7 +32,7 @@ var (
 )
 
 var officeSettings = []string{
-	"[push]", `life = "6s"`, `gap = "6s"`, "in_five_minutes = 1000", "in_an_hour = 1000", "misses = 0", "per_service = 0",
+	"[push]", "in_five_minutes = 1000", "in_an_hour = 1000", "misses = 0", "per_service = 0",
 	"[policy.exempt]", `users = ["exempt"]`,
 }
 
