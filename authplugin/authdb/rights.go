@@ -183,8 +183,8 @@ func (r *Rights) plan(ctx context.Context, rights []string, wanted func(right st
 		} else {
 			c.new, err = Unguard(right, c.old, m.Rule)
 		}
-		if err != nil && !wanted(right) && errors.Is(err, ErrUnknown) {
-			continue // nothing of ours can be in it
+		if err != nil && !wanted(right) && errors.Is(err, ErrUnknown) && !bytes.Contains(c.old, []byte(Prefix)) {
+			continue // nothing of ours is in it
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", right, err)

@@ -873,6 +873,33 @@ func TestRemoveWorksWhenEverythingElseIsBroken(t *testing.T) {
 
 // TestWhatCannotBeRememberedIsForgotten: a removal is final, also where the mark of
 // the installation cannot be written anew.
+// A right that nobody knows any more, and that names ours: to say that they are out
+// would have the plug-in removed under it.
+func TestARemovalThatCannotTellSaysSo(t *testing.T) {
+	a := newAuthd(t)
+	r := world(t, a)
+	if _, err := r.Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for what, strange := range map[string][2]string{
+		"another class":            {"evaluate-mechanisms", "rule"},
+		"a mechanism that is none": {"<string>" + loginSuccess + "</string>", "<integer>1</integer>"},
+	} {
+		was := a.rights[Console]
+		a.rights[Console] = bytes.Replace(was, []byte(strange[0]), []byte(strange[1]), 1)
+		if _, err := r.Remove(t.Context()); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), Console) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if a.guarded(t, Screensaver) {
+			t.Errorf("%s: another right stayed guarded", what)
+		}
+		a.rights[Console] = was
+	}
+	if _, err := r.Remove(t.Context()); err != nil || bytes.Contains(a.rights[Console], []byte(Prefix)) {
+		t.Errorf("put right again: %v", err)
+	}
+}
+
 func TestWhatCannotBeRememberedIsForgotten(t *testing.T) {
 	a := newAuthd(t)
 	r := world(t, a)
