@@ -176,7 +176,7 @@ func run(ctx context.Context, o Options) (err error) {
 		go computer.Facts(d.options.Clock.Now().Boot)
 	}
 	login := &loginsvc.Service{Store: d.store, Names: &d.names, Clock: d.options.Clock, Settings: d.settings, Stopping: stopping, Courier: authority, Password: d.options.Password,
-		Facts: loginsvc.Facts{Online: authority.Online, Reach: authority.Reach, Device: computer.Facts, Networks: device.Networks, Session: loginsvc.SessionOf}}
+		Facts: loginsvc.Facts{Online: authority.Online, Reach: authority.Reach, Device: computer.Facts, Zone: new(device.Zone).Location, Networks: device.Networks, Session: loginsvc.SessionOf}}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	d.watchSessions(watching, login, ran)

@@ -31,7 +31,9 @@ type Facts struct {
 	// Reach is Online, and tries to have it on the line.
 	Reach func(ctx context.Context) bool
 	// Device is given the boot clock.
-	Device   func(now time.Duration) device.Facts
+	Device func(now time.Duration) device.Facts
+	// Zone is the time zone; nil: that of the process's start.
+	Zone     func() (*time.Location, error)
 	Networks func() (string, error)
 	// Session tells one use of a terminal from the next one; "" when it cannot.
 	Session func(name string) string
@@ -149,8 +151,12 @@ func (l *login) addFacts(s *policy.Subject) {
 	s.Device = l.device()
 	err := l.Store.View(func(tx *vault.Tx) error {
 		now := l.now(tx)
-		if now.Behind() <= maxBehind {
-			s.Now = now.Wall.Local()
+		zone, err := l.zone()
+		switch {
+		case err != nil:
+			s.NoTime = "the time zone cannot be read: " + err.Error()
+		case now.Behind() <= maxBehind:
+			s.Now = now.Wall.In(zone)
 		}
 		joined, err := store.JoinedTo(tx)
 		if err != nil {
@@ -173,6 +179,13 @@ func (l *login) addFacts(s *policy.Subject) {
 	if err != nil {
 		s.Last, s.Device.Authority = policy.NotKnown[policy.Last](err.Error()), policy.NotKnown[string](err.Error())
 	}
+}
+
+func (l *login) zone() (*time.Location, error) {
+	if l.Facts.Zone == nil {
+		return time.Local, nil
+	}
+	return l.Facts.Zone()
 }
 
 func (l *login) device() policy.Device {

@@ -2,6 +2,7 @@ package loginsvc
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -400,6 +401,32 @@ func TestAClockThatLiesBehindDoesNotTellTheTime(t *testing.T) {
 	h.isOver()
 	if e := w.events()[len(w.events())-1]; !strings.Contains(e.Rule, "cannot tell") {
 		t.Errorf("%+v", e)
+	}
+}
+
+// The zone is asked for at each login; one that cannot be read tells no hour.
+func TestTheHourFollowsTheTimeZone(t *testing.T) {
+	w := newWorld(t)
+	zone, broken := time.UTC, error(nil)
+	w.service.Facts.Zone = func() (*time.Location, error) { return zone, broken }
+	w.rule("here: skip when hour == " + strconv.Itoa(w.service.Clock.Now().Wall.UTC().Hour()))
+	w.logsIn().gets("skip exempt")
+	zone = time.FixedZone("moved", 3*60*60)
+	h, _ := w.asksPhone()
+	h.cancel()
+	h.isOver()
+	w.later(2 * time.Minute)
+	zone, broken = time.UTC, errors.New("half a file")
+	h, _ = w.asksPhone()
+	h.cancel()
+	h.isOver()
+	if e := w.events()[len(w.events())-1]; !strings.Contains(e.Rule, "cannot tell") {
+		t.Errorf("%+v", e)
+	}
+	e, err := w.service.Explain(t.Context(), Imagined{Begin: &loginv1.Begin{ProtocolVersion: 1, Hook: loginv1.HookKind_HOOK_KIND_PAM, Scenario: loginv1.Scenario_SCENARIO_LOGIN,
+		Stage: loginv1.Stage_STAGE_AUTHENTICATE, User: []byte("root"), Service: []byte("login")}})
+	if err != nil || !strings.Contains(e.Steps[0].Text, "the time zone cannot be read: half a file") {
+		t.Errorf("%+v, %v", e.Steps, err)
 	}
 }
 

@@ -62,6 +62,7 @@ type Subject struct {
 
 	Online bool      // the authority is connected
 	Now    time.Time // in the computer's time zone; the zero Time is not known
+	NoTime string    // why not
 	Device Device
 	Last   Fact[Last]
 }

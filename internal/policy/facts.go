@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 	"slices"
@@ -124,7 +125,7 @@ func known[T any](name string, f Fact[T], of func(T) value) value {
 
 func (f *facts) clock(v value) value {
 	if f.s.Now.IsZero() {
-		return fails("the time is not known")
+		return fails("%s", cmp.Or(f.s.NoTime, "the time is not known"))
 	}
 	return v
 }
