@@ -68,7 +68,11 @@ func (a *scripted) serve(l net.Listener) {
 	go a.server.Serve(l)
 	t.Cleanup(func() {
 		ended := make(chan struct{})
+		// Who was answered is counted by now. That is known from another process, into
+		// which the race detector does not see: to it, mu says so.
+		a.mu.Lock()
 		go func() { a.running.Wait(); close(ended) }()
+		a.mu.Unlock()
 		select {
 		case <-ended:
 		case <-time.After(patience):
