@@ -141,7 +141,6 @@ func TestNoEventIsLostOnTheWayToSyslog(t *testing.T) {
 		r.set(func() { r.dieAfter = 3000 + 777*i })
 		r.on()
 		eventually(t, "it dies in the middle", died)
-		r.set(func() { _ = r.listener.Close() })
 	}
 	fill(t, s, total/2+1, total)
 	r.on()

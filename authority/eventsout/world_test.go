@@ -25,6 +25,7 @@ import (
 
 	"sallyport/authority/store"
 	"sallyport/internal/event"
+	"sallyport/internal/testkit/port"
 )
 
 const patience = 5 * time.Minute
@@ -125,7 +126,9 @@ type receiver struct {
 
 func newReceiver(t testing.TB, config *tls.Config) *receiver {
 	t.Helper()
-	r := &receiver{t: t, config: config, conns: map[net.Conn]bool{}, Address: "127.0.0.1:0"}
+	at, err := port.Address() // that nobody takes while it is off
+	ok(t, err)
+	r := &receiver{t: t, config: config, conns: map[net.Conn]bool{}, Address: at}
 	r.on()
 	t.Cleanup(r.off)
 	return r
@@ -135,7 +138,6 @@ func (r *receiver) on() {
 	r.t.Helper()
 	l, err := net.Listen("tcp", r.Address)
 	ok(r.t, err)
-	r.Address = l.Addr().String()
 	r.set(func() { r.listener = l })
 	go func() {
 		for {
@@ -143,22 +145,32 @@ func (r *receiver) on() {
 			if err != nil {
 				return
 			}
-			r.set(func() { r.conns[c] = true })
-			go r.serve(c)
+			r.set(func() {
+				if r.listener != l {
+					_ = c.Close() // it went off while this one came
+					return
+				}
+				r.conns[c] = true
+				go r.serve(c)
+			})
 		}
 	}()
 }
 
 // off is a server that is gone: what it had not read is lost.
-func (r *receiver) off() {
-	r.set(func() {
+func (r *receiver) off() { r.set(r.goOff) }
+
+// goOff has r.mu.
+func (r *receiver) goOff() {
+	if r.listener != nil {
 		_ = r.listener.Close()
-		for c := range r.conns {
-			_ = c.(*net.TCPConn).SetLinger(0)
-			_ = c.Close()
-		}
-		r.conns = map[net.Conn]bool{}
-	})
+	}
+	r.listener = nil
+	for c := range r.conns {
+		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	}
+	r.conns = map[net.Conn]bool{}
 }
 
 func (r *receiver) set(f func()) {
@@ -189,12 +201,13 @@ func (r *receiver) serve(raw net.Conn) {
 		r.set(func() {
 			r.got = append(r.got, string(m))
 			if r.dieAfter > 0 {
-				r.dieAfter--
-				die = r.dieAfter == 0
+				if r.dieAfter--; r.dieAfter == 0 {
+					r.goOff()
+					die = true
+				}
 			}
 		})
 		if die {
-			r.off()
 			return
 		}
 	}
