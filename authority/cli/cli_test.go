@@ -602,7 +602,7 @@ func TestEventsAreFollowed(t *testing.T) {
 		ended <- Main(ctx, []string{"events", "--follow", "--config", s.config}, s.deps(out, io.Discard))
 	}()
 	s.ok("user", "add", "maya")
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	for !strings.Contains(out.String(), "user_added") {
 		select {
 		case <-time.After(20 * time.Millisecond):

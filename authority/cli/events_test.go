@@ -179,7 +179,7 @@ func TestAFollowedSearchShowsWhatMatches(t *testing.T) {
 		t.Helper()
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
-		for deadline := time.Now().Add(30 * time.Second); !strings.Contains(out.String(), what); <-tick.C {
+		for deadline := time.Now().Add(time.Minute); !strings.Contains(out.String(), what); <-tick.C {
 			if time.Now().After(deadline) {
 				t.Fatalf("no %s in %s", what, out)
 			}
@@ -227,7 +227,7 @@ func TestStatusSaysHowFarOutletsAre(t *testing.T) {
 		t.Helper()
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
-		for deadline := time.Now().Add(30 * time.Second); !is(v); <-tick.C {
+		for deadline := time.Now().Add(time.Minute); !is(v); <-tick.C {
 			if v = look(); time.Now().After(deadline) {
 				t.Fatalf("%+v", v)
 			}

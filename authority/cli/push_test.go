@@ -172,7 +172,7 @@ func ok(t *testing.T, err error) {
 // counted when it is on disk.
 func (r *running) awaitMetric(t *testing.T, line string) {
 	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -148,7 +148,7 @@ func (s *shell) serve() *running {
 	case exit := <-ended:
 		cancel()
 		s.t.Fatalf("run: exit %d\n%s", exit, r.log)
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		cancel()
 		s.t.Fatalf("run does not say that it is up\n%s", r.log)
 	}
@@ -228,7 +228,7 @@ func join(t *testing.T, address net.Addr, token string) (*computer, error) {
 		t.Cleanup(func() { _ = conn.Close() })
 		return conn
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	answer, err := authorityv1.NewAuthorityServiceClient(dial()).Register(ctx, &authorityv1.RegisterRequest{Token: tok.Secret[:], Csr: csr,
 		Name: "laptop-17", Serial: "S1", SealingKey: c.sealing.PublicKey().Bytes(), Version: "1", Platform: "linux/amd64"})
@@ -279,7 +279,7 @@ func (c *computer) send(m *authorityv1.DeviceMessage) {
 // await waits for a message, and takes signed items on the way.
 func (c *computer) await(what string, is func(*authorityv1.AuthorityMessage) bool) *authorityv1.AuthorityMessage {
 	c.t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for {
 		select {

@@ -280,7 +280,7 @@ func TestTenThousandComputersAreReadAtOnce(t *testing.T) {
 	began := time.Now()
 	list, err := w.Fleet(t.Context(), "")
 	w.must(err)
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
 	attention := 0
