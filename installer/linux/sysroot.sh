@@ -16,16 +16,10 @@ fail() { printf 'installer/linux/sysroot.sh: %s\n' "$*" >&2; exit 1; }
 suite=bookworm
 packages=(libpam0g-dev libpam0g libaudit1 libcap-ng0 libnghttp2-dev libnghttp2-14 libnanopb-dev)
 
-# fetch DIR gets the packages, whose signatures apt checks, and unpacks them.
+# fetch DIR gets the packages and unpacks them.
 fetch() {
 	local dir=$1 package
-	mkdir -p "$dir"/apt/{state/lists/partial,cache/archives/partial} "$dir/debs"
-	: >"$dir/apt/status"
-	printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$(mirror "$suite")" "$suite" >"$dir/apt/sources.list"
-	local apt=(apt-get -qq -o "APT::Architecture=$arch" -o "APT::Architectures::=$arch" -o APT::Sandbox::User=root -o "Dir::State=$dir/apt/state"
-		-o "Dir::State::status=$dir/apt/status" -o "Dir::Cache=$dir/apt/cache" -o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=-)
-	"${apt[@]}" update
-	(cd "$dir/debs" && "${apt[@]}" download "${packages[@]}")
+	download "$arch" "$suite" "$dir/debs" "${packages[@]}"
 	for package in "$dir"/debs/*.deb; do
 		dpkg-deb --extract "$package" "$dir/root"
 	done

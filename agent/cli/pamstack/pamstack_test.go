@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -167,9 +168,11 @@ func TestShippedStacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m["redhat"] = string(lines)
+	// authselect's conditions, without and with the feature.
+	m["redhat"] = regexp.MustCompile(`(?m)^.*\{include if .*\n`).ReplaceAllString(string(lines), "")
+	m["redhat with-faillock"] = regexp.MustCompile(`(?m)^.*\{exclude if .*\n`).ReplaceAllString(string(lines), "")
 	want := map[string]string{"su": "deliberate pam_rootok.so su"}
-	for _, name := range []string{"sshd", "sudo", "sudo-i", "su", "login", "redhat"} {
+	for _, name := range []string{"sshd", "sudo", "sudo-i", "su", "login", "redhat", "redhat with-faillock"} {
 		rules, err := Load(files(m), name, "auth")
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)

@@ -200,7 +200,7 @@ func TestWhatPeopleWroteIntoAStackHoldsTheRemovalUp(t *testing.T) {
 	codes := m.enrol()
 	m.must("sed", "-i", "/^@include common-auth/a auth required pam_sallyport.so", "/etc/pam.d/sshd")
 	m.byCode(&codes)
-	m.fails([]string{"NOT REMOVED", "/etc/pam.d/sshd:5:auth required pam_sallyport.so", "sed -i '/pam_sallyport/d' /etc/pam.d/sshd"}, "dpkg", "--remove", "sallyport")
+	m.fails([]string{"NOT REMOVED", "/etc/pam.d/sshd:5:auth required pam_sallyport.so", `sed -i '/pam_sallyport\|ingroup sallyport-breakglass/d' /etc/pam.d/sshd`}, "dpkg", "--remove", "sallyport")
 	m.wantAgent(older, 1)
 	m.byCode(&codes)
 

@@ -18,7 +18,13 @@ previous=/var/lib/sallyport-previous
 wiping=/var/lib/sallyport-purge
 # What is kept of the programs. They and the module must be of one build.
 kept="$program /usr/bin/sallyport-try @MODULE@ /usr/lib/systemd/system/sallyport.service"
-profile=/usr/share/authselect/vendor/sallyport
+# authselect's own profiles that ours are made of, and where ours are: authselect(8)
+# calls what packages bring vendor's.
+bases="sssd local minimal winbind nis"
+profiles=/usr/share/authselect/vendor
+
+# profile BASE prints the name of the one that is made of it.
+profile() { case $1 in sssd) echo sallyport ;; *) echo "sallyport-$1" ;; esac; }
 
 say() { printf 'sallyport: %s\n' "$*" >&2; }
 

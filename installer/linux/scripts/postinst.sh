@@ -88,30 +88,47 @@ install() {
 	}
 }
 
-# make_profile makes authselect's profile "sallyport" out of this system's own "sssd": all
-# is as there, but for the auth lines. authselect(8) calls what packages bring vendor's.
+# make_profiles makes authselect's profiles "sallyport" and "sallyport-..." out of this
+# system's own: all is as there, but for the auth lines.
+make_profiles() {
+	[ -e /usr/share/sallyport/auth-lines ] || return 0
+	for base in $bases; do
+		from=/usr/share/authselect/default/$base
+		to=$profiles/$(profile "$base")
+		[ ! -d "$from" ] || make_profile
+	done
+	case $(authselect current --raw 2>/dev/null || :) in
+	sallyport | sallyport' '* | sallyport-*) authselect apply-changes >&2 || say "authselect does not apply the new profile; see: authselect check" ;;
+	esac
+}
+
+# make_profile makes the one of $base in $to. Who else than pam_unix knows passwords
+# differs.
 make_profile() {
-	base=/usr/share/authselect/default/sssd
-	[ -d "$base" ] && [ -e /usr/share/sallyport/auth-lines ] || return 0
-	rm -rf "$profile.part"
-	mkdir -p "$profile.part"
-	cp "$base"/* "$profile.part"
+	case $base in
+	sssd) other= ;;
+	winbind) other='s/pam_sss\.so/pam_winbind.so {if "with-krb5":krb5_auth}/' ;;
+	*) other='/pam_sss\.so/d; s/success=2/success=1/' ;;
+	esac
+	rm -rf "$to.part"
+	mkdir -p "$to.part"
+	cp "$from"/* "$to.part"
 	for file in system-auth password-auth; do
 		{
-			cat /usr/share/sallyport/auth-lines
-			sed '/^-\{0,1\}auth[[:space:]]/d' "$base/$file"
-		} >"$profile.part/$file"
+			sed "$other" /usr/share/sallyport/auth-lines
+			sed '/^-\{0,1\}auth[[:space:]]/d' "$from/$file"
+		} >"$to.part/$file"
 	done
+	# Our lines ask for a password, so that it must be unknown here.
+	sed -i -e '/{imply .*"with-smartcard-required"}/d' -e '/{include if "with-smartcard-required"}/d' \
+		-e 's/{if "with-smartcard-required":[^|}]*|\([^}]*\)}/\1/' -e 's/{if "with-smartcard-required":[^}]*}//' "$to.part"/*
 	{
-		printf 'Sallyport: a second factor after the password, on top of the profile sssd\n\n'
+		printf 'Sallyport: a second factor after the password, on top of the profile %s\n\n' "$base"
 		printf 'with-sallyport-breakglass:: Members of the group sallyport-breakglass need no second factor at the console.\n\n'
-		cat "$base/README"
-	} >"$profile.part/README"
-	rm -rf "$profile"
-	mv "$profile.part" "$profile"
-	case $(authselect current --raw 2>/dev/null || :) in
-	sallyport | sallyport' '*) authselect apply-changes >&2 || say "authselect does not apply the new profile; see: authselect check" ;;
-	esac
+		cat "$from/README"
+	} >"$to.part/README"
+	rm -rf "$to"
+	mv "$to.part" "$to"
 }
 
 case ${1-} in
@@ -128,7 +145,7 @@ configure | 1 | 2)
 	# Makes the stacks anew if the profile is on. It never switches it on by itself:
 	# "Default: no".
 	! command -v pam-auth-update >/dev/null || pam-auth-update --package
-	make_profile
+	make_profiles
 	;;
 abort-upgrade | abort-remove | abort-deconfigure)
 	rm -rf "$previous" "$previous.part" "$wiping"

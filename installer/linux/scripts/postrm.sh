@@ -5,7 +5,10 @@
 case ${1-} in
 remove | 0)
 	! booted || systemctl daemon-reload
-	rm -rf /run/sallyport "$previous" "$previous.part" "$profile"
+	rm -rf /run/sallyport "$previous" "$previous.part"
+	for base in $bases; do
+		rm -rf "${profiles:?}/$(profile "$base")"
+	done
 	;;
 purge)
 	if [ -x "$wiping/sallyport" ]; then

@@ -14,9 +14,26 @@ named() {
 refuse() {
 	say "NOT REMOVED: without the module nobody could log in by these:"
 	printf '%s\n' "$1" | sed 's/^/  /' >&2
-	say "take the lines out and try again. In a file that you changed by hand:"
-	printf '%s\n' "$1" | sed -n "s,^\(/etc/[^:]*\):.*,  sed -i '/pam_sallyport/d' \1,p" | sort -u >&2
+	say "take the lines out and try again:"
+	generated=
+	for file in $(printf '%s\n' "$1" | cut -d: -f1 | sort -u); do
+		case $(readlink "$file" || :) in
+		/etc/authselect/*) generated=yes ;;
+		*) echo "  sed -i '/pam_sallyport\|ingroup sallyport-breakglass/d' $file" >&2 ;;
+		esac
+	done
+	[ -z "$generated" ] || refuse_generated >&2
 	exit 1
+}
+
+# refuse_generated: what is changed in files that authselect made is gone when it makes
+# them anew, and until then it may refuse to.
+refuse_generated() {
+	current=$(authselect current --raw 2>/dev/null) || current=
+	case $current in
+	custom/*) echo "  in /etc/authselect/${current%% *}, and then: authselect apply-changes" ;;
+	*) echo "  authselect select PROFILE --force    # it makes system-auth and password-auth; now: ${current:-unknown}" ;;
+	esac
 }
 
 # undo_stacks first looks at what people wrote: nothing is half undone.
@@ -26,13 +43,12 @@ undo_stacks() {
 	! command -v pam-auth-update >/dev/null || pam-auth-update --package --remove sallyport sallyport-breakglass
 	if command -v authselect >/dev/null; then
 		current=$(authselect current --raw 2>/dev/null) || current=
-		case $current in
-		sallyport | sallyport' '*)
-			features=$(printf '%s\n' "${current#sallyport}" | tr ' ' '\n' | grep -v -e '^$' -e sallyport) || :
+		for base in $bases; do
+			[ "${current%% *}" = "$(profile "$base")" ] || continue
+			features=$(printf '%s\n' "$current" | tr ' ' '\n' | grep -v sallyport) || :
 			# shellcheck disable=SC2086 # one word each
-			authselect select sssd $features >&2 || say "authselect does not go back to the profile sssd; choose one: authselect select PROFILE"
-			;;
-		esac
+			authselect select "$base" $features >&2 || say "authselect does not go back to the profile $base; see what it says above"
+		done
 	fi
 	written=$(named) || :
 	[ -z "$written" ] || refuse "$written"

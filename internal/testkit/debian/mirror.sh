@@ -22,3 +22,18 @@ mirror() {
   done
   fail "none of apt's sources serves Debian $suite (or it cannot be reached): set SALLYPORT_DEBIAN_MIRROR to the address of a Debian mirror"
 }
+
+# download ARCH SUITE DIR PACKAGES... gets packages from that archive into DIR, for
+# another architecture or release than this machine's too. apt checks the signatures.
+download() {
+  local arch=$1 suite=$2 dir=$3 apt from
+  shift 3
+  from=$(mirror "$suite")
+  mkdir -p "$dir"/apt/{state/lists/partial,cache/archives/partial}
+  : >"$dir/apt/status"
+  printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$from" "$suite" >"$dir/apt/sources.list"
+  apt=(apt-get -qq -o "APT::Architecture=$arch" -o "APT::Architectures::=$arch" -o APT::Sandbox::User=root -o "Dir::State=$dir/apt/state"
+    -o "Dir::State::status=$dir/apt/status" -o "Dir::Cache=$dir/apt/cache" -o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=-)
+  "${apt[@]}" update
+  (cd "$dir" && "${apt[@]}" download "$@")
+}
