@@ -410,7 +410,9 @@ type waiting struct {
 	MayApprove   bool
 }
 
-func (s *server) requests(v *visit) error {
+func (s *server) requests(v *visit) error { return s.showRequests(v, http.StatusOK, "") }
+
+func (s *server) showRequests(v *visit, status int, wrong string) error {
 	var kept []store.OperatorRequest
 	err := s.Store.View(v.ctx(), func(tx store.Tx) (err error) {
 		kept, err = tx.OperatorRequests(s.Now())
@@ -432,7 +434,7 @@ func (s *server) requests(v *visit) error {
 			list = append(list, w)
 		}
 	}
-	return s.render(v, http.StatusOK, "requests", screen{Title: "Requests", Data: map[string]any{"List": list,
+	return s.render(v, status, "requests", screen{Title: "Requests", Error: wrong, Data: map[string]any{"List": list,
 		"Approve": func() string { return s.token(v, "request/approve") }, "Refuse": func() string { return s.token(v, "request/refuse") },
 		"CarryOut": func() string { return s.token(v, "request/carry-out") }}})
 }
@@ -450,7 +452,9 @@ func (s *server) read(v *visit, r store.OperatorRequest) (w waiting, a action, e
 	return w, a, err
 }
 
-// step approves a request, refuses it or takes it back, or carries it out.
+// step approves a request, refuses it or takes it back, or carries it out. Where that
+// could not be done the list says why: somebody may have been faster, or it can be
+// tried again.
 func (s *server) step(v *visit) error {
 	step := v.r.PathValue("step")
 	if !slices.Contains([]string{"approve", "refuse", "carry-out"}, step) {
@@ -459,6 +463,14 @@ func (s *server) step(v *visit) error {
 	if err := s.useForm(v, "request/"+step); err != nil {
 		return err
 	}
+	err := s.takeStep(v, step)
+	if p := known(err); err != nil && slices.Contains([]int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity}, p.status) {
+		return s.showRequests(v, p.status, p.Text)
+	}
+	return err
+}
+
+func (s *server) takeStep(v *visit, step string) error {
 	var r store.OperatorRequest
 	err := s.Store.View(v.ctx(), func(tx store.Tx) (err error) {
 		r, err = tx.OperatorRequest(v.r.PostForm.Get("id"))

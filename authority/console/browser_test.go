@@ -322,8 +322,8 @@ func TestWhatIsShownOnceIsShownOnce(t *testing.T) {
 		if len(w.events()) != n {
 			t.Errorf("%s: the reload did it again", action)
 		}
-		p.ok(p.Eval("history.back()", nil))
-		p.ok(p.Wait("document.querySelector('main')"))
+		p.ok(p.Eval("(window.here = true, history.back())", nil))
+		p.ok(p.Wait("!window.here && document.readyState === 'complete' && document.querySelector('main')"))
 		var page string
 		p.ok(p.Eval("document.documentElement.outerHTML + JSON.stringify([localStorage, sessionStorage])", &page))
 		if strings.Contains(page, code) {
@@ -443,15 +443,18 @@ func TestNoPageIsShownInAFrame(t *testing.T) {
 		for i := range paths {
 			p.ok(tab.Wait(fmt.Sprintf("loaded.f%d", i)))
 		}
-		refused := 0
-		p.ok(tab.Wait("true"))
-		for _, line := range tab.Console() {
-			if strings.Contains(line, w.origin) && (strings.Contains(line, "frame-ancestors") || strings.Contains(line, "X-Frame-Options")) {
-				refused++
+		refused := func() (n int) { // which the browser says when it likes
+			for _, line := range tab.Console() {
+				if strings.Contains(line, w.origin) && (strings.Contains(line, "frame-ancestors") || strings.Contains(line, "X-Frame-Options")) {
+					n++
+				}
 			}
+			return n
 		}
-		if refused < len(paths) {
-			t.Errorf("secure %v: %d of %d were refused: %q", secure, refused, len(paths), tab.Console())
+		for deadline := time.Now().Add(time.Minute); refused() < len(paths); p.ok(tab.Wait("true")) {
+			if time.Now().After(deadline) {
+				t.Fatalf("secure %v: %d of %d were refused: %q", secure, refused(), len(paths), tab.Console())
+			}
 		}
 	}
 }
@@ -538,8 +541,9 @@ func TestEventsAppearByThemselves(t *testing.T) {
 	}
 	p.ok(p.Eval("(window.held = 0, document.addEventListener('htmx:beforeRequest', (e) => { window.held += e.defaultPrevented }))", nil))
 	p.ok(p.Click("#pause"))
+	p.ok(p.Wait("window.held >= 1")) // what was under way has come
 	w.ok(w.enrol.AddUser(t.Context(), "operator:anna", "fay"))
-	p.ok(p.Wait("window.held >= 2"))
+	p.ok(p.Wait("window.held >= 3"))
 	if n := p.number("Number(document.querySelector('.events').textContent.includes('fay'))"); n != 0 {
 		t.Error("it goes on while it is paused")
 	}

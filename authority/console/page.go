@@ -65,6 +65,7 @@ var functions = template.FuncMap{
 	"clock": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 	"words": func(name any) string { return strings.ReplaceAll(fmt.Sprint(name), "_", " ") },
 	"list":  func(items ...any) []any { return items },
+	"int":   func(n *int) int { return *n },
 }
 
 // screen is what layout.html shows.

@@ -40,8 +40,8 @@ func TestWhoMayApprove(t *testing.T) {
 	if r := ben.steps("approve", id); r.status != http.StatusSeeOther {
 		t.Errorf("%d", r.status)
 	}
-	if r := carla.steps("approve", id); r.status != http.StatusConflict {
-		t.Errorf("approved twice: %d", r.status)
+	if r := carla.steps("approve", id); r.status != http.StatusConflict || !strings.Contains(r.body, `role="alert">This was done already`) || !strings.Contains(r.body, "approved by ben") {
+		t.Errorf("approved twice: %d %s", r.status, r.body)
 	}
 	for _, c := range []*client{ben, carla} {
 		if r := c.steps("carry-out", id); r.status != http.StatusForbidden || w.count(enrol.BypassIssued) != 0 {
@@ -166,8 +166,9 @@ func TestAnApprovalGoesWithWhatIsDone(t *testing.T) {
 	id := w.request()
 	ben.steps("approve", id)
 	w.ok(w.enrol.DisallowUser(t.Context(), "test", desk, "bob"))
-	if r := anna.steps("carry-out", id); r.status != http.StatusUnprocessableEntity || w.request() != id || w.count(enrol.BypassIssued) != 0 {
-		t.Errorf("not allowed there: %d", r.status)
+	if r := anna.steps("carry-out", id); r.status != http.StatusUnprocessableEntity || w.request() != id || w.count(enrol.BypassIssued) != 0 ||
+		!strings.Contains(r.body, "bob is not allowed on desk-4") || r.token("/request/carry-out") == "" {
+		t.Errorf("not allowed there: %d %s", r.status, r.body)
 	}
 	w.ok(w.enrol.AllowUser(t.Context(), "test", desk, "bob"))
 	db := &lost{Store: w.store}
