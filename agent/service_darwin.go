@@ -18,6 +18,7 @@ import (
 	"sallyport/agent/daemon"
 	"sallyport/installer/macos/launchd"
 	"sallyport/installer/windows/setup"
+	"sallyport/internal/acl"
 	"sallyport/internal/vault/statefile"
 )
 
@@ -102,7 +103,7 @@ func modeAndOwner(name string) (fs.FileMode, int, error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	return st.Mode(), int(st.Sys().(*syscall.Stat_t).Uid), nil
+	return st.Mode(), int(st.Sys().(*syscall.Stat_t).Uid), acl.Check(name)
 }
 
 // program runs a program; its error says what it complained of.

@@ -13,6 +13,7 @@ import (
 	"sallyport/agent/cli/pamstack"
 	"sallyport/authplugin/authdb"
 	"sallyport/installer/macos/launchd"
+	"sallyport/internal/acl"
 )
 
 // What helps, in the words of this system.
@@ -47,7 +48,7 @@ func (a *app) platformEnv(e *doctor.Env) {
 		}
 		return r.Check(context.Background()), nil
 	})
-	e.Mac = &doctor.Mac{Rights: func(context.Context) (authdb.Report, error) { return report() }}
+	e.Mac = &doctor.Mac{Rights: func(context.Context) (authdb.Report, error) { return report() }, Gives: acl.Check}
 }
 
 // readRights is the rights database, to be looked at alone.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"sallyport/internal/acl"
 	"sallyport/internal/loadable"
 )
 
@@ -89,6 +90,9 @@ func (r *Rights) checkFiles(context.Context) error {
 	return err
 }
 
+// accessList is a variable for tests.
+var accessList = acl.Check
+
 // closed: nobody but root can change it.
 func (r *Rights) closed(path string, mode fs.FileMode, uid int) error {
 	switch {
@@ -97,7 +101,7 @@ func (r *Rights) closed(path string, mode fs.FileMode, uid int) error {
 	case mode&fs.ModeSymlink == 0 && mode.Perm()&0o022 != 0:
 		return fmt.Errorf("%s can be changed by others than root (mode %#o)", path, mode.Perm())
 	}
-	return nil
+	return accessList(path)
 }
 
 // checkArchitecture: the code is a bundle for this processor that has the entry point.

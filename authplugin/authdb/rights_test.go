@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/internal/acl"
 	"sallyport/internal/event"
 )
 
@@ -618,6 +619,26 @@ func TestNeverWithoutAPlugInThatLoads(t *testing.T) {
 func must(err error) {
 	if err != nil {
 		panic(err)
+	}
+}
+
+// What the mode does not show gives as much: of the plug-in, of what is in it, of where
+// it lies.
+func TestNeverWithAnAccessListThatGives(t *testing.T) {
+	defer func() { accessList = acl.Check }()
+	for _, path := range []func(bundle string) string{filepath.Dir, func(b string) string { return b }, func(b string) string { return filepath.Join(b, executable) }} {
+		a := newAuthd(t)
+		r := world(t, a)
+		gives := path(r.Bundle)
+		accessList = func(path string) error {
+			if path == gives {
+				return errors.New("an access list that gives rights")
+			}
+			return nil
+		}
+		if _, err := r.Install(t.Context()); err == nil || !strings.Contains(err.Error(), "access list") || a.guarded(t, Console) {
+			t.Errorf("%s: %v", gives, err)
+		}
 	}
 }
 

@@ -24,6 +24,8 @@ import (
 type Mac struct {
 	// Rights says how the rights database stands, and the plug-in with it.
 	Rights func(ctx context.Context) (authdb.Report, error)
+	// Gives says what a file's access list gives beside its mode; nil: nothing.
+	Gives func(path string) error
 }
 
 // Where macOS and the plug-in look.
@@ -55,6 +57,9 @@ const (
 func (e *Env) onlyRoots(name string) error {
 	return launchd.OnlyRoots(name, func(p string) (fs.FileMode, int, error) {
 		st, err := e.Lstat(p)
+		if err == nil && e.Mac != nil && e.Mac.Gives != nil {
+			err = e.Mac.Gives(p)
+		}
 		return st.Mode, st.UID, err
 	})
 }

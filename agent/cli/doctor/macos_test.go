@@ -124,6 +124,18 @@ func (m *mac) right(name string, change func(*authdb.Right)) {
 	}
 }
 
+// gives has an access list give rights to a file.
+func gives(name string) func(*mac) {
+	return func(m *mac) {
+		m.Mac.Gives = func(path string) error {
+			if path == name {
+				return fmt.Errorf("%s has an access list that gives rights", path)
+			}
+			return nil
+		}
+	}
+}
+
 func TestAHealthyMac(t *testing.T) {
 	m := newMac(t)
 	results := m.check()
@@ -230,6 +242,8 @@ func TestWhatIsWrongWithAMac(t *testing.T) {
 		{"a long break-glass list", has(breakGlassList, strings.Repeat("501\n", 20_000)), Fail, "break-glass", "over 65536 bytes"},
 		{"a break-glass list of a user", belongs(breakGlassList, 501), Fail, "break-glass", "lets nobody in"},
 		{"a break-glass list for all to write", mode(breakGlassList, 0o646), Fail, "break-glass", "lets nobody in"},
+		{"a break-glass list that an access list gives away", gives(breakGlassList), Fail, "break-glass", "lets nobody in"},
+		{"the agent's program, likewise", gives(launchd.Program), Fail, "daemon", "has an access list"},
 		{"a break-glass list that is a link", mode(breakGlassList, fs.ModeSymlink|0o777), Fail, "break-glass", "no regular file"},
 		{"the break-glass list's uids", has(breakGlassList, "uid:502\r\n 503 # two\n503"), OK, "break-glass", "password alone: second, third"},
 		{"a break-glass uid of nobody", has(breakGlassList, "777\n501\n"), Warn, "break-glass", "uid 777 is no account here"},
