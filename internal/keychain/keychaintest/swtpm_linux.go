@@ -50,7 +50,7 @@ func SWTPMIn(t testing.TB, state, run string) (socket string, stop func()) {
 		_ = os.Remove(socket)
 	}
 	t.Cleanup(stop)
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		c, err := net.Dial("unix", socket)
 		if err == nil {
 			_ = c.Close()
