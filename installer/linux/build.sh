@@ -65,6 +65,7 @@ lay_out() {
 	rm "$root$doc/pam.d/"*.go
 	cp "$here/README.package" "$root$doc/README"
 	cp "$here/copyright" "$root$doc/copyright"
+	install -D -m 0644 "$here/selinux/sallyport.cil" "$root/usr/share/selinux/packages/sallyport.cil"
 	# A comment in the example, a feature in a profile of authselect.
 	sed -e '/^# /d' -e 's/^#\(auth.*\)/\1 {include if "with-sallyport-breakglass"}/' "$here/pam.d/redhat/auth-lines" >"$tmp/auth-lines"
 	printf 'sallyport (%s-1) stable; urgency=medium\n\n  * %s, built from the sources of that name.\n\n -- %s  %s\n' "$numbers" "$version" "$maintainer" \

@@ -22,6 +22,7 @@ kept="$program /usr/bin/sallyport-try @MODULE@ /usr/lib/systemd/system/sallyport
 # calls what packages bring vendor's.
 bases="sssd local minimal winbind nis"
 profiles=/usr/share/authselect/vendor
+selinux_module=/usr/share/selinux/packages/sallyport.cil
 
 # profile BASE prints the name of the one that is made of it.
 profile() { case $1 in sssd) echo sallyport ;; *) echo "sallyport-$1" ;; esac; }
@@ -69,5 +70,13 @@ start() {
 }
 
 stop() { ! booted || systemctl stop sallyport.service; }
+
+# selinux tells SELinux's policy, where there is one, of a change. Also where it is off: an image
+# that is being made here may be enforcing elsewhere. It never fails, for neither does
+# an agent without its module: it is doctor that says what is missing.
+selinux() {
+	[ -e /etc/selinux/config ] && command -v semodule >/dev/null || return 0
+	timeout 300 semodule "$@" >&2 || say "SELinux's policy is not changed; once its reason is mended: semodule $*"
+}
 
 log() { journalctl --unit sallyport.service --lines 5 --no-pager --output cat 2>/dev/null | sed 's/^/  /' >&2 || :; }

@@ -133,6 +133,8 @@ make_profile() {
 
 case ${1-} in
 configure | 1 | 2)
+	# Before the start, which labels the sockets' directory.
+	selinux -i "$selinux_module"
 	rm -rf "$wiping"
 	if ! booted || ! allowed; then
 		! command -v systemctl >/dev/null || systemctl enable --quiet sallyport.service || :

@@ -9,6 +9,8 @@ remove | 0)
 	for base in $bases; do
 		rm -rf "${profiles:?}/$(profile "$base")"
 	done
+	# Last: the stacks are undone and the agent is gone.
+	selinux -r sallyport
 	;;
 purge)
 	if [ -x "$wiping/sallyport" ]; then
