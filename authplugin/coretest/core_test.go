@@ -139,7 +139,7 @@ func TestFuzz(t *testing.T) {
 			if found, err := os.ReadDir(seeds); err != nil || len(found) == 0 {
 				t.Fatalf("%s: %d seeds, %v", seeds, len(found), err)
 			}
-			text := command(t, filepath.Join(out, "fuzz_"+name), "-max_total_time=5", "-max_len=16384", "-timeout=30",
+			text := command(t, filepath.Join(out, "fuzz_"+name), "-seed=1", "-max_total_time=5", "-max_len=16384", "-timeout=60",
 				"-rss_limit_mb=1024", "-print_final_stats=1", "-artifact_prefix="+dir+"/", dir, seeds)
 			for line := range strings.Lines(text) {
 				if strings.Contains(line, "stat::number_of_executed_units") {
