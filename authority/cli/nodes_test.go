@@ -32,7 +32,7 @@ func TestTwoNodesOnOneDatabase(t *testing.T) {
 	}
 
 	ok(t, os.CopyFS(filepath.Join(two.dir, "state"), os.DirFS(filepath.Join(one.dir, "state"))))
-	for _, name := range []string{"ca.key", "ca.crt", "organisation.key", "organisation.pub", "webpush.key"} {
+	for _, name := range []string{"escrow.key", "ca.key", "ca.crt", "organisation.key", "organisation.pub", "webpush.key"} {
 		ok(t, os.Chmod(filepath.Join(two.dir, "state", "keys", name), 0o600))
 	}
 	first := one.serve() // the ports of the other are picked while these are taken
