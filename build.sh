@@ -26,7 +26,8 @@ apt_packages=(ca-certificates git make gcc libc6-dev pkg-config libpam0g-dev lib
 	nanopb protobuf-compiler libprotobuf-dev
 	clang shellcheck swtpm oathtool pamtester openssh-server openssh-client sudo login passwd
 	e2fsprogs mount util-linux iproute2 procps systemd debootstrap wget xz-utils patch
-	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql lintian rpm cross-gcc cross-libc)
+	libpam-google-authenticator libpam-oath chromium firefox-esr postgresql lintian rpm cross-gcc cross-libc
+	selinux-policy-default setools)
 # For what is for macOS, see macos_lacks; and npm, which also comes with others' packages of Node.
 macos_apt_packages=(clang-19 lld-19 llvm-19 gobjc libgnustep-gui-dev xvfb xdotool valgrind
 	libarchive-tools busybox)

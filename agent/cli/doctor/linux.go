@@ -107,7 +107,7 @@ func checkSELinux(ctx context.Context, e *Env) []Result {
 	if err != nil || strings.TrimSpace(string(enforce)) != "1" {
 		return nil // no SELinux, or permissive
 	}
-	remedy := "install the policy module that comes with the package: semodule -i sallyport.pp; see what was denied: ausearch -m avc -ts recent"
+	remedy := "semodule -i /usr/share/selinux/packages/sallyport.cil; systemctl restart sallyport"
 	list, err := e.Run(ctx, "semodule", "-l")
 	if err != nil {
 		return []Result{info("selinux", "enforcing; whether its policy knows the agent's socket cannot be told (run doctor as root)")}

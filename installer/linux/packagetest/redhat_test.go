@@ -55,8 +55,14 @@ func (m *machine) passwordAuth() string {
 func TestThePackageOfRedHat(t *testing.T) {
 	m := redHat(t)
 	before := m.passwordAuth()
+	// A policy for SELinux that takes no module: that must not break the package.
+	m.must("sh", "-c", `mkdir -p /etc/selinux && echo SELINUXTYPE=targeted >/etc/selinux/config
+printf '%s\n' '#!/bin/sh' 'echo "$@" >>/tmp/semodule; systemctl is-active sallyport >>/tmp/semodule; exit 1' >/usr/sbin/semodule && chmod +x /usr/sbin/semodule`)
 
 	m.must(dnf("install", m.file(older, ".rpm"))...)
+	if asked := m.must("cat", "/tmp/semodule"); asked != "-i /usr/share/selinux/packages/sallyport.cil\ninactive\n" {
+		t.Errorf("SELinux was asked %q", asked)
+	}
 	m.wantAgent(older, 0)
 	if m.passwordAuth() != before {
 		t.Fatal("the stacks were changed without a question")
@@ -97,6 +103,9 @@ func TestThePackageOfRedHat(t *testing.T) {
 	}
 	m.byPassword()
 	m.must("sh", "-c", "! pgrep -x sallyport && ! ls /usr/share/authselect/vendor/* && test -e /var/lib/sallyport/vault.db")
+	if asked := m.must("tail", "-n", "2", "/tmp/semodule"); asked != "-r sallyport\ninactive\n" {
+		t.Errorf("SELinux was asked %q last", asked)
+	}
 }
 
 // TestEveryProfileOfAuthselect: each of the system's has one of ours that is made of it,
