@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -166,12 +167,35 @@ func TestAServerWithoutACertificateGetsNothing(t *testing.T) {
 	}
 	plain := grpc.NewServer()
 	authorityv1.RegisterAuthorityServiceServer(plain, a)
-	go func() { _ = plain.Serve(l) }()
+	go func() { _ = plain.Serve(lingering{l}) }()
 	t.Cleanup(plain.Stop)
 	wantError(t, c.link.Join(t.Context(), "uid:0", "https://"+l.Addr().String(), a.token().String(), "laptop"), "nobody speaks TLS: the port is not that of an authority's computers")
 	if a.count(&a.registers) != 0 {
 		t.Error("the server got the token")
 	}
+}
+
+// lingering accepts connections that are read to their end before they are closed: who
+// closes one with something unread resets it, and on Windows the answer is lost with it.
+type lingering struct{ net.Listener }
+
+func (l lingering) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return lingeringConn{conn.(*net.TCPConn)}, nil
+}
+
+type lingeringConn struct{ *net.TCPConn }
+
+func (c lingeringConn) Close() error {
+	err := c.CloseWrite()
+	go func() {
+		_, _ = io.Copy(io.Discard, c.TCPConn)
+		_ = c.TCPConn.Close()
+	}()
+	return err
 }
 
 // TestNoProxyOfTheEnvironmentIsAsked (induced fail-open: proxy variables).
