@@ -38,6 +38,9 @@ const (
 	longest  = time.Hour
 	maxWhy   = 500
 	partTime = 2 * time.Second // to tell the database that this node stops
+	// lastTime is how long a delivery that was begun has at the end: one that is cut
+	// off goes out again at the next start.
+	lastTime = 5 * time.Second
 )
 
 // Late is how long an event may wait before status calls it a problem.
@@ -114,12 +117,22 @@ func New(o Options) *Outlets {
 	return &Outlets{o}
 }
 
-// Run delivers to every sink. It returns when ctx has ended.
+// Run delivers to every sink. It returns when ctx has ended, and what was begun with
+// it, for which there is a while.
 func (o *Outlets) Run(ctx context.Context) {
+	begun, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	context.AfterFunc(ctx, func() {
+		select {
+		case <-o.o.After(lastTime):
+			cancel()
+		case <-begun.Done():
+		}
+	})
 	var wg sync.WaitGroup
 	for _, s := range o.o.Sinks {
 		w := &worker{Options: o.o, sink: s, log: o.o.Log.With("outlet", s.Name()), names: map[string]string{}}
-		wg.Go(func() { w.run(ctx) })
+		wg.Go(func() { w.run(ctx, begun) })
 	}
 	wg.Wait()
 }
@@ -135,10 +148,11 @@ type worker struct {
 	names map[string]string
 }
 
-func (w *worker) run(ctx context.Context) {
+// run ends with ctx, and a delivery with begun.
+func (w *worker) run(ctx, begun context.Context) {
 	defer w.part()
 	for {
-		wait, err := w.step(ctx)
+		wait, err := w.step(ctx, begun)
 		if ctx.Err() != nil {
 			return
 		}
@@ -174,7 +188,7 @@ func (w *worker) part() {
 type errDatabase struct{ error }
 
 // step delivers what there is, and says how long to wait.
-func (w *worker) step(ctx context.Context) (time.Duration, error) {
+func (w *worker) step(ctx, begun context.Context) (time.Duration, error) {
 	if now := w.Now(); w.lease.Sub(now) < leaseTime/2 {
 		var d store.Delivery
 		var ours bool
@@ -198,11 +212,11 @@ func (w *worker) step(ctx context.Context) (time.Duration, error) {
 	if len(list) == 0 {
 		return pollEvery, nil
 	}
-	sending, cancel := context.WithTimeout(ctx, sendTime)
+	sending, cancel := context.WithTimeout(begun, sendTime)
 	n, err := w.sink.Send(sending, list)
 	cancel()
 	if n > 0 {
-		if derr := w.delivered(ctx, list[n-1].pos, n); derr != nil {
+		if derr := w.delivered(begun, list[n-1].pos, n); derr != nil {
 			return 0, derr
 		}
 		if err == nil && w.fails > 0 {

@@ -233,6 +233,55 @@ func TestOfSeveralNodesOneDelivers(t *testing.T) {
 	})
 }
 
+// slow is a sink that takes what it gets when the test says so.
+type slow struct{ asked, take chan bool }
+
+func (s slow) Name() string { return "syslog" }
+
+func (s slow) Send(ctx context.Context, records []Record) (int, error) {
+	s.asked <- true
+	select {
+	case <-s.take:
+		return len(records), ctx.Err()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// TestAStopLetsADeliveryEnd, so that it does not go out again; one that does not end
+// does not keep the authority from stopping.
+func TestAStopLetsADeliveryEnd(t *testing.T) {
+	s := storetest.Open(t, store.Options{SQLite: t.TempDir() + "/authority.db", Node: "a"})
+	fill(t, s, 1, 10)
+	start := func(after func(time.Duration) <-chan time.Time) (sink slow, stop context.CancelFunc, done chan bool) {
+		ctx, cancel := context.WithCancel(t.Context())
+		sink, done = slow{make(chan bool), make(chan bool)}, make(chan bool)
+		go func() {
+			defer close(done)
+			New(Options{Store: s, Sinks: []Sink{sink}, Now: new(clock).Now, After: after}).Run(ctx)
+		}()
+		<-sink.asked
+		return sink, cancel, done
+	}
+
+	over := make(chan time.Time)
+	_, stop, done := start(func(time.Duration) <-chan time.Time { return over })
+	stop()
+	close(over)
+	<-done
+	if d := delivery(t, s); d.Sent != 0 || d.Waiting != 10 {
+		t.Errorf("one that was cut off: %+v", d)
+	}
+
+	sink, stop, done := start(func(time.Duration) <-chan time.Time { return nil })
+	stop()
+	close(sink.take)
+	<-done
+	if d := delivery(t, s); d.Sent != 10 || d.Waiting != 0 {
+		t.Errorf("one that ended well: %+v", d)
+	}
+}
+
 // TestWhatAnOutletNeverGotIsTold to status, and to whoever gets the events.
 func TestWhatAnOutletNeverGotIsTold(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open func(string) store.Store) {
