@@ -2,6 +2,7 @@
 
 #include "login.h"
 
+#include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -616,25 +617,35 @@ static void dismiss(struct login *l)
 }
 
 /*
- * Whether the name is another account's than the uid: the agent goes by the name, and
- * authd logs in whom the uid says. A mechanism in front of ours can have set either. A
- * name that nobody has is the agent's to refuse.
+ * The name and the uid have to be one account's: the agent goes by the name, and authd
+ * logs in whom the uid says. A mechanism in front of ours can have set either. A name
+ * that nobody has is the agent's to refuse.
  */
-static bool is_two_people(struct login *l)
+static bool refuse_two_people(struct login *l)
 {
 	enum { ROOM = 64 * 1024 }; /* more than any account's line has */
 	struct passwd account, *found = NULL;
+	int error = ENOMEM;
+	bool two;
 	char *room;
 
 	if (!l->request.who.has_uid)
 		return false;
 	unlock(l);
 	room = malloc(ROOM);
-	if (room == NULL || getpwnam_r(l->request.who.user, &account, room, ROOM, &found) != 0)
-		found = NULL;
+	if (room != NULL)
+		error = getpwnam_r(l->request.who.user, &account, room, ROOM, &found);
+	two = found != NULL && account.pw_uid != l->request.who.uid;
 	free(room);
 	lock(l);
-	return found != NULL && account.pw_uid != l->request.who.uid;
+	if (error != 0) {
+		log_line(LOG_LOUD, TEXT_LOG_NO_ACCOUNT, l->name, strerror(error), l->name);
+		dialogue_refuse(&l->dialogue, TEXT_NO_ACCOUNT);
+	} else if (two) {
+		log_line(LOG_LOUD, TEXT_LOG_TWO_PEOPLE, l->name, (unsigned)l->request.who.uid);
+		dialogue_refuse(&l->dialogue, TEXT_BAD_USER);
+	}
+	return error != 0 || two;
 }
 
 static bool lists(struct login *l)
@@ -659,10 +670,7 @@ static void *run(void *arg)
 		log_line(LOG_LOUD, TEXT_LOG_BREAK_GLASS, l->name, (unsigned)l->request.who.uid, l->request.service);
 		l->break_glass = true;
 		dialogue_break_glass(&l->dialogue);
-	} else if (is_two_people(l)) {
-		log_line(LOG_LOUD, TEXT_LOG_TWO_PEOPLE, l->name, (unsigned)l->request.who.uid);
-		dialogue_refuse(&l->dialogue, TEXT_BAD_USER);
-	} else {
+	} else if (!refuse_two_people(l)) {
 		for (int answers = 1; !l->stopped; answers++) {
 			converse(l);
 			if (answers >= ANSWERS || !dialogue_may_repeat(&l->dialogue))

@@ -10,6 +10,8 @@
 #define TEXT_AGENT_SILENT "Sallyport does not answer on this computer, so nobody can log in. Call your helpdesk."
 #define TEXT_AGENT_BROKEN "Sallyport cannot check logins on this computer right now. Call your helpdesk."
 #define TEXT_NO_MEMORY "This computer is short of memory. Please try again."
+#define TEXT_NO_ACCOUNT                                                                            \
+	"Your account could not be looked up. Please try again, or call your helpdesk."
 #define TEXT_BAD_USER "macOS did not say who is logging in. Please try again, or call your helpdesk."
 #define TEXT_REFUSED "You were not logged in. Please try again."
 #define TEXT_TOO_LATE "That took too long. Please try again."
@@ -33,6 +35,9 @@
 #define TEXT_LOG_TWO_PEOPLE                                                                        \
 	"A login was refused: the name is %s's, and the uid %u another account's. Which "          \
 	"mechanism has set them? Look at: sallyport authdb check"
+#define TEXT_LOG_NO_ACCOUNT                                                                        \
+	"%s was refused: whose name it is could not be looked up: %s. Does the directory answer? " \
+	"Try: id %s"
 #define TEXT_LOG_NO_VIEW "%s was refused: no window could be shown for the second factor."
 #define TEXT_LOG_NOT_SHOWN                                                                         \
 	"%s was refused: authd did not invoke begin again, so nothing more could be asked."

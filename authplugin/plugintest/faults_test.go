@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sallyport/internal/testkit/sandbox"
 	loginv1 "sallyport/proto/sallyport/login/v1"
 )
@@ -147,6 +149,37 @@ func stuckAt(point string, reached chan<- struct{}) func(s loginv1.LoginService_
 		<-s.Context().Done()
 		return s.Context().Err()
 	}
+}
+
+// Whose name it is cannot be looked up: nobody knows that the uid, which authd logs in, is
+// the same person's, and the agent is not asked.
+func TestAccountThatCannotBeLookedUp(t *testing.T) {
+	each(t, func(t *testing.T, b build) {
+		s := b.start(t, plays(t, codeAgent), options{})
+		who := newAccount(t, "f")
+		other := account{who.name, 4_000_000}
+		l := s.login(t, other, atLogin).runs() // its line in the log opens the log
+		l.isTold("did not say who")
+		l.cancels()
+		l.isOut()
+		l.closes()
+
+		l = s.login(t, other, atLogin)
+		var before unix.Rlimit
+		must(t, unix.Prlimit(s.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &before))
+		must(t, unix.Prlimit(s.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Max: before.Max}, nil)) // passwd(5) cannot be opened
+		l.runs().isTold("could not be looked up")
+		must(t, unix.Prlimit(s.cmd.Process.Pid, unix.RLIMIT_NOFILE, &before, nil))
+		l.cancels()
+		l.isOut()
+		l.closes()
+		s.log.says(t, "could not be looked up: Too many open files")
+
+		l = s.login(t, who, atLogin).runs()
+		l.isAsked("Code")
+		l.types("123456")
+		l.isIn()
+	})
 }
 
 // points are where a login can be when authd has it deactivated or destroyed.
