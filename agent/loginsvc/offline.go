@@ -63,12 +63,12 @@ func (l *login) stand(begun *engine.Begun) error {
 			return nil
 		}
 	}
-	begun.Offline = engine.Offline{Reached: s.Reached, Warn: s.Warn, More: -1, Now: now.Wall.Local()}
+	begun.Offline = engine.Offline{Reached: s.Reached, Warn: s.Warn, More: -1, Now: now.Wall}
 	if s.ByCount {
 		begun.Offline.More = max(0, s.Logins-1)
 	}
 	if s.ByTime {
-		begun.Offline.Until = now.Wall.Add(s.Left).Local()
+		begun.Offline.Until = l.here(now.Wall.Add(s.Left))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package loginsvc
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -224,6 +225,17 @@ func TestDaysWithoutContact(t *testing.T) {
 	w.logsIn().prompts("Codes are taken until").types("").gets("deny cancelled")
 	w.later(2 * time.Hour)
 	w.logsIn().prompts(tooLong).types("").gets("deny offline_limit")
+}
+
+// TestTheWarningFollowsTheTimeZone: contact was at noon.
+func TestTheWarningFollowsTheTimeZone(t *testing.T) {
+	w, _ := cutOff(t, policy.Offline{Days: 30, WarnDays: 2})
+	w.later(29 * 24 * time.Hour)
+	zone, broken := time.FixedZone("moved", 3*60*60), error(nil)
+	w.service.Facts.Zone = func() (*time.Location, error) { return zone, broken }
+	w.in(`Codes are taken until [A-Z][a-z]+day 15:00,`)
+	zone, broken = nil, errors.New("half a file")
+	w.in(`Codes are taken until [A-Z][a-z]+day 12:00,`)
 }
 
 func TestTheStricterLimitCounts(t *testing.T) {

@@ -188,6 +188,15 @@ func (l *login) zone() (*time.Location, error) {
 	return l.Facts.Zone()
 }
 
+// here is a moment as people are told it: in UTC where the time zone cannot be read.
+func (l *login) here(t time.Time) time.Time {
+	zone, err := l.zone()
+	if err != nil {
+		zone = time.UTC
+	}
+	return t.In(zone)
+}
+
 func (l *login) device() policy.Device {
 	if l.Facts.Device == nil {
 		return policy.Device{}
