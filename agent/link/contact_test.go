@@ -43,6 +43,13 @@ func (d *devStream) escrow() *authorityv1.Escrow {
 	}
 }
 
+// quiet waits until the connection has nothing more to say: its events are up. What
+// was on its way could be heard after the line was cut.
+func (c *computer) quiet() {
+	c.t.Helper()
+	c.eventually("the events are up", func() bool { l := c.events(); return c.link.State().Sent == l[len(l)-1].Seq })
+}
+
 func TestContactIsWrittenDown(t *testing.T) {
 	c := newComputer(t)
 	a := newAuthority(t, c.clock)
@@ -90,6 +97,7 @@ func TestAConnectionThatWentDeadUnnoticedIsNoContact(t *testing.T) {
 	c.run()
 	a.stream()
 	c.until("connected", func() bool { return c.link.State().Connected })
+	c.quiet()
 	p.freeze(true)
 	c.eventually("not online", func() bool { c.clock.advance(time.Hour); return !c.link.Online() })
 	if !c.link.State().Connected {
@@ -125,9 +133,14 @@ func TestAComputerThatWakesIsOnlineAtOnce(t *testing.T) {
 		defer cancel()
 		return c.link.Reach(ctx)
 	}
+	c.quiet()
 	if !reach() || a.count(&a.connects) != 1 {
 		t.Errorf("a connection that lives: connected %d times", a.count(&a.connects))
 	}
+	c.link.mu.Lock()
+	live := c.link.live
+	c.link.mu.Unlock()
+	c.eventually("all of the answer to the probe", func() bool { return live.heard.Load() == 1 })
 	p.freeze(false)
 	c.inRealTime()
 	if !reach() || a.count(&a.connects) != 2 {

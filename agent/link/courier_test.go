@@ -371,9 +371,11 @@ func TestASlowAuthorityIsNoDeadLink(t *testing.T) {
 func TestAnAuthorityThatHangsIsLeft(t *testing.T) {
 	c, a, d := connected(t)
 	a.set(func() { a.stalled = true })
-	c.inRealTime()
-	s := c.send(c.challenge())
+	c.link.dead = 0
+	over := untilTold{t.Context(), make(chan struct{})}
+	s := c.sendUntil(over, c.challenge())
 	d.begin()
+	close(over.told)
 	s.offline(t)
 	receive(t, d.finished, "the end of the stream")
 	a.stream()
