@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -57,6 +58,25 @@ func TestLeavingBetweenTwoSteps(t *testing.T) {
 	defer cancel()
 	if end := c.link.session(ctx, kept); !end.again || ctx.Err() != nil || a.count(&a.connects) != 0 {
 		t.Errorf("the computer connected to what it had left: %+v", end)
+	}
+}
+
+// TestJoiningBetweenTwoSteps: Join comes when Run has read that there is no authority,
+// and has not said so yet.
+func TestJoiningBetweenTwoSteps(t *testing.T) {
+	c := newComputer(t)
+	a := newAuthority(t, c.clock)
+	if !c.link.notJoined() {
+		t.Fatal("there is one")
+	}
+	c.join(a)
+	if c.link.notJoined() {
+		t.Error("it goes by what it read before")
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errTooLate)
+	if _, err := c.link.await(ctx); !errors.Is(err, errTooLate) {
+		t.Errorf("a login does not wait for the connection: %v", err)
 	}
 }
 

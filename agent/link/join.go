@@ -111,8 +111,8 @@ func (l *Link) Join(ctx context.Context, by, address, token, name string) error 
 	l.mu.Lock()
 	l.alone = false // whoever asks from now on waits for the connection
 	l.state.Joining = ""
-	l.mu.Unlock()
 	poke(l.changed)
+	l.mu.Unlock()
 	return nil
 }
 
@@ -308,7 +308,9 @@ func (l *Link) Leave(ctx context.Context, by string) error {
 	if s != nil {
 		s.end(errLeft)
 	}
+	l.mu.Lock()
 	l.forget()
+	l.mu.Unlock()
 	poke(l.changed)
 	return nil
 }

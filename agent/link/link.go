@@ -157,7 +157,9 @@ func (l *Link) Run(ctx context.Context) {
 		drain(l.changed) // what it tells of is read now
 		a, vaultChanged, err := l.joined()
 		if err == nil && a == nil {
-			l.forget()
+			if !l.notJoined() {
+				continue
+			}
 			var again <-chan time.Time
 			if l.follow(ctx) {
 				again, vaultChanged = l.after(l.jitter(window(failed))), nil
@@ -304,10 +306,20 @@ func (l *Link) raise(reason, text string) {
 	l.o.Store.Record(context.Background(), event.Event{Name: event.AuthorityRefused, Reason: reason, Text: text})
 }
 
-// forget is what is known of an authority that is not ours any more.
-func (l *Link) forget() {
+// notJoined makes known that there is no authority, unless somebody has joined one
+// since Run looked: who asks from then on is to wait for the connection.
+func (l *Link) notJoined() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.changed) > 0 {
+		return false
+	}
+	l.forget()
+	return true
+}
+
+// forget is what is known of an authority that is not ours any more; with mu held.
+func (l *Link) forget() {
 	l.state, l.slow, l.alone = adminsvc.LinkState{Since: l.o.Clock.Now().Wall}, false, true
 	clear(l.ends)
 	clear(l.raised)
