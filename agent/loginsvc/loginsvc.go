@@ -674,7 +674,7 @@ func (l *login) finish(v engine.Verdict) error {
 			if v.Decision == engine.Skip {
 				select {
 				case <-recorded:
-				case <-time.After(skipPatience):
+				case <-l.after(skipPatience):
 				}
 			} else {
 				<-recorded
