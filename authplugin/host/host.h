@@ -23,8 +23,8 @@ enum {
 	MECHANISMS = 8,   /* the longest list */
 	NAME_SIZE = 64,   /* of a mechanism or a key */
 	TYPED = 8,        /* answers remembered of an engine */
-	RESULT_LATE_S = 25, /* longer than every wait of the plug-in */
-	CLOSE_LATE_S = 10,  /* for a window to go away */
+	RESULT_LATE_S = 60, /* longer than every wait of the plug-in, on a busy machine too */
+	CLOSE_LATE_S = 60,  /* for a window to go away */
 };
 
 /* --- values: items.c --- */

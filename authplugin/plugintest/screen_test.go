@@ -235,7 +235,7 @@ var reception = sync.OnceValues(func() (*machine.Computer, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := machine.NewComputer(dist, "/run/reception", append([]string{"[push]", `life = "20s"`, `gap = "20s"`}, officeSettings[3:]...)...)
+	at, err := machine.NewComputer(dist, "/run/reception", append([]string{"[push]", `life = "45s"`, `gap = "45s"`}, officeSettings[3:]...)...)
 	if err != nil {
 		return nil, err
 	}

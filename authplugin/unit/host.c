@@ -31,7 +31,7 @@ static void wait_changed(const struct engine *e, const char *what)
 	struct timespec t;
 
 	(void)clock_gettime(CLOCK_REALTIME, &t);
-	t.tv_sec += 20;
+	t.tv_sec += 60;
 	if (pthread_cond_timedwait(&changed, &lock, &t) != 0)
 		violation(e, what);
 }
@@ -381,7 +381,7 @@ OSStatus engine_invoke(struct engine *e)
 void engine_wait_in_result(struct engine *e)
 {
 	pthread_mutex_lock(&lock);
-	while (!e->in_result)
+	while (!e->in_result && e->results == 0) /* or it was, before this thread ran */
 		wait_changed(e, "no result");
 	pthread_mutex_unlock(&lock);
 }

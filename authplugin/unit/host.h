@@ -63,7 +63,7 @@ OSStatus engine_invoke(struct engine *e);
 OSStatus engine_deactivate(struct engine *e);
 void engine_destroy(struct engine *e);
 void engine_wait_in_result(struct engine *e);
-/* Wait for it, some seconds at most; what was waited for is then not so. */
+/* Wait for it, a minute at most; what was waited for is then not so. */
 void engine_wait_results(struct engine *e, unsigned results);
 void engine_wait_all(struct engine *e); /* until it owes none */
 void engine_wait_interrupts(struct engine *e, unsigned interrupts);
