@@ -191,7 +191,7 @@ func TestFuzz(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			cmd := exec.Command(filepath.Join(out, "fuzz_"+name), "-max_total_time=5", "-max_len=16384", "-timeout=60",
+			cmd := exec.Command(filepath.Join(out, "fuzz_"+name), "-seed=1", "-max_total_time=5", "-max_len=16384", "-timeout=60",
 				"-rss_limit_mb=1024", "-print_final_stats=1", "-artifact_prefix="+dir+"/", dir, seedDir)
 			text, err := cmd.CombinedOutput()
 			if err != nil {
