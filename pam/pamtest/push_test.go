@@ -114,13 +114,16 @@ func TestApprovedAndTheAgentHasGoneSince(t *testing.T) {
 // in, though the phone said yes.
 func TestGivenUpAfterTheApproval(t *testing.T) {
 	eachBuild(t, func(t *testing.T, b build) {
+		approved := make(chan struct{})
 		a := startAgent(t, func(s *session) {
+			defer close(approved)
 			s.offersPush(1, pushPrompt)
 			s.says(allow())
 		})
 		p := b.sit(t, a.socket, login{})
 		p.authenticate()
 		p.sees(pam.PromptEchoOn, pushPrompt)
+		<-approved // else the hook could be gone before that is said
 		p.say("fail %d", convErr)
 		p.ret(authErr)
 		p.account()
