@@ -381,10 +381,12 @@ func (d *daemon) reload(force bool) {
 	} else if !d.loading.TryLock() {
 		return
 	}
-	defer d.loading.Unlock()
+	var e event.Event
 	if force || d.current().Changed(d.options.ConfigPath) {
-		d.read(nil)
+		e = d.read(nil)
 	}
+	d.loading.Unlock() // who sees the event may change the files again
+	d.record(e)
 }
 
 // takePolicies takes changed policies, once they have settled. Only the watch of the
@@ -397,25 +399,27 @@ func (d *daemon) takePolicies(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	var e event.Event
 	d.loading.Lock()
-	defer d.loading.Unlock()
 	switch {
 	case err != nil:
-		d.record(d.take(nil, err))
+		e = d.take(nil, err)
 	case !fresh.Same(known) || d.hasProblem():
-		d.read(fresh)
+		e = d.read(fresh)
 	}
+	d.loading.Unlock()
+	d.record(e)
 }
 
-// read reads the configuration, with these policies; nil: those that are known.
-// d.loading is held.
-func (d *daemon) read(p *config.Policies) {
+// read reads the configuration, with these policies; nil: those that are known. It
+// returns the event that is to be recorded. d.loading is held.
+func (d *daemon) read(p *config.Policies) event.Event {
 	fresh, err := d.current().Reload(d.options.ConfigPath, p)
 	e := d.take(fresh, err)
 	if e.Name == event.ConfigLoaded {
 		d.keep()
 	}
-	d.record(e)
+	return e
 }
 
 func (d *daemon) record(e event.Event) {

@@ -98,9 +98,9 @@ func TestAPolicyThatIsRefusedAndMended(t *testing.T) {
 			t.Errorf("%s: %s, want %s", what, got, events)
 		}
 	}
-	d.read(asking("required"))
+	d.record(d.read(asking("required")))
 	expect("a policy", policy.AskRequired, "", "config_loaded")
-	d.read(asking("sometimes"))
+	d.record(d.read(asking("sometimes")))
 	expect("one that makes no sense", policy.AskRequired, "sometimes", "config_loaded config_rejected")
 	text, err := os.ReadFile(d.options.ConfigPath)
 	if err != nil {
@@ -108,7 +108,7 @@ func TestAPolicyThatIsRefusedAndMended(t *testing.T) {
 	}
 	write(t, d.options.ConfigPath, string(text)+"events = 500\n")
 	expect("and a file", policy.AskRequired, "sometimes", "config_loaded config_rejected")
-	d.read(asking("required"))
+	d.record(d.read(asking("required")))
 	expect("as before", policy.AskRequired, "", "config_loaded config_rejected config_loaded")
 	if n := d.settings().Config.Events; n != 500 {
 		t.Errorf("%d events are kept", n)
