@@ -484,13 +484,17 @@ func (w *rules) try(t *testing.T, c *policy.Case) {
 	if rule := w.lastRule(); rule != asIs.Rule {
 		t.Errorf("the event says %q, policy explain %q", rule, asIs.Rule)
 	}
+	logins := func() int { return count(w.events(), event.LoginAttempt, nil, "") }
+	before := logins()
 	s, err := w.open(peer)
 	must(t, err)
 	must(t, s.tell(asks(loginv1.Stage_STAGE_AUTHENTICATE)))
-	defer s.close()
 	var r result
 	s.until(&r)
+	s.close()
 	w.sameAs(t, c, asIs, r)
+	// The next case counts events.
+	w.eventually("the event of the login that was left", func() bool { return logins() > before })
 }
 
 // lastRule is what the event of the last login says.
