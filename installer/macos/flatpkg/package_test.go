@@ -256,7 +256,9 @@ func TestAnotherReader(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(dir+"/x.pkg", b, 0o644))
 	tar := func(args ...string) string {
-		out, err := exec.Command("bsdtar", append([]string{"-C", dir}, args...)...).CombinedOutput()
+		cmd := exec.Command("bsdtar", append([]string{"-C", dir}, args...)...)
+		cmd.Env = append(os.Environ(), "TZ=UTC")
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
