@@ -203,8 +203,8 @@ func run(ctx context.Context, o Options) (err error) {
 		}
 	}()
 	d.store.Record(ctx, event.Event{Name: event.AgentStarted, Text: "version " + o.Version})
+	d.watchConfig(watching) // before somebody is told who may send SIGHUP
 	d.tell(Ready)
-	go d.watchConfig(watching)
 	waitForRights := d.watchRights(watching)
 	select {
 	case err = <-failed:

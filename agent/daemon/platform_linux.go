@@ -10,7 +10,7 @@ import (
 // prepareRuntime makes the directory of the sockets.
 func prepareRuntime(dir string) error { return os.MkdirAll(dir, 0o755) }
 
-// watchConfig reads the configuration again on SIGHUP, until ctx ends.
+// watchConfig has the configuration read again on SIGHUP, until ctx ends.
 func (d *daemon) watchConfig(ctx context.Context) { d.watchHangups(ctx) }
 
 // openSink opens the system's log.

@@ -12,7 +12,7 @@ import (
 func prepareRuntime(string) error { return nil }
 
 // watchConfig takes policies when they changed in the registry, until ctx ends.
-func (d *daemon) watchConfig(ctx context.Context) { d.watchPolicies(ctx) }
+func (d *daemon) watchConfig(ctx context.Context) { go d.watchPolicies(ctx) }
 
 var werSetFlags = windows.NewLazySystemDLL("kernel32.dll").NewProc("WerSetFlags")
 

@@ -13,19 +13,21 @@ import (
 	"syscall"
 )
 
-// watchHangups reads the configuration again on SIGHUP, until ctx ends.
+// watchHangups has the configuration read again on SIGHUP, until ctx ends. From then on
+// the signal is lost: it must not end an agent that starts over.
 func (d *daemon) watchHangups(ctx context.Context) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	for {
-		select {
-		case <-hup:
-			d.reload(true)
-		case <-ctx.Done():
-			return
+	go func() {
+		for {
+			select {
+			case <-hup:
+				d.reload(true)
+			case <-ctx.Done():
+				return
+			}
 		}
-	}
+	}()
 }
 
 // ownDirectory makes the directory of the sockets where no service manager does,

@@ -3,12 +3,29 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 )
+
+// TestAHangupRightAfterTheStartEndsNoAgent: whoever hears that it is ready may send one.
+func TestAHangupRightAfterTheStartEndsNoAgent(t *testing.T) {
+	dir := t.TempDir()
+	path, run := filepath.Join(dir, "sallyport.toml"), runtimeDir(dir)
+	write(t, path, fmt.Sprintf("state_dir = %q\nruntime_dir = %q\n", filepath.Join(dir, "state"), run))
+	a := startAt(t, path, run, func(s State) {
+		if s != Ready {
+			return
+		}
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil { // of this process, or all of it ends
+			t.Error(err)
+		}
+	})
+	a.expect("", "skip not_asked")
+}
 
 // TestTheSocketsDirectoryIsTheAgents: launchd gives the agent the umask 077, and
 // /var/run on macOS belongs to a group, too.
