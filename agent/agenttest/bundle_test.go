@@ -110,7 +110,11 @@ func TestTheSupportBundleHoldsNothingSecret(t *testing.T) {
 
 	// Other programs' secrets, where the bundle looks: a PAM file and a log.
 	stack := "/etc/pam.d/sallyport-canary"
-	t.Cleanup(func() { must(t, os.Remove(stack)) })
+	t.Cleanup(func() {
+		passwdMu.Lock() // newRules copies /etc
+		defer passwdMu.Unlock()
+		must(t, os.Remove(stack))
+	})
 	write(t, stack, "auth required pam_mysql.so user=pam passwd=canary-Horse-in-pam deny=3\nauth required pam_sallyport.so debug\n")
 	log := "/var/log/auth.log"
 	before, err := os.ReadFile(log)

@@ -424,16 +424,17 @@ func TestReadinessAndSockets(t *testing.T) {
 	need(t)
 	a := newAgent(t)
 	must(t, os.Mkdir(a.run, 0o755))
-	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	must(t, err)
-	defer unix.Close(watch)
-	run, err := unix.InotifyAddWatch(watch, a.run, unix.IN_CREATE|unix.IN_MOVED_TO)
+	watch := os.NewFile(uintptr(fd), "inotify") // its Close ends a Read
+	defer watch.Close()
+	_, err = unix.InotifyAddWatch(fd, a.run, unix.IN_CREATE|unix.IN_MOVED_TO)
 	must(t, err)
 	seen := make(chan string, 2)
 	go func() {
 		for b := make([]byte, 4096); ; {
-			n, err := unix.Read(watch, b)
-			if err != nil || n <= 0 {
+			n, err := watch.Read(b)
+			if err != nil {
 				return
 			}
 			for _, name := range []string{loginSock, adminSock} {
@@ -452,8 +453,7 @@ func TestReadinessAndSockets(t *testing.T) {
 	a.start()
 	<-seen
 	<-seen
-	_, err = unix.InotifyRmWatch(watch, uint32(run)) // those of the next starts are killed, and closed
-	must(t, err)
+	must(t, watch.Close()) // the sockets of the next starts are left behind by a kill
 	for _, name := range []string{loginSock, adminSock} {
 		conn, err := net.Dial("unix", a.socket(name))
 		if err != nil {
