@@ -14,7 +14,7 @@
 //	refresh [new-first] [silently]  make them again
 //	select N, deselect              a tile
 //	type FIELD TEXT [anyway]        key by key; anyway: also where nobody could
-//	submit [worker | unconnected] [cancel-on TEXT] [cancel-after MS]
+//	submit [worker | unconnected] [cancel-on TEXT] [cancel-once FILE]
 //	                                Connect, here or on a thread of its own or not at
 //	                                all, and GetSerialization
 //	result NTSTATUS [SUBSTATUS]     what LSA said
@@ -172,8 +172,8 @@ static void submit(Session &session, char *rest, Json &answer)
 			unconnected = true;
 		else if (is(option, "cancel-on"))
 			wait.cancelOn = widen(word(rest));
-		else if (is(option, "cancel-after"))
-			wait.cancelAfter = number(word(rest));
+		else if (is(option, "cancel-once"))
+			wait.cancelOnce = widen(word(rest));
 		else
 			return answer.text("error", "submit: no such option");
 	}

@@ -280,7 +280,7 @@ void Wait::heard()
 	if (now - lastAsked > longestSilence)
 		longestSilence = now - lastAsked;
 	lastAsked = now;
-	if (cancelAfter && GetTickCount64() - began >= cancelAfter)
+	if (!cancelOnce.empty() && GetFileAttributesW(cancelOnce.c_str()) != INVALID_FILE_ATTRIBUTES)
 		cancelled = true;
 }
 

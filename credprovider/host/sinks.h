@@ -155,7 +155,7 @@ public:
 	IFACEMETHODIMP SetStatusMessage(LPCWSTR text) override;
 
 	std::wstring cancelOn;  // the person cancels when a message has this in it
-	DWORD cancelAfter = 0;  // or after so many ms; 0: never
+	std::wstring cancelOnce; // or once there is this file
 	ULONGLONG began = GetTickCount64(), lastAsked = beats(), longestSilence = 0;
 	bool cancelled = false, over = false;
 	std::vector<std::string> messages;

@@ -123,18 +123,32 @@ func startRelay(t *testing.T, pipe string, to net.Listener, sddl string) (kill f
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	first, ended := make(chan string, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		said := bufio.NewReader(out)
+		line, _ := said.ReadString('\n') // "" says enough
+		first <- strings.TrimSpace(line)
+		_, _ = io.Copy(io.Discard, said)
+	}()
 	kill = sync.OnceFunc(func() {
 		cancel()
+		// What is killed is the Linux program that started it. Its output ends once
+		// Wine knows that the relay is dead, and the pipe's name is free again.
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Error("the relay does not end")
+		}
 		_ = cmd.Wait() // killed: that is how it ends
 	})
 	t.Cleanup(kill)
 	late := time.AfterFunc(patience, cancel)
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if late.Stop(); err != nil || strings.TrimSpace(line) != "listens" {
+	line := <-first
+	if late.Stop(); line != "listens" {
 		kill()
-		t.Fatalf("the relay says %q: %v", line, err)
+		t.Fatalf("the relay says %q", line)
 	}
-	go io.Copy(io.Discard, out)
 	return kill
 }
 

@@ -5,6 +5,7 @@ import "testing"
 // TestPasswordIsWiped at each way out of a login; leaves() looks once more, with the
 // DLL gone.
 func TestPasswordIsWiped(t *testing.T) {
+	begun := make(chan struct{})
 	for name, c := range map[string]struct {
 		play script
 		out  func(s *screen)
@@ -24,8 +25,11 @@ func TestPasswordIsWiped(t *testing.T) {
 			s.do("result", 0xC000006D)
 		}},
 		"in, and Windows never says": {says(skip()), func(s *screen) { s.submits() }},
-		"cancelled": {func(s *session) { s.hearsNoMore() }, func(s *screen) {
-			s.submits("cancel-after", 300)
+		"cancelled": {func(s *session) {
+			close(begun)
+			s.hearsNoMore()
+		}, func(s *screen) {
+			s.cancels(begun)
 		}},
 		"left in the middle": {func(s *session) {
 			s.says(prompt(1, codePrompt))

@@ -2,9 +2,13 @@ package hosttest
 
 import (
 	"encoding/hex"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/internal/testkit/wine"
 )
 
 // password is everybody's, and the canary: no login may leave it in LogonUI's memory.
@@ -137,6 +141,27 @@ func (s *screen) presses(options ...any) {
 		<-s.shown
 	}
 	s.start("submit", options...)
+}
+
+// cancels presses the button, and gives up once that has happened: no sooner, for what
+// has not yet reached the agent never does then.
+func (s *screen) cancels(once <-chan struct{}) answer {
+	s.t.Helper()
+	dir, err := os.MkdirTemp(dist, "cancel-")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	file := filepath.Join(dir, "now")
+	s.presses("cancel-once", wine.Path(file))
+	select {
+	case <-once:
+	case <-time.After(patience):
+		s.t.Fatal("it does not come so far that it can be cancelled")
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return s.waits()
 }
 
 // silenceMax is how long Connect may go without asking whether the person still

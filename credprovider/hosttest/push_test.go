@@ -251,10 +251,14 @@ func TestAnApprovalThatNobodyFetches(t *testing.T) {
 
 // TestCancelBeforeAnyQuestion: the agent takes long over the password.
 func TestCancelBeforeAnyQuestion(t *testing.T) {
-	agentPlays(t, func(s *session) { s.hearsNoMore() })
+	begun := make(chan struct{})
+	agentPlays(t, func(s *session) {
+		close(begun)
+		s.hearsNoMore()
+	})
 	s := atLogon(t)
 	s.types("Password", password)
-	a := s.submits("cancel-after", 1500)
+	a := s.cancels(begun)
 	if !a.Cancelled || a.ConnectMS > soonMS || a.Response != "not finished" || a.Credential != nil {
 		t.Errorf("%+v", a)
 	}

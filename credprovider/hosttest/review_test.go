@@ -144,14 +144,16 @@ func TestCancelWhileTheAgentStarts(t *testing.T) {
 
 // TestCancelBehindTheCode: the tile is back at its beginning, and begins anew.
 func TestCancelBehindTheCode(t *testing.T) {
+	heard := make(chan struct{})
 	agentPlays(t, func(s *session) {
 		s.asks(1, "123456")
+		close(heard)
 		s.hearsNoMore()
 	}, codeThen(allow()))
 	s := atLogon(t)
 	s.typesPassword()
 	s.types("Code", "123456")
-	s.submits("cancel-after", 500)
+	s.cancels(heard)
 	s.isBlank()
 	s.findsNo(password)
 	s.typesPassword()
