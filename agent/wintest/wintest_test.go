@@ -6,10 +6,12 @@
 package wintest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -296,15 +298,34 @@ func TestAPolicyInTheRegistryHoldsOnceItHasSettled(t *testing.T) {
 	set("", "of_a_later_version", nil)
 	changed("config_loaded")
 
-	// A start amid a refresh: the policies come when the agent has begun to start.
+	// A start amid a refresh: the policies come when the agent has begun to start. Who
+	// writes them stands by: it has only the two seconds that the agent waits.
 	c.run("service", "stop").exits(0)
 	set(`\Policy`, "ask", nil)
+	refresh := c.Unix(ctx, "sh", "-c", `echo ready; read -r _ && wine reg add "$0" /v ask /d required /f`, `HKLM\Software\Policies\Sallyport\Policy`)
+	now, err := refresh.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := refresh.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := refresh.Start(); err != nil {
+		t.Fatal(err)
+	}
+	standing := bufio.NewReader(said)
+	if line, err := standing.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
 	written := make(chan error, 1)
 	go func() {
 		for !c.starts() && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond) // nobody tells
 		}
-		written <- c.SetValue(ctx, `HKLM\Software\Policies\Sallyport\Policy`, "ask", "required")
+		_, err := io.WriteString(now, "\n")
+		_, _ = io.Copy(io.Discard, standing)
+		written <- errors.Join(err, refresh.Wait())
 	}()
 	c.run("service", "start").exits(0)
 	if err := <-written; err != nil {
