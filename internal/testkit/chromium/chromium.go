@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"strings"
 	"sync"
@@ -125,8 +126,8 @@ var (
 // InTheDark is the screen with a dark theme.
 func (s Screen) InTheDark() Screen { s.Dark = true; return s }
 
-// Tab is one tab. Its methods wait until what they ask for has happened, 30 s at
-// most.
+// Tab is one tab. Its methods wait until what they ask for has happened, a minute
+// at most.
 type Tab struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -156,7 +157,8 @@ func (b *Browser) Open(s Screen) (*Tab, error) {
 		_, err = chromedp.Call(t.ctx, backgroundservice.SetRecording, backgroundservice.SetRecordingParams{Service: backgroundservice.ServiceNamePushMessaging, ShouldRecord: true})
 	}
 	if err == nil {
-		go t.listen()
+		// Heard from here on, however late the goroutine begins.
+		go t.listen(chromedp.Console(t.ctx))
 		err = t.On(s)
 	}
 	if err != nil {
@@ -190,8 +192,8 @@ func (t *Tab) heard(event any) {
 	t.changed = make(chan struct{})
 }
 
-func (t *Tab) listen() {
-	for m, err := range chromedp.Console(t.ctx) {
+func (t *Tab) listen(messages iter.Seq2[chromedp.ConsoleMessage, error]) {
+	for m, err := range messages {
 		if err != nil {
 			return
 		}
@@ -449,21 +451,30 @@ func (t *Tab) until(is func() bool) bool {
 }
 
 // EvalInWorker evaluates JavaScript in the running service worker whose script
-// is at url.
+// is at url, once there is one only: one that was replaced ends a while later.
 func (t *Tab) EvalInWorker(url, expression string, out any) error {
-	list, err := chromedp.Targets(t.ctx)
-	if err != nil {
-		return err
-	}
-	var seen []string
-	for _, i := range list {
-		seen = append(seen, i.Type+" "+i.URL)
-		if i.Type != "service_worker" || i.URL != url {
-			continue
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		list, err := chromedp.Targets(t.ctx)
+		if err != nil {
+			return err
 		}
-		return t.evalIn(i.TargetID, expression, out)
+		var seen []string
+		var workers []target.ID
+		for _, i := range list {
+			seen = append(seen, i.Type+" "+i.URL)
+			if i.Type == "service_worker" && i.URL == url {
+				workers = append(workers, i.TargetID)
+			}
+		}
+		if len(workers) == 1 {
+			return t.evalIn(workers[0], expression, out)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d service workers of %s are running; there are: %s", len(workers), url, strings.Join(seen, ", "))
+		}
 	}
-	return fmt.Errorf("no service worker of %s is running; there are: %s", url, strings.Join(seen, ", "))
 }
 
 func (t *Tab) evalIn(id target.ID, expression string, out any) error {

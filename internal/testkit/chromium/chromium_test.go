@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAPhonesBrowser(t *testing.T) {
@@ -64,7 +65,12 @@ func TestAPhonesBrowser(t *testing.T) {
 	if len(controls) != 2 || controls[0] != (Control{"button", "Press me"}) {
 		t.Errorf("controls: %v", controls)
 	}
-	if c := tab.Console(); len(c) == 0 || !strings.Contains(c[0], "hello") {
+	for deadline := time.Now().Add(patience); len(tab.Console()) == 0; ok(tab.Wait("true")) { // it comes when it likes
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was written to the console")
+		}
+	}
+	if c := tab.Console(); !strings.Contains(c[0], "hello") {
 		t.Errorf("console: %q", c)
 	}
 
