@@ -402,6 +402,8 @@ func TestEventsAreBoundedAndCounted(t *testing.T) {
 	for range 150 {
 		want(t, a.as(u), skip, "")
 	}
+	// Who is not asked waits a while for the event, and who is denied until it is kept.
+	want(t, a.as(&account{name: "nobody-of-that-name"}), deny, "")
 	events := a.events()
 	if len(events) != 100 || events[99].Seq != events[0].Seq+99 {
 		t.Errorf("%d events kept, from %d to %d", len(events), events[0].Seq, events[len(events)-1].Seq)

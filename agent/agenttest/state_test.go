@@ -390,10 +390,13 @@ func (s *site) backup() string {
 	return to
 }
 
+// restore puts the copy back in one go: an agent that runs makes a directory that it
+// misses, and cp would copy into that.
 func (s *site) restore(from string) {
 	s.t.Helper()
+	run(s.t, "cp", "-a", from, s.state+".new")
 	run(s.t, "rm", "-rf", s.state)
-	run(s.t, "cp", "-a", from, s.state)
+	run(s.t, "mv", "-T", s.state+".new", s.state)
 }
 
 // What happens to the files under a running agent never lets anyone in, and
