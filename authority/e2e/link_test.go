@@ -118,7 +118,10 @@ func TestLinkCutAsksForACodeInTime(t *testing.T) {
 	laptop.cable.Thaw()
 	laptop.connected()
 	// What was asked in vain counts against nobody here.
-	laptop.byPhone(p, maya)
+	l = laptop.rings(maya)
+	alone(t, p)
+	answers(t, p, push.Approve, l.Number)
+	l.ends(true, "push_approved")
 }
 
 func TestAgentKilledWhileAPhoneRings(t *testing.T) {

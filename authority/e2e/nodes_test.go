@@ -92,6 +92,7 @@ func TestTwoNodesOnPostgreSQL(t *testing.T) {
 			l.Close()
 			return false
 		}
+		alone(t, q)
 		answers(t, q, push.Approve, l.Number)
 		l.ends(true, "push_approved")
 		return true

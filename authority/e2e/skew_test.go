@@ -252,11 +252,10 @@ func TestAnUpgradeOfBothKeepsEverything(t *testing.T) {
 	laptop.connected()
 	laptop.byPhone(p, maya)
 	laptop.login(maya).types(laptop.codes[maya].Next(), true, "code_accepted")
-	eventually(t, "it says how it stands", func() bool { return s.stands("laptop").Reported != "" })
-	is := s.stands("laptop")
-	if is.People.Known != 2 || len(is.Persons) != 2 || is.Persons[0].User != maya || !is.Persons[0].TOTP || is.Persons[0].Phones != 1 || is.Persons[0].Push != "ready" {
-		t.Errorf("%+v", is)
-	}
+	eventually(t, "it says how it stands", func() bool {
+		is := s.stands("laptop")
+		return is.Reported != "" && is.People.Known == 2 && len(is.Persons) == 2 && is.Persons[0].User == maya && is.Persons[0].TOTP && is.Persons[0].Phones == 1 && is.Persons[0].Push == "ready"
+	})
 	seq := laptop.last()
 	ok(t, s.policy(ruled))
 	laptop.event(seq, event.SyncApplied, "^ policy")

@@ -323,6 +323,17 @@ func (c *computer) byPhone(p *phone.Phone, user string) {
 	l.ends(true, "push_approved")
 }
 
+// alone waits until a phone shows one login: one that was given up here may be taken
+// back there a while later.
+func alone(t *testing.T, p *phone.Phone) {
+	t.Helper()
+	eventually(t, "the phone shows the one that waits", func() bool {
+		list, err := p.Shown(soon(t))
+		ok(t, err)
+		return len(list) == 1
+	})
+}
+
 // answers has a phone answer the login that it shows.
 func answers(t *testing.T, p *phone.Phone, d push.Decision, number string) phone.Waiting {
 	t.Helper()
