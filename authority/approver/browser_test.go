@@ -158,8 +158,16 @@ func (p *person) enrols(device, user string) {
 	p.opens(fragment)
 	p.clicks("#enrol-button")
 	p.sees("This phone is enrolled")
-	p.clicks("#enrolled-done")
+	p.leaves()
 	p.sees("Nothing to approve")
+}
+
+// leaves the page that says so, once all of it is drawn: what comes later moves the
+// button.
+func (p *person) leaves() {
+	p.t.Helper()
+	p.ok(p.Wait("document.querySelector('#enrolled .state').textContent !== ''"))
+	p.clicks("#enrolled-done")
 }
 
 // credential is the passkey of the phone.
@@ -275,7 +283,7 @@ func TestTheAuthoritysCode(t *testing.T) {
 	p.sees("all your computers")
 	p.clicks("#enrol-button")
 	p.sees("This phone is enrolled")
-	p.clicks("#enrolled-done")
+	p.leaves()
 	live := p.asked(sshLogin, "SERVER")
 	p.ok(p.Type(".number", live.Number))
 	p.clicks(".approve")
@@ -335,7 +343,7 @@ func TestAPhoneThatDoesNotRecogniseItsOwner(t *testing.T) {
 	p.ok(p.phone.Recognise(true)) // another finger
 	p.clicks("#enrol-button")
 	p.sees("This phone is enrolled")
-	p.clicks("#enrolled-done")
+	p.leaves()
 
 	p.ok(p.phone.Recognise(false))
 	live := p.asked(sshLogin, "LAPTOP")
@@ -393,7 +401,7 @@ func TestASwappedServiceWorkerCannotSign(t *testing.T) {
 	p := w.holds(t, chromium.Phone, true)
 	p.enrols("LAPTOP", "alice")
 	p.swap("/sw.js", evil)
-	p.ok(p.Eval(`navigator.serviceWorker.getRegistration().then(r => r.update()).then(() => 1)`, nil))
+	p.ok(p.Eval(`navigator.serviceWorker.ready.then(r => r.update()).then(() => 1)`, nil))
 	p.ok(p.Wait(`await navigator.serviceWorker.getRegistration().then(r => !r.installing && !r.waiting && r.active?.state == 'activated')`))
 	p.opens("")
 	live := p.asked(sshLogin, "LAPTOP")
@@ -580,7 +588,7 @@ func TestEverythingHasANameForAScreenReader(t *testing.T) {
 	p.clicks("#enrol-button")
 	p.sees("This phone is enrolled")
 	hears("heading This phone is enrolled", "button Done")
-	p.clicks("#enrolled-done")
+	p.leaves()
 	p.sees("Nothing to approve")
 	hears("heading Nothing to approve", "button Sign out alice, laptop-17")
 	live := p.asked(sshLogin, "LAPTOP")
@@ -699,6 +707,7 @@ func TestAHomeScreenThatKnowsNothing(t *testing.T) {
 	p.clicks(".approve")
 	p.sees("Approved")
 	p.clicks(".close")
+	p.ok(p.WaitFor("#history li")) // it comes above the button, and moves that
 	p.clicks("#accounts button")
 	p.sees("You are signed out")
 	p.opens("")
@@ -778,6 +787,7 @@ func TestNotificationsAreTurnedOn(t *testing.T) {
 		})
 		return n
 	}
+	p.ok(p.Eval("navigator.serviceWorker.ready.then(() => 1)", nil)) // which has 50 ms from here on, too
 	p.ok(p.Eval("void (window.hang = true)", nil))
 	p.clicks("#home .toggle")
 	p.sees("push service does not answer")
