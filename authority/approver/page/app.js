@@ -15,6 +15,7 @@ let accounts = [];     // {token, user, computer, phone, credential_id, ...}, on
 let enrolment = null;  // what the code said; in memory only
 let wanted = '';       // the challenge that a notification was about
 const cards = new Map();
+const closed = new Set(); // the ids of cards that the person has put away
 let clock = 0;         // by how much this phone's clock is behind the server's, in ms
 
 // What the code says is read once and leaves the address bar at once: it must not
@@ -296,7 +297,7 @@ async function refreshOnce() {
       clock = list.now * 1000 - Date.now();
       for (const c of list.challenges) {
         seen.add(c.id);
-        if (!cards.has(c.id)) addCard(account, c, list.last);
+        if (!cards.has(c.id) && !closed.has(c.id)) addCard(account, c, list.last);
       }
     } catch (error) {
       if (error.code === 'signed_out') {
@@ -517,7 +518,10 @@ function finish(card, [mark, title, text]) {
     const c = card.challenge;
     what.replaceChildren(bdi(c.user), ' on ', bdi(c.name || c.device), ', ', words.when(c.issued));
   }
-  result.querySelector('.close').addEventListener('click', () => removeCard(card.id));
+  result.querySelector('.close').addEventListener('click', () => {
+    closed.add(card.id);
+    removeCard(card.id);
+  });
   card.element.dataset.result = title;
   say(`${title}. ${text}`);
   if (had || document.activeElement === document.body) heading.focus();
