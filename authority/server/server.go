@@ -53,7 +53,8 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 	Now     func() time.Time
-	// Listening is told the addresses once they are served; nil: nobody is.
+	// Listening is told the addresses once they are served and the database's notices
+	// come in; nil: nobody is.
 	Listening func(Addresses)
 }
 
@@ -150,7 +151,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	defer end()
-	tasks.Go(func() { s.watch(work) })
+	heard := make(chan struct{})
+	tasks.Go(func() { s.watch(work, sync.OnceFunc(func() { close(heard) })) })
 	tasks.Go(func() { s.sweep(work) })
 	tasks.Go(func() { devices.Run(work) })
 	tasks.Go(func() { s.outlets(work) })
@@ -162,16 +164,22 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	o.Log.Info("the authority is up", "version", o.Version, "database", s.Store.Kind(), "node", c.Name, "devices", addresses.Devices.String(), "web", addresses.Web.String(),
 		"origin", settings.Origin, "holds_organisation_key", s.Keys.HoldsOrganisationKey())
-	// Without NOTIFY_SOCKET this does nothing: sd_notify(3).
-	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
-		o.Log.Warn("systemd could not be told that the authority is ready", "error", err)
-	}
-	if o.Listening != nil {
-		o.Listening(addresses)
-	}
-	select {
-	case err = <-failed:
-	case <-ctx.Done():
+	for running := true; running; {
+		select {
+		case <-heard: // and so /readyz says that it is: a script's next line may be 'status'
+			heard = nil
+			// Without NOTIFY_SOCKET this does nothing: sd_notify(3).
+			if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
+				o.Log.Warn("systemd could not be told that the authority is ready", "error", err)
+			}
+			if o.Listening != nil {
+				o.Listening(addresses)
+			}
+		case err = <-failed:
+			running = false
+		case <-ctx.Done():
+			running = false
+		}
 	}
 	_, _ = sd.SdNotify(false, sd.SdNotifyStopping) // it learns it from the exit as well
 	o.Log.Info("the authority stops")
@@ -257,10 +265,11 @@ func stop(servers []*listening) {
 	wg.Wait()
 }
 
-// watch knows whether the database's notices come in.
-func (s *server) watch(ctx context.Context) {
+// watch knows whether the database's notices come in, and says so with each.
+func (s *server) watch(ctx context.Context, heard func()) {
 	for range s.Store.Listen(ctx) {
 		s.listening.Store(true)
+		heard()
 	}
 	s.listening.Store(false)
 }
