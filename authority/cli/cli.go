@@ -5,6 +5,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,8 @@ type Deps struct {
 	Version string
 	// Listening is told where 'run' listens; nil: nobody is.
 	Listening func(server.Addresses)
+	// AnswerTime is how long a command waits for a computer that is connected.
+	AnswerTime time.Duration
 }
 
 func (d *Deps) fill() {
@@ -42,6 +45,7 @@ func (d *Deps) fill() {
 	if d.Version == "" {
 		d.Version = "unknown"
 	}
+	d.AnswerTime = cmp.Or(d.AnswerTime, answerTime)
 }
 
 // The exit codes, the same as of the agent's commands; see internal/command.

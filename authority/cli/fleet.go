@@ -282,7 +282,7 @@ func (a *app) nowOf(p store.Person) string {
 	return cmp.Or(strings.Join(parts, ", "), "-")
 }
 
-// answerTime is how long a command waits for a computer that is connected.
+// answerTime is Deps' AnswerTime of the program.
 const (
 	answerTime  = 5 * time.Second
 	answerEvery = 100 * time.Millisecond
@@ -315,7 +315,7 @@ func (a *app) remote(ctx context.Context, au *server.Authority, kind organisatio
 		return err
 	}
 	var answer enrol.RemoteAnswer
-	deadline := time.NewTimer(answerTime)
+	deadline := time.NewTimer(a.deps.AnswerTime)
 	defer deadline.Stop()
 	for waiting := true; waiting; {
 		if answer, err = au.Enrol.RemoteState(ctx, kind, user, d.ID); err != nil {

@@ -161,6 +161,7 @@ func TestTheConsoleAsItIsShipped(t *testing.T) {
 	ok(t, tab.WaitText("body", "lets anna"))
 	ok(t, tab.Click("#invite button"))
 	ok(t, tab.WaitText("h1", "Log in"))
+	ok(t, tab.Wait("document.readyState === 'complete'")) // and its script listens
 	ok(t, tab.Click("#login"))
 	ok(t, tab.WaitText("h1", "People"))
 	ok(t, tab.WaitText(".rows", "maya"))

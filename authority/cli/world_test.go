@@ -34,6 +34,9 @@ import (
 	authorityv1 "sallyport/proto/sallyport/authority/v1"
 )
 
+// patience is how long anything here may take before the test fails.
+const patience = time.Minute
+
 // buffer is an output that several write.
 type buffer struct {
 	mu sync.Mutex
@@ -68,7 +71,7 @@ func newShell(t *testing.T) *shell {
 }
 
 func (s *shell) deps(out, errs io.Writer) Deps {
-	return Deps{Version: "1.2.3", Process: command.Process{Stdin: strings.NewReader(s.stdin), Stdout: out, Stderr: errs,
+	return Deps{Version: "1.2.3", AnswerTime: patience, Process: command.Process{Stdin: strings.NewReader(s.stdin), Stdout: out, Stderr: errs,
 		IsTTY: func(any) bool { return s.tty }, Width: func(any) int { return 0 }, Getenv: func(k string) string { return s.env[k] }}}
 }
 
