@@ -429,6 +429,16 @@ test_under_wine() {
 		xargs go test -race -short -count=1 -timeout 10m -json -exec "$wine/exec.sh" <<<"$packages"
 }
 
+task_delays() { # tests with goroutines that wait at random, to find those that go by luck
+	## delays [-count=20 -run NAME] PACKAGE...: what 'go test' takes
+	[ $# -gt 0 ] || die "say which: ./build.sh delays -count=20 ./agent/link"
+	task_deps
+	local overlay
+	overlay=$(go run ./internal/testkit/delays dist/.delays) # Go looks for no packages in it
+	# What the tests build has the delays as well.
+	GOFLAGS="$GOFLAGS -overlay=$overlay" GOMAXPROCS=4 go test -race -count=1 -timeout 2h "$@"
+}
+
 task_demo() { # a real login being guarded: sshd, in a private machine
 	## demo push: the same, approved on a phone
 	[ "$(id -u)" = 0 ] || die "the demo makes a private machine and needs root: sudo ./build.sh demo"
