@@ -33,6 +33,9 @@ const (
 	// stopTime is how long open calls have at the end. The computers come back by
 	// themselves, to another node or the next start.
 	stopTime = 5 * time.Second
+	// noticesTime is how long who starts it is not told that it is up because the
+	// database's notices do not come in. It serves without them.
+	noticesTime = 20 * time.Second
 	// sweepEvery is how often what is over is removed, so much at a time; kept is how
 	// long it stays: the phone shows its last logins.
 	sweepEvery = 10 * time.Second
@@ -54,7 +57,7 @@ type Options struct {
 	Log     *slog.Logger
 	Now     func() time.Time
 	// Listening is told the addresses once they are served and the database's notices
-	// come in; nil: nobody is.
+	// come in, or are late; nil: nobody is.
 	Listening func(Addresses)
 }
 
@@ -164,21 +167,26 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	o.Log.Info("the authority is up", "version", o.Version, "database", s.Store.Kind(), "node", c.Name, "devices", addresses.Devices.String(), "web", addresses.Web.String(),
 		"origin", settings.Origin, "holds_organisation_key", s.Keys.HoldsOrganisationKey())
-	for running := true; running; {
+	running := true
+	select {
+	case <-heard: // and so /readyz says that it is ready: a script's next line may be 'status'
+	case <-time.After(noticesTime): // it serves without them; /readyz says what is wrong
+	case err = <-failed:
+		running = false
+	case <-ctx.Done():
+		running = false
+	}
+	if running {
+		// Without NOTIFY_SOCKET this does nothing: sd_notify(3).
+		if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
+			o.Log.Warn("systemd could not be told that the authority is ready", "error", err)
+		}
+		if o.Listening != nil {
+			o.Listening(addresses)
+		}
 		select {
-		case <-heard: // and so /readyz says that it is: a script's next line may be 'status'
-			heard = nil
-			// Without NOTIFY_SOCKET this does nothing: sd_notify(3).
-			if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
-				o.Log.Warn("systemd could not be told that the authority is ready", "error", err)
-			}
-			if o.Listening != nil {
-				o.Listening(addresses)
-			}
 		case err = <-failed:
-			running = false
 		case <-ctx.Done():
-			running = false
 		}
 	}
 	_, _ = sd.SdNotify(false, sd.SdNotifyStopping) // it learns it from the exit as well
