@@ -531,6 +531,7 @@ func TestEnrolmentAtTheEndpointIsRelayed(t *testing.T) {
 			}))
 			return n == 1
 		})
+		w.freeze() // one more is allowed every half a minute
 		for i := range enrolBurst + 1 {
 			id := factor.NewID()
 			s.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_EnrolmentBegin{EnrolmentBegin: &authorityv1.EnrolmentBegin{
@@ -595,6 +596,7 @@ func TestMalformedMessagesEndTheStreamAndNothingElse(t *testing.T) {
 	}
 	// What only names nothing is passed over, and keeps nobody.
 	s := d.open()
+	s.synced(organisation.KindSettings, "")
 	for _, m := range []*authorityv1.DeviceMessage{
 		{Message: &authorityv1.DeviceMessage_PushEnd{PushEnd: &authorityv1.PushEnd{Id: "\x00", Outcome: "x"}}},
 		{Message: &authorityv1.DeviceMessage_PushEnd{PushEnd: &authorityv1.PushEnd{Id: factor.NewID(), Outcome: "denied"}}},
