@@ -371,6 +371,15 @@ func (b *bench) push(ctx context.Context, a *authority, n int, whole bool) error
 	began := time.Now()
 	counts.Store(true)
 	wait(ctx, b.pushing)
+	for ctx.Err() == nil { // of a machine that stood still there is nothing to say
+		mu.Lock()
+		some := len(r.logins) > 0
+		mu.Unlock()
+		if some {
+			break
+		}
+		wait(ctx, 50*time.Millisecond)
+	}
 	over.Store(true)
 	r.took = time.Since(began)
 	if err == nil {

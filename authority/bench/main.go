@@ -67,7 +67,7 @@ var (
 	fullSize = size{logins: 200, people: 2500, computers: [2]int{20, 500}, warmUp: 2 * time.Second, pushing: 10 * time.Second,
 		streams: 10000, idle: 60 * time.Second, firstDelay: firstWindow << crowdFailures, limit: 6 * time.Minute}
 	quickSize = size{logins: 20, people: 500, computers: [2]int{5, 50}, warmUp: 300 * time.Millisecond, pushing: time.Second,
-		streams: 500, idle: 2 * time.Second, firstDelay: firstWindow, limit: 2 * time.Minute}
+		streams: 500, idle: 2 * time.Second, firstDelay: firstWindow, limit: 8 * time.Minute}
 )
 
 func start(o options) (err error) {
