@@ -33,14 +33,6 @@ func TestTheHelpdeskSeesAComputerAndUnlocksSomebodyThere(t *testing.T) {
 	laptop.send(&authorityv1.DeviceMessage{Message: &authorityv1.DeviceMessage_Report{Report: &authorityv1.Report{Os: "Debian GNU/Linux 12 (bookworm)", AgentState: "users_locked",
 		Problems: []*authorityv1.ReportProblem{{Code: "users_locked", Text: "1 locked out after wrong codes: maya", Remedy: "If it was really them: sallyport unlock USER."}},
 		People:   []*authorityv1.ReportPerson{{User: "maya", Key: "uid:1000", Totp: true, RecoveryLeft: 8, Phones: 1, PushState: "ready", OfflineReady: true, Failures: 10, LockedUntil: timestamppb.New(until)}}}}})
-	eventually := func(what string, is func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("never: %s", what)
-			}
-		}
-	}
 	decode := func(out string, into any) {
 		t.Helper()
 		if err := json.Unmarshal([]byte(out), into); err != nil {
@@ -52,7 +44,7 @@ func TestTheHelpdeskSeesAComputerAndUnlocksSomebodyThere(t *testing.T) {
 		Need          int `json:"need_attention"`
 		Devices       []fleetView
 	}
-	eventually("the report", func() bool {
+	eventually(t, "the report", func() bool {
 		exit, out, _ := s.run("device", "status", "--json")
 		decode(out, &fleet)
 		return exit == ExitFailed
@@ -98,7 +90,7 @@ func TestTheHelpdeskSeesAComputerAndUnlocksSomebodyThere(t *testing.T) {
 
 	// A computer that is away is not waited for.
 	laptop.leave()
-	eventually("the end of its stream", func() bool {
+	eventually(t, "the end of its stream", func() bool {
 		_, out, _ := s.run("device", "status", "--json")
 		decode(out, &fleet)
 		return fleet.Online == 0

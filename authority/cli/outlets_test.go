@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // TestEventsGoOutOfARunningAuthority, also those that came while it did not run; a
@@ -49,26 +48,16 @@ func TestEventsGoOutOfARunningAuthority(t *testing.T) {
 	text, err := os.ReadFile(s.config)
 	ok(t, err)
 	ok(t, os.WriteFile(s.config, append(text, "\n[events_out.webhook]\nurl = \""+hooks.URL+"/in\"\nsecret_file = \""+secret+"\"\nca = \""+ca+"\"\n"...), 0o600))
-	eventually := func(what string, is func() bool) {
-		t.Helper()
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for deadline := time.Now().Add(time.Minute); !is(); <-tick.C {
-			if time.Now().After(deadline) {
-				t.Fatalf("no %s in %q", what, said)
-			}
-		}
-	}
 	wait := func(what string) {
 		t.Helper()
-		eventually(what, func() bool { mu.Lock(); defer mu.Unlock(); return slices.Contains(said, what) })
+		eventually(t, what, func() bool { mu.Lock(); defer mu.Unlock(); return slices.Contains(said, what) })
 	}
 	s.ok("user", "add", "maya")
 	a := s.serve()
 	wait("user_added/maya")
 	s.ok("user", "add", "noor")
 	wait("user_added/noor")
-	eventually("end of what waits", func() bool { // only then the authority knows that it came
+	eventually(t, "the end of what waits", func() bool { // only then the authority knows that it came
 		_, page := a.get(t, "/metrics")
 		return strings.Contains(page, `sallyport_events_out_waiting{outlet="webhook"} 0`)
 	})

@@ -37,6 +37,17 @@ import (
 // patience is how long anything here may take before the test fails.
 const patience = time.Minute
 
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !is(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
 // buffer is an output that several write.
 type buffer struct {
 	mu sync.Mutex
