@@ -199,7 +199,7 @@ type courier struct {
 	sends  chan *sending
 	refuse error         // what Send says
 	hangs  bool          // the link is a black hole
-	within time.Duration // how long Send was given at the most, when it hung
+	within time.Duration // how long Send was given at the most, when it hung; 0: for ever
 }
 
 // sending is a challenge that a phone got.
@@ -214,7 +214,7 @@ type sending struct {
 func (c *courier) Send(ctx context.Context, user string, l *push.Live, approvers []push.Approver) (Sent, error) {
 	if c.hangs {
 		if end, ok := ctx.Deadline(); ok {
-			c.within = time.Until(end)
+			c.within = max(time.Until(end), 1) // a machine may have stood still meanwhile
 		}
 		<-ctx.Done()
 		return Sent{}, &PushRefused{Reason: PushOffline, Text: ctx.Err().Error()}
